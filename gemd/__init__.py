@@ -1,0 +1,3 @@
+"""gemd: a desktop daemon that picks, keeps warm and serves local language models."""
+
+__version__ = "0.1.0"

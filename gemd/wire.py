@@ -1,0 +1,479 @@
+"""Frames and messages between the daemon and a worker process.
+
+A frame is a 4-byte big-endian length and that many bytes of JSON: one object with
+the worker's identity under ``w`` and one message under ``m``. The identity travels
+with every frame, so that an answer can never be taken for another model's (LocalAI had
+to retrofit that onto every request after recycled ports answered for the wrong model).
+
+The channel is a `socket.socketpair`: there is no listener to protect, and its end of
+file is each side's notice of the other's death. A round trip takes about 75 µs.
+
+The order of one life::
+
+    worker  Hello, Progress*, Ready | Failed
+    daemon  Load                                     (after Hello)
+    daemon  Generate, Score, Embed, Count, Cancel …  (after Ready, any number at once)
+    worker  Started, Delta*, Finished | RequestFailed     per Generate
+    daemon  Drain                                    worker finishes what runs: Drained
+    daemon  closes the socket                        worker ends itself
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from gemd.errors import BY_REASON, GemdError, UnexpectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROTOCOL = 1
+"""Raised whenever a message changes; both sides must agree, they are installed together."""
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+
+_LENGTH = struct.Struct(">I")
+
+
+class WireError(Exception):
+    """The other side sent bytes that are no frame of this protocol."""
+
+
+class _Message(BaseModel):
+    # Infinities are ordinary here: the bias of a banned token, the log-probability of one.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+
+class ErrorBody(_Message):
+    """A domain error on its way through the socket."""
+
+    reason: str
+    message: str
+    why: str = ""
+    advice: tuple[str, ...] = ()
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: GemdError) -> ErrorBody:
+        """The error's four texts."""
+        return cls(
+            reason=error.reason,
+            message=error.message,
+            why=error.why,
+            advice=error.advice,
+            metadata=error.metadata,
+        )
+
+    def error(self) -> GemdError:
+        """The same error on this side; unknown reasons become `UnexpectedError`."""
+        kind = BY_REASON.get(self.reason, UnexpectedError)
+        return kind(self.message, why=self.why, advice=self.advice, metadata=self.metadata)
+
+
+# --- daemon to worker -------------------------------------------------------------------
+
+
+class Load(_Message):
+    """Load a model. Exactly one per worker, right after its Hello."""
+
+    type: Literal["load"] = "load"
+    path: str
+    """Absolute path of the model's first file."""
+    context_tokens: int = Field(gt=0)
+    """Cells of the KV cache, shared by all sequences; one request may use all of them."""
+    max_sequences: int = Field(gt=0)
+    """How many requests are decoded together."""
+    threads: int = Field(gt=0)
+    gpu_layers: int = 0
+    use_mmap: bool = True
+    check_tensors: bool = False
+    """Validate the values of quantized blocks while loading; reads the whole file."""
+    chat_template: str | None = None
+    """Overrides the template in the file."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of one engine only; the scripted worker takes its script from here."""
+
+
+class ChatMessage(_Message):
+    """One turn; the text has been joined from the parts of the request."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    text: str
+
+
+class Prompt(_Message):
+    """Exactly one of the three is set."""
+
+    chat: tuple[ChatMessage, ...] | None = None
+    text: str | None = None
+    tokens: tuple[int, ...] | None = None
+
+
+class Sampling(_Message):
+    """How the next token is drawn; every default has been filled in by the daemon."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy."""
+    top_k: int = Field(default=0, ge=0)
+    """0 keeps all tokens."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    min_p: float = Field(default=0.0, ge=0, lt=1)
+    repeat_penalty: float = Field(default=1.0, gt=0)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    penalty_last_n: int = Field(default=64, ge=-1)
+    """Window of the three penalties in tokens, prompt included; -1 is the whole context."""
+    seed: int | None = Field(default=None, ge=0)
+    """None draws a fresh one."""
+    logit_bias: dict[int, float] = Field(default_factory=dict)
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = Field(default=None, gt=0)
+    """None decodes until the model ends or the context is full."""
+    ignore_eos: bool = False
+    logprobs: int | None = Field(default=None, ge=0)
+    """None reports none; n reports the drawn token and n alternatives per position."""
+
+
+class Generate(_Message):
+    """Answer one prompt as a stream of Started, Delta*, Finished."""
+
+    type: Literal["generate"] = "generate"
+    request_id: str
+    prompt: Prompt
+    sampling: Sampling = Sampling()
+    deadline_seconds: float | None = None
+    """Counted from the moment the worker reads this frame; past it, RequestFailed."""
+
+
+class Score(_Message):
+    """Log-probabilities of given continuations of one prompt. Answer: Scores."""
+
+    type: Literal["score"] = "score"
+    request_id: str
+    prompt: Prompt
+    continuations: tuple[str | tuple[int, ...], ...]
+    deadline_seconds: float | None = None
+
+
+class Embed(_Message):
+    """One vector per text from the last hidden states. Answer: Embeddings."""
+
+    type: Literal["embed"] = "embed"
+    request_id: str
+    texts: tuple[str, ...]
+    pooling: Literal["mean", "last"] = "mean"
+    normalize: bool = True
+    deadline_seconds: float | None = None
+
+
+class Count(_Message):
+    """Tokens of a prompt as this model's template and tokenizer see it. Answer: Counted."""
+
+    type: Literal["count"] = "count"
+    request_id: str
+    prompt: Prompt
+
+
+class Cancel(_Message):
+    """Drop a request; answered by its Finished(cancelled), or by nothing if it had ended."""
+
+    type: Literal["cancel"] = "cancel"
+    request_id: str
+
+
+class Drain(_Message):
+    """Take nothing new, finish what runs. Answer: Drained."""
+
+    type: Literal["drain"] = "drain"
+
+
+class Ping(_Message):
+    """Ask for a Pong from the engine's own thread: proof that it is not stuck."""
+
+    type: Literal["ping"] = "ping"
+    nonce: int
+
+
+# --- worker to daemon -------------------------------------------------------------------
+
+
+class Hello(_Message):
+    """The first frame. Sent before any engine is imported."""
+
+    type: Literal["hello"] = "hello"
+    protocol: int = PROTOCOL
+    pid: int
+    engine: str
+
+
+Phase = Literal["import", "open", "weights", "context", "warmup"]
+
+
+class Progress(_Message):
+    """Loading goes on. The stall timeout counts from the last of these."""
+
+    type: Literal["progress"] = "progress"
+    phase: Phase
+    current: int
+    total: int
+    """0 if unknown."""
+
+
+class Ready(_Message):
+    """The model answers. Said after one token has been decoded, never before."""
+
+    type: Literal["ready"] = "ready"
+    engine: str
+    engine_version: str
+    architecture: str
+    context_tokens: int
+    train_context_tokens: int
+    max_sequences: int
+    vocabulary: int
+    parameters: int
+    has_chat_template: bool
+    supports_gpu_offload: bool
+    devices: tuple[str, ...]
+    """What computes, as the engine names it; ("CPU",) without a GPU."""
+    memory_bytes: dict[str, int]
+    """Resident bytes by device after the warm-up."""
+    load_seconds: float
+
+
+class Failed(_Message):
+    """The load failed for good; the worker ends after this frame."""
+
+    type: Literal["failed"] = "failed"
+    error: ErrorBody
+
+
+class Started(_Message):
+    """The request has a sequence; its prompt is about to be evaluated."""
+
+    type: Literal["started"] = "started"
+    request_id: str
+    prompt_tokens: int
+    cached_tokens: int
+    """Leading prompt tokens whose KV was kept from an earlier request."""
+
+
+class TokenLogprob(_Message):
+    """One position: the drawn token and the best alternatives, natural logarithm."""
+
+    token: int
+    logprob: float
+    text: str
+    """The token's own bytes; incomplete UTF-8 shows as U+FFFD."""
+    top: tuple[tuple[int, float, str], ...] = ()
+
+
+class Delta(_Message):
+    """Text that is final: complete UTF-8, no part of a possible stop string."""
+
+    type: Literal["delta"] = "delta"
+    request_id: str
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+FinishReason = Literal["stop", "stop_string", "max_tokens", "context_full", "cancelled"]
+
+
+class Finished(_Message):
+    """The last frame of a request that ran."""
+
+    type: Literal["finished"] = "finished"
+    request_id: str
+    reason: FinishReason
+    stop_string: str | None = None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    queue_seconds: float
+    """From reading the frame to the first prompt token's evaluation."""
+    prefill_seconds: float
+    decode_seconds: float
+
+
+class RequestFailed(_Message):
+    """The request ended with an error; the worker goes on."""
+
+    type: Literal["request_failed"] = "request_failed"
+    request_id: str
+    error: ErrorBody
+
+
+class Continuation(_Message):
+    """Scores of one continuation, aligned with its tokens."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    ranks: tuple[int, ...]
+    """0 where the token was the model's own first choice."""
+    entropies: tuple[float, ...]
+    """Of the distribution each token was drawn from, in nats."""
+
+
+class Scores(_Message):
+    """Answer to Score, in the order of its continuations."""
+
+    type: Literal["scores"] = "scores"
+    request_id: str
+    prompt_tokens: int
+    cached_tokens: int
+    continuations: tuple[Continuation, ...]
+
+
+class Embeddings(_Message):
+    """Answer to Embed, in the order of its texts."""
+
+    type: Literal["embeddings"] = "embeddings"
+    request_id: str
+    vectors: tuple[tuple[float, ...], ...]
+    tokens: tuple[int, ...]
+    """Token count of each text."""
+
+
+class Counted(_Message):
+    """Answer to Count."""
+
+    type: Literal["counted"] = "counted"
+    request_id: str
+    tokens: int
+
+
+class Drained(_Message):
+    """Nothing runs any more and nothing new is taken."""
+
+    type: Literal["drained"] = "drained"
+
+
+class Pong(_Message):
+    """Answer to Ping, with the engine's state at a step boundary."""
+
+    type: Literal["pong"] = "pong"
+    nonce: int
+    active: int
+    waiting: int
+    cached_tokens: int
+
+
+Work = Generate | Score | Embed | Count
+"""What a worker answers by request id."""
+
+ToWorker = Annotated[
+    Load | Generate | Score | Embed | Count | Cancel | Drain | Ping,
+    Field(discriminator="type"),
+]
+Answer = Started | Delta | Finished | RequestFailed | Scores | Embeddings | Counted
+"""What belongs to one request; has its ``request_id``."""
+
+FromWorker = Hello | Progress | Ready | Failed | Answer | Drained | Pong
+
+ToDaemon = Annotated[FromWorker, Field(discriminator="type")]
+
+
+class _WorkerFrame(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    w: str
+    m: ToWorker
+
+
+class _DaemonFrame(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    w: str
+    m: ToDaemon
+
+
+_Frame = TypeVar("_Frame", _WorkerFrame, _DaemonFrame)
+
+_TO_WORKER: TypeAdapter[_WorkerFrame] = TypeAdapter(_WorkerFrame)
+_TO_DAEMON: TypeAdapter[_DaemonFrame] = TypeAdapter(_DaemonFrame)
+
+
+def encode(identity: str, message: _Message) -> bytes:
+    """One whole frame.
+
+    Raises:
+        WireError: The message is larger than a frame may be, or its text is no Unicode.
+
+    """
+    try:
+        content = message.__pydantic_serializer__.to_json(message, exclude_none=True)
+    except PydanticSerializationError as error:
+        raise WireError(f"not to be written as JSON: {error}") from None
+    body = b'{"w":%s,"m":%s}' % (_json_string(identity), content)
+    if len(body) > MAX_FRAME_BYTES:
+        raise WireError(f"a frame of {len(body)} bytes exceeds {MAX_FRAME_BYTES}")
+    return _LENGTH.pack(len(body)) + body
+
+
+def _json_string(text: str) -> bytes:
+    # Identities are model ids and numbers; anything that JSON would escape is a defect.
+    if not text.isascii() or '"' in text or "\\" in text or not text.isprintable():
+        raise WireError(f"an identity has to be plain printable ASCII, not {text!r}")
+    return b'"%s"' % text.encode("ascii")
+
+
+def decode_for_worker(identity: str, body: bytes) -> ToWorker:
+    """The message of one frame body that the daemon sent.
+
+    Raises:
+        WireError: It is no such message, or it is meant for another worker.
+
+    """
+    return _checked(identity, _TO_WORKER, body).m
+
+
+def decode_for_daemon(identity: str, body: bytes) -> ToDaemon:
+    """The message of one frame body that a worker sent.
+
+    Raises:
+        WireError: It is no such message, or another worker sent it.
+
+    """
+    return _checked(identity, _TO_DAEMON, body).m
+
+
+def _checked(identity: str, kind: TypeAdapter[_Frame], body: bytes) -> _Frame:
+    try:
+        frame = kind.validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise WireError(f"not a frame: {where}: {first['msg']}") from None
+    if frame.w != identity:
+        raise WireError(f"a frame of worker {frame.w!r} arrived on the channel of {identity!r}")
+    return frame
+
+
+class FrameReader:
+    """Cuts a byte stream into frame bodies, without I/O of its own."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
+        """The bodies that `data` completes.
+
+        Raises:
+            WireError: A length is 0 or beyond `MAX_FRAME_BYTES`: the stream is garbage
+                from here on.
+
+        """
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if not 0 < length <= MAX_FRAME_BYTES:
+                raise WireError(f"a frame length of {length} is not in 1..{MAX_FRAME_BYTES}")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[_LENGTH.size : end])
+            del self._buffer[:end]
+            yield body
