@@ -1,0 +1,355 @@
+"""llama.cpp's handles with lifetimes, errors and arrays; the only caller of its C API.
+
+The C API takes structs by value whose layout belongs to one llama.cpp commit; the
+version of llama-cpp-python is therefore pinned, and `check_layout` looks at sentinel
+defaults before anything is trusted (research: a foreign build read flags as false
+without an error).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from llama_cpp import __version__ as binding_version
+from llama_cpp import llama_cpp as c
+
+from gemd.errors import BadModelFileError, EngineMissingError, EngineStartFailedError
+from gemd.worker.llama.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+BATCH_TOKENS = 512
+"""Tokens of one decode; also llama.cpp's physical batch, so that one decode is one graph."""
+
+SCORED_TOKENS = 64
+"""Tokens of one decode that may want logits beside the running answers. Logits of the
+whole batch would take 1 MiB per token with Gemma's vocabulary (520 against 110-190 MiB)."""
+
+_LOG_WARN = 3
+_LOG_ERROR = 4
+_NO_SLOT = 1
+
+
+class NoCellsLeftError(Exception):
+    """The KV cache has no room for the batch; nothing was changed."""
+
+
+class Log:
+    """llama.cpp's log: warnings go to stderr, the last errors are kept for messages."""
+
+    _installed: ClassVar[Any] = None
+    """llama.cpp keeps the callback for the life of the process, so Python has to as well;
+    once collected, its next debug line is a jump into freed memory."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        callback = c.llama_log_callback(self._write)
+        c.llama_log_set(callback, ctypes.c_void_p(0))
+        Log._installed = callback
+
+    def _write(self, level: int, text: bytes, _: object) -> None:
+        line = text.decode("utf-8", "replace").rstrip("\n")
+        if level == _LOG_ERROR and line:
+            self.errors = [*self.errors[-7:], line]
+        if level in {_LOG_WARN, _LOG_ERROR} and line:
+            sys.stderr.write(line + "\n")
+
+    def explain(self) -> str:
+        """The last error lines as one clause."""
+        return "; ".join(line.strip() for line in self.errors[-2:])
+
+
+def check_layout() -> None:
+    """Refuse a library whose structs are not the ones this binding was written for.
+
+    Raises:
+        EngineMissingError: The sentinel defaults read wrongly.
+
+    """
+    params = c.llama_context_default_params()
+    sentinels = (params.offload_kqv, params.no_perf, params.op_offload, params.swa_full)
+    if sentinels != (True, True, True, True):
+        raise EngineMissingError(
+            f"llama.cpp's library does not match llama-cpp-python {binding_version}",
+            why="its default parameters read wrongly, so it was built from another commit",
+            advice=("pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36",),
+            metadata={"binding": binding_version},
+        )
+
+
+class Model:
+    """A loaded GGUF file.
+
+    Args:
+        path: The file (its first part, if it is split).
+        gpu_layers: Layers to place on the GPU.
+        use_mmap: Map the file instead of reading it; shared between processes.
+        check_tensors: Validate quantized blocks; reads the whole file.
+        progress: Called with 0.0 .. 1.0 while the weights are loaded.
+        log: Where llama.cpp says why it refuses.
+
+    Raises:
+        BadModelFileError: llama.cpp refuses the file.
+
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        gpu_layers: int,
+        use_mmap: bool,
+        check_tensors: bool,
+        progress: Callable[[float], None],
+        log: Log,
+    ) -> None:
+        def report(fraction: float, _: object) -> bool:
+            progress(fraction)
+            return True
+
+        self._callback = c.llama_progress_callback(report)
+        params = c.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        params.load_mode = c.LLAMA_LOAD_MODE_MMAP if use_mmap else c.LLAMA_LOAD_MODE_NONE
+        params.check_tensors = check_tensors
+        params.progress_callback = self._callback
+        self.handle = c.llama_model_load_from_file(path.encode(), params)
+        if not self.handle:
+            raise BadModelFileError(
+                f"llama.cpp cannot load {path}",
+                why=log.explain() or "it gave no reason",
+                advice=(f"gemctl run --model {path} after replacing the file",),
+                metadata={"path": path},
+            )
+        self.vocabulary = Vocabulary(self.handle)
+
+    def close(self) -> None:
+        """Free the weights."""
+        c.llama_model_free(self.handle)
+
+    def metadata(self, key: str) -> str | None:
+        """A value of the file's metadata as text."""
+        return _string(
+            lambda buf, size: c.llama_model_meta_val_str(self.handle, key.encode(), buf, size)
+        )
+
+    @property
+    def chat_template(self) -> str | None:
+        """The file's default chat template, a Jinja source."""
+        text = c.llama_model_chat_template(self.handle, None)
+        return text.decode("utf-8", "replace") if text else None
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return int(c.llama_model_n_params(self.handle))
+
+    @property
+    def train_context_tokens(self) -> int:
+        """Context the model was trained for."""
+        return int(c.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def sliding_window(self) -> int:
+        """Tokens its sliding layers attend to; 0 without such layers."""
+        return int(c.llama_model_n_swa(self.handle))
+
+    @property
+    def has_state(self) -> bool:
+        """Whether it keeps a recurrent state, which cannot be cut back to a prefix."""
+        return bool(c.llama_model_is_recurrent(self.handle) or c.llama_model_is_hybrid(self.handle))
+
+    @property
+    def can_generate(self) -> bool:
+        """Whether it has a causal decoder (an encoder alone only embeds)."""
+        return bool(c.llama_model_has_decoder(self.handle))
+
+    @property
+    def embedding_size(self) -> int:
+        """Length of a hidden state."""
+        return int(c.llama_model_n_embd(self.handle))
+
+
+def _string(read: Callable[[Any, int], int]) -> str | None:
+    size = 256
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        length = read(buffer, size)
+        if length < 0:
+            return None
+        if length < size:
+            return buffer.value.decode("utf-8", "replace")
+        size = length + 1
+
+
+class Batch:
+    """The tokens of one decode, in arrays that live as long as the batch.
+
+    llama.cpp's own constructor allocates one small array per token; these are filled by
+    slices.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._token = np.zeros(capacity, np.int32)
+        self._position = np.zeros(capacity, np.int32)
+        self._count = np.ones(capacity, np.int32)
+        self._sequence = np.zeros(capacity, np.int32)
+        self._wanted = np.zeros(capacity, np.int8)
+        pointer = ctypes.POINTER(ctypes.c_int32)
+        base = self._sequence.ctypes.data
+        self._sequences = (pointer * capacity)(
+            *(ctypes.cast(base + 4 * i, pointer) for i in range(capacity))
+        )
+        self.raw = c.llama_batch(
+            0,
+            self._token.ctypes.data_as(pointer),
+            None,
+            self._position.ctypes.data_as(pointer),
+            self._count.ctypes.data_as(pointer),
+            ctypes.cast(self._sequences, ctypes.POINTER(pointer)),
+            self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def __len__(self) -> int:
+        return int(self.raw.n_tokens)
+
+    def clear(self) -> None:
+        """Forget all tokens."""
+        self.raw.n_tokens = 0
+
+    def add(
+        self, sequence: int, position: int, tokens: Sequence[int], wanted: Iterable[int]
+    ) -> int:
+        """Append consecutive tokens of one sequence.
+
+        Args:
+            sequence: llama.cpp's sequence id.
+            position: Of the first token.
+            tokens: Token ids.
+            wanted: Offsets into `tokens` whose logits are wanted.
+
+        Returns:
+            Index of the first one in the batch.
+
+        """
+        start, end = len(self), len(self) + len(tokens)
+        if len(tokens) == 1:
+            # One token of a running answer: the common case of the hot loop.
+            self._token[start] = tokens[0]
+            self._position[start] = position
+        else:
+            self._token[start:end] = tokens
+            self._position[start:end] = np.arange(position, position + len(tokens))
+        self._sequence[start:end] = sequence
+        self._wanted[start:end] = 0
+        for offset in wanted:
+            self._wanted[start + offset] = 1
+        self.raw.n_tokens = end
+        return start
+
+
+class Context:
+    """A KV cache with its compute buffers.
+
+    One cache is shared by all sequences («unified»): one request may use all of it, and
+    sequences with a common beginning share its cells.
+
+    Raises:
+        EngineStartFailedError: It cannot be allocated.
+
+    """
+
+    def __init__(
+        self, model: Model, *, context_tokens: int, max_sequences: int, threads: int, log: Log
+    ) -> None:
+        params = c.llama_context_default_params()
+        params.n_ctx = context_tokens
+        params.n_batch = BATCH_TOKENS
+        params.n_ubatch = BATCH_TOKENS
+        params.n_seq_max = max_sequences
+        params.n_outputs_max = SCORED_TOKENS + max_sequences
+        params.n_threads = threads
+        params.n_threads_batch = threads
+        params.kv_unified = True
+        # A full-size sliding cache would cost what the sliding layers were made to save.
+        params.swa_full = False
+        params.offload_kqv = True
+        params.no_perf = True
+        self.handle = c.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise EngineStartFailedError(
+                f"llama.cpp cannot make a context of {context_tokens} tokens",
+                why=log.explain() or "the memory for the KV cache was refused",
+                advice=("GEMD_CONTEXT_TOKENS=2048 gemd",),
+                metadata={"context_tokens": context_tokens},
+            )
+        self._memory = c.llama_get_memory(self.handle)
+        self._vocabulary_size = model.vocabulary.size
+        self._embedding_size = model.embedding_size
+
+    def close(self) -> None:
+        """Free the cache."""
+        c.llama_free(self.handle)
+
+    @property
+    def tokens(self) -> int:
+        """Cells that one sequence can fill."""
+        return int(c.llama_n_ctx_seq(self.handle))
+
+    def decode(self, batch: Batch) -> None:
+        """Evaluate a batch.
+
+        Raises:
+            NoCellsLeftError: The cache has no room; nothing was changed.
+            RuntimeError: llama.cpp failed in a way that leaves its state unknown.
+
+        """
+        result = c.llama_decode(self.handle, batch.raw)
+        if result == _NO_SLOT:
+            raise NoCellsLeftError
+        if result:
+            raise RuntimeError(f"llama_decode returned {result} for {len(batch)} tokens")
+
+    def logits(self, rows: int) -> NDArray[np.float32]:
+        """Logits of the wanted tokens of the last decode, in batch order.
+
+        Returns:
+            A view (rows, vocabulary) that the next decode overwrites.
+
+        """
+        return np.ctypeslib.as_array(
+            c.llama_get_logits(self.handle), shape=(rows, self._vocabulary_size)
+        )
+
+    def want_embeddings(self, *, wanted: bool) -> None:
+        """Whether the next decodes also keep the last hidden states."""
+        c.llama_set_embeddings(self.handle, wanted)
+
+    def embedding(self, index: int) -> NDArray[np.float32]:
+        """The last hidden state of the batch's token `index`, shape (embedding,), a copy."""
+        return np.ctypeslib.as_array(
+            c.llama_get_embeddings_ith(self.handle, index), shape=(self._embedding_size,)
+        ).copy()
+
+    def cut(self, sequence: int, keep: int) -> bool:
+        """Drop everything from position `keep` on; False if the memory cannot do that."""
+        return bool(c.llama_memory_seq_rm(self._memory, sequence, keep, -1))
+
+    def copy(self, source: int, target: int, keep: int) -> None:
+        """Let `target` share the first `keep` positions of `source`."""
+        c.llama_memory_seq_cp(self._memory, source, target, 0, keep)
+
+    def first_position(self, sequence: int) -> int:
+        """The oldest position that every layer still holds; -1 for an empty sequence."""
+        return int(c.llama_memory_seq_pos_min(self._memory, sequence))
+
+    def clear(self) -> None:
+        """Empty all sequences."""
+        c.llama_memory_clear(self._memory, True)

@@ -1,0 +1,133 @@
+"""From a Load message to a model that has answered one token."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llama_cpp import __version__ as binding_version
+from llama_cpp import llama_cpp as c
+
+from gemd import wire
+from gemd.errors import UnsupportedInputError
+from gemd.worker.llama import binding
+from gemd.worker.llama.prompt import PromptBuilder
+from gemd.worker.llama.template import ChatTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gemd.worker.host import Progress
+
+_STEPS = 1000
+"""Resolution of the weights' progress."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a loaded model consists of."""
+
+    model: binding.Model
+    context: binding.Context
+    template: ChatTemplate | None
+    builder: PromptBuilder
+    ready: wire.Ready
+
+    def close(self) -> None:
+        """Free all of it, the cache before the weights it points into."""
+        if self.template is not None:
+            self.template.close()
+        self.context.close()
+        self.model.close()
+
+
+def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loaded:
+    """Load weights, make a context, compile the template, decode one token.
+
+    Raises:
+        BadModelFileError: The file or its chat template is unusable.
+        EngineStartFailedError: There is no memory for the context.
+        EngineMissingError: The library is not the one this binding was made for.
+        UnsupportedInputError: The model does not generate text.
+
+    """
+    began = clock()
+    log = binding.Log()
+    binding.check_layout()
+    c.llama_backend_init()
+    progress("open", 0, 0)
+    model = binding.Model(
+        load.path,
+        gpu_layers=load.gpu_layers,
+        use_mmap=load.use_mmap,
+        check_tensors=load.check_tensors,
+        progress=lambda fraction: progress("weights", int(fraction * _STEPS), _STEPS),
+        log=log,
+    )
+    if not model.can_generate:
+        raise UnsupportedInputError(
+            f"{os.path.basename(load.path)} has no decoder",  # noqa: PTH119 - a name, no I/O
+            why="gemd serves causal language models; this one only encodes",
+        )
+    progress("context", 0, 0)
+    context = binding.Context(
+        model,
+        # Positions beyond the training context decode into noise.
+        context_tokens=min(load.context_tokens, model.train_context_tokens or load.context_tokens),
+        max_sequences=load.max_sequences,
+        threads=load.threads,
+        log=log,
+    )
+    template = _template(model, load.chat_template)
+    progress("warmup", 0, 1)
+    _warm_up(model, context)
+    progress("warmup", 1, 1)
+    ready = wire.Ready(
+        engine="llama",
+        engine_version=f"llama-cpp-python {binding_version}",
+        architecture=model.metadata("general.architecture") or "unknown",
+        context_tokens=context.tokens,
+        train_context_tokens=model.train_context_tokens,
+        max_sequences=load.max_sequences,
+        vocabulary=model.vocabulary.size,
+        parameters=model.parameters,
+        has_chat_template=template is not None,
+        supports_gpu_offload=bool(c.llama_supports_gpu_offload()),
+        # This build sees the CPU only; GPU builds name their devices with the engine
+        # environments that bring them.
+        devices=("CPU",),
+        memory_bytes={"CPU": _resident_bytes()},
+        load_seconds=clock() - began,
+    )
+    return Loaded(model, context, template, PromptBuilder(model.vocabulary, template), ready)
+
+
+def _template(model: binding.Model, override: str | None) -> ChatTemplate | None:
+    source = override or model.chat_template
+    if not source:
+        return None
+    vocabulary = model.vocabulary
+    return ChatTemplate(
+        source, bos=vocabulary.text(vocabulary.bos), eos=vocabulary.text(vocabulary.eos)
+    )
+
+
+def _warm_up(model: binding.Model, context: binding.Context) -> None:
+    """Decode one token: page in the weights, build the graph, prove that it works."""
+    vocabulary = model.vocabulary
+    token = vocabulary.bos if vocabulary.bos >= 0 else max(vocabulary.eos, 0)
+    batch = binding.Batch(1)
+    batch.add(0, 0, [token], [0])
+    context.decode(batch)
+    context.logits(1)
+    context.clear()
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - procfs
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        # Not Linux: the daemon measures the process from outside anyway.
+        return 0

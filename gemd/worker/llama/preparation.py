@@ -1,0 +1,71 @@
+"""From a request to the task that answers it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gemd import wire
+from gemd.worker.llama.embedding import Embedding
+from gemd.worker.llama.scoring import Scoring
+from gemd.worker.llama.tasks import Generation
+
+if TYPE_CHECKING:
+    from gemd.worker.llama.prompt import PromptBuilder
+    from gemd.worker.llama.tasks import Task
+    from gemd.worker.llama.vocabulary import Vocabulary
+
+
+class Preparation:
+    """Builds tasks on the preparation thread, where templates and tokenizers may take time."""
+
+    def __init__(
+        self, builder: PromptBuilder, vocabulary: Vocabulary, *, context_tokens: int
+    ) -> None:
+        self._builder = builder
+        self._vocabulary = vocabulary
+        self._context = context_tokens
+
+    def count(self, request: wire.Count) -> int:
+        """Tokens of a prompt, however long."""
+        return len(self._builder.build(request.prompt, limit=1 << 62))
+
+    def task(self, request: wire.Generate | wire.Score | wire.Embed, arrived: float) -> Task:
+        """The task of a request.
+
+        Raises:
+            GemdError: The input cannot be used.
+
+        """
+        seconds = request.deadline_seconds
+        deadline = None if seconds is None else arrived + seconds
+        match request:
+            case wire.Generate():
+                prompt = self._builder.build(request.prompt, limit=self._context - 1)
+                self._check_bias(request.sampling)
+                return Generation(
+                    request,
+                    prompt,
+                    self._vocabulary,
+                    limit=self._context,
+                    deadline=deadline,
+                    arrived=arrived,
+                )
+            case wire.Score():
+                return self._scoring(request, deadline, arrived)
+            case wire.Embed():
+                return self._embedding(request, deadline, arrived)
+
+    def _check_bias(self, sampling: wire.Sampling) -> None:
+        self._builder.check_tokens(sampling.logit_bias, field="sampling.logit_bias")
+
+    def _scoring(self, request: wire.Score, deadline: float | None, arrived: float) -> Scoring:
+        prompt = self._builder.build(request.prompt, limit=self._context - 1)
+        continuations = [
+            self._builder.continuation(given, limit=self._context - len(prompt))
+            for given in request.continuations
+        ]
+        return Scoring(request, prompt, continuations, deadline=deadline, arrived=arrived)
+
+    def _embedding(self, request: wire.Embed, deadline: float | None, arrived: float) -> Embedding:
+        texts = [self._builder.document(text, limit=self._context) for text in request.texts]
+        return Embedding(request, texts, deadline=deadline, arrived=arrived)

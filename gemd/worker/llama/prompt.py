@@ -1,0 +1,269 @@
+"""A request's input as token ids.
+
+Two texts meet in a prompt: the template's, whose control tokens structure the
+conversation, and the user's, who must not be able to write such a token. The template
+returns one string, so the difference has to be carried through it: wherever user text
+spells a control token, a character that occurs nowhere else is put after its first
+letter before rendering, and the result is cut there. Each part is tokenized by itself,
+so the token cannot form; text without control tokens, which is nearly all text, reaches
+the template unchanged and is tokenized exactly as usual.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+
+from gemd.errors import ContextTooLongError, InvalidRequestError, UnsupportedInputError
+from gemd.worker.llama.template import TemplateRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gemd import wire
+    from gemd.worker.llama.template import ChatTemplate
+
+_PRIVATE_USE = range(0xF0000, 0xF0100)
+_MARKUP = re.compile(r"<\|.*>|<.*\|>|\[/?[A-Z_]+\]|<(start|end)_of_\w+>", re.DOTALL)
+
+
+class Tokenizer(Protocol):
+    """What a prompt needs of a vocabulary."""
+
+    size: int
+    bos: int
+    eos: int
+    control_texts: tuple[str, ...]
+    user_defined_texts: tuple[str, ...]
+
+    def text(self, token: int) -> str:
+        """The token as it is written in the file."""
+        ...
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of a text."""
+        ...
+
+
+class PromptBuilder:
+    """Turns the input of requests into tokens; used from one thread.
+
+    Args:
+        vocabulary: The model's tokenizer.
+        template: Its chat template; None if the file has none.
+
+    """
+
+    def __init__(self, vocabulary: Tokenizer, template: ChatTemplate | None) -> None:
+        self._vocabulary = vocabulary
+        self._template = template
+        self._control = _control_pattern(vocabulary)
+
+    def build(self, prompt: wire.Prompt, *, limit: int) -> list[int]:
+        """Token ids of an input.
+
+        Args:
+            prompt: Exactly one of its fields is set.
+            limit: Most tokens that still leave room for an answer.
+
+        Raises:
+            ContextTooLongError: There are more.
+            InvalidRequestError: It is empty, or names tokens the model does not have.
+            UnsupportedInputError: Chat, but the model has no chat template.
+
+        """
+        return _fitting(self._tokens(prompt), limit=limit, what="prompt", field="input")
+
+    def continuation(self, given: str | tuple[int, ...], *, limit: int) -> list[int]:
+        """Token ids of what follows a prompt; control tokens are not read in text.
+
+        Raises:
+            GemdError: As `build`.
+
+        """
+        if isinstance(given, str):
+            tokens = self._plain(given, add_special=False)
+        else:
+            tokens = self.check_tokens(given, field="continuations")
+        return _fitting(tokens, limit=limit, what="continuation", field="continuations")
+
+    def document(self, text: str, *, limit: int) -> list[int]:
+        """Token ids of a text on its own, as the model's tokenizer frames it.
+
+        Raises:
+            GemdError: As `build`.
+
+        """
+        tokens = self._plain(text, add_special=True) if text else []
+        return _fitting(tokens, limit=limit, what="text", field="texts")
+
+    def check_tokens(self, tokens: Iterable[int], *, field: str) -> list[int]:
+        """The same ids, if the model has all of them.
+
+        Raises:
+            InvalidRequestError: It does not.
+
+        """
+        tokens = list(tokens)
+        for token in tokens:
+            if not 0 <= token < self._vocabulary.size:
+                raise InvalidRequestError(
+                    f"token {token} does not exist",
+                    why=f"the model's vocabulary has {self._vocabulary.size} tokens",
+                    metadata={
+                        "field": field,
+                        "token": token,
+                        "vocabulary": self._vocabulary.size,
+                    },
+                )
+        return tokens
+
+    def _tokens(self, prompt: wire.Prompt) -> list[int]:
+        if prompt.tokens is not None:
+            return self.check_tokens(prompt.tokens, field="input.tokens")
+        if prompt.text is not None:
+            return self._plain(prompt.text, add_special=True) if prompt.text else []
+        return self._chat(prompt.chat or ())
+
+    def _plain(self, text: str, *, add_special: bool) -> list[int]:
+        # User-defined tokens are read whatever the flag says, so those that look like
+        # markup are cut here as well.
+        mark = _unused_character([text])
+        parts = self._disarm(text, mark).split(mark)
+        return self._tokenize(parts, add_special=add_special, parse_special=False)
+
+    def _chat(self, messages: tuple[wire.ChatMessage, ...]) -> list[int]:
+        if self._template is None:
+            raise UnsupportedInputError(
+                "this model cannot take a chat",
+                why="its file has no chat template; it is a base model that continues text",
+                advice=("send text instead of messages", "choose an instruction-tuned model"),
+                metadata={"field": "chat"},
+            )
+        if not any(message.text for message in messages):
+            return []
+        mark = _unused_character(message.text for message in messages)
+        turns: list[tuple[str, str]] = [(m.role, self._disarm(m.text, mark)) for m in messages]
+        rendered = self._rendered(turns, mark)
+        bos = self._vocabulary.text(self._vocabulary.bos)
+        return self._tokenize(
+            rendered.split(mark),
+            # A template that writes BOS itself must not get a second one.
+            add_special=not (bos and rendered.startswith(bos)),
+            parse_special=True,
+        )
+
+    def _rendered(self, turns: list[tuple[str, str]], mark: str) -> str:
+        """The conversation, with a system turn whatever the template thinks of those."""
+        system = turns[0][1] if turns[0][0] == "system" else ""
+        try:
+            rendered = self._opened(turns, mark)
+        except TemplateRefusedError as refusal:
+            if not system:
+                raise InvalidRequestError(
+                    "the model's chat template rejects this conversation",
+                    why=str(refusal),
+                    metadata={"field": "chat"},
+                ) from None
+            rendered = ""
+        # Older templates refuse a system turn and some drop it without a word; it then
+        # opens the first user turn, as the models' authors recommend.
+        if system.strip() and system.strip() not in rendered:
+            try:
+                return self._opened(_folded(turns), mark)
+            except TemplateRefusedError as refusal:
+                raise InvalidRequestError(
+                    "the model's chat template rejects this conversation",
+                    why=str(refusal),
+                    metadata={"field": "chat"},
+                ) from None
+        return rendered
+
+    def _opened(self, turns: list[tuple[str, str]], mark: str) -> str:
+        """Rendered up to where the model goes on: a new answer, or the last one begun."""
+        assert self._template is not None
+        messages = [{"role": role, "content": text} for role, text in turns]
+        if turns[-1][0] != "assistant":
+            return self._template.render(messages)
+        # The client began the answer: render a stand-in for it and cut behind what
+        # precedes it, so that the template's end-of-turn is left off.
+        stand_in = mark * 3
+        messages[-1]["content"] = stand_in
+        head, found, _ = self._template.render(messages, continue_last=True).partition(stand_in)
+        if not found:
+            raise InvalidRequestError(
+                "this model's chat template cannot continue an answer that was begun",
+                why="it does not write the last assistant turn",
+                advice=("end the conversation with a user turn",),
+                metadata={"field": "chat"},
+            )
+        return head + turns[-1][1]
+
+    def _disarm(self, text: str, mark: str) -> str:
+        if self._control is None:
+            return text
+        # A cut can leave a shorter control token behind it, so until nothing is found.
+        parts = text.split(mark)
+        while any(self._control.search(part) for part in parts):
+            text = self._control.sub(lambda hit: hit[0][0] + mark + hit[0][1:], text)
+            parts = text.split(mark)
+        return text
+
+    def _tokenize(self, parts: list[str], *, add_special: bool, parse_special: bool) -> list[int]:
+        tokens: list[int] = []
+        for index, part in enumerate(parts):
+            tokens += self._vocabulary.tokenize(
+                part, add_special=add_special and index == 0, parse_special=parse_special
+            )
+        return tokens
+
+
+def _fitting(tokens: list[int], *, limit: int, what: str, field: str) -> list[int]:
+    if not tokens:
+        raise InvalidRequestError(
+            f"the {what} is empty",
+            why="it has no token at all",
+            metadata={"field": field},
+        )
+    if len(tokens) > limit:
+        raise ContextTooLongError(
+            f"the {what} has {len(tokens)} tokens, {limit} fit",
+            why="the model's context has to hold it and at least one token of the answer",
+            advice=(f"shorten the {what}", "raise context_tokens in the settings"),
+            metadata={"field": field, "prompt_tokens": len(tokens), "limit": limit},
+        )
+    return tokens
+
+
+def _folded(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    (_, system), *rest = turns
+    if rest and rest[0][0] == "user":
+        return [("user", f"{system}\n\n{rest[0][1]}"), *rest[1:]]
+    return [("user", system), *rest]
+
+
+def _control_pattern(vocabulary: Tokenizer) -> re.Pattern[str] | None:
+    """Finds every text that the tokenizer would read as a control token.
+
+    llama.cpp reads user-defined tokens even where control tokens are off. Most of those
+    are ordinary text (runs of spaces, HTML tags) and stay; those that look like
+    conversation markup are treated as control tokens.
+    """
+    texts = {text for text in vocabulary.control_texts if len(text) > 1}
+    texts |= {text for text in vocabulary.user_defined_texts if _MARKUP.fullmatch(text)}
+    if not texts:
+        return None
+    return re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True)))
+
+
+def _unused_character(texts: Iterable[str]) -> str:
+    """A private-use character that occurs in none of the texts."""
+    used = set().union(*(set(text) for text in texts))
+    for code in _PRIVATE_USE:
+        if chr(code) not in used:
+            return chr(code)
+    raise InvalidRequestError(
+        "the prompt uses every private-use character from U+F0000 to U+F00FF",
+        why="one has to be free to keep control tokens out of user text",
+        metadata={"field": "input"},
+    )
