@@ -1,0 +1,382 @@
+"""One warm model's process, as the rest of the daemon sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import socket
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import psutil
+
+from gemd import wire
+from gemd.engine.channel import Channel
+from gemd.engine.ending import Ending
+from gemd.engine.process import WorkerProcess
+from gemd.engine.reports import ExitReport, StopReport, tail
+from gemd.engine.requests import Requests
+from gemd.engine.spec import WorkerSpec
+from gemd.errors import (
+    CancelledError,
+    EngineCrashedError,
+    EngineStartFailedError,
+    GemdError,
+    ShuttingDownError,
+    UnexpectedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from gemd.engine.mailbox import Mailbox
+
+__all__ = ["ExitReport", "State", "StopReport", "Worker", "WorkerSpec"]
+
+State = Literal["starting", "ready", "stopping", "exited"]
+
+_REMAINS_S = 1.0
+
+_LoadMessage = wire.Hello | wire.Progress | wire.Ready | wire.Failed
+_AnswerT = TypeVar("_AnswerT", wire.Scores, wire.Embeddings, wire.Counted)
+
+
+class Worker:
+    """A worker process and its channel; made by `start`, ended by `stop`.
+
+    It belongs to one asyncio loop, whose thread has to live as long as the process: on
+    Linux the kernel kills a worker when the thread that started it ends.
+
+    Attributes:
+        spec: What was started.
+        identity: In every frame of this worker and of no other.
+        ready: What it said about the loaded model.
+
+    """
+
+    ready: wire.Ready
+    _process: WorkerProcess
+    _ending: Ending
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
+        # Plain characters only: it goes into frames, arguments and the process's name.
+        name = re.sub(r"[^A-Za-z0-9._/-]", "_", spec.model)
+        self.identity = f"{name}#{secrets.token_hex(4)}"
+        self._channel = Channel(self.identity, receive=self._receive, broken=self._broken)
+        self._requests = Requests(spec.model, self._channel)
+        self._loading: asyncio.Queue[_LoadMessage | None] = asyncio.Queue()
+        self._exit: asyncio.Future[ExitReport] = asyncio.get_running_loop().create_future()
+        self._protocol_error = ""
+
+    @classmethod
+    async def start(
+        cls,
+        spec: WorkerSpec,
+        *,
+        report: Callable[[wire.Progress], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
+    ) -> Worker:
+        """Spawn a process and load the model.
+
+        However this ends other than with a worker, the process is gone by then.
+
+        Args:
+            spec: What to start.
+            report: Called with each sign of life of the load.
+            log: Called with each line the process prints, as long as it lives.
+
+        Raises:
+            EngineStartFailedError: The process could not be started, ended, or gave no
+                sign of life for `WorkerSpec.stall_timeout_s`; ``metadata["stderr"]`` has
+                the last that it printed.
+            GemdError: Whatever the engine said was wrong, such as BadModelFileError.
+
+        """
+        worker = cls(spec)
+        await worker._spawn(log)
+        try:
+            await worker._load(report)
+        except BaseException:
+            await worker.stop(grace_s=0)
+            raise
+        return worker
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def state(self) -> State:
+        """Where in its life it is; ready only after, exited only after the fact."""
+        if self._exit.done():
+            return "exited"
+        if self._ending.begun:
+            return "stopping"
+        return "ready" if hasattr(self, "ready") else "starting"
+
+    async def generate(
+        self, request: wire.Generate
+    ) -> AsyncGenerator[wire.Started | wire.Delta | wire.Finished, None]:
+        """Stream one answer: Started, any number of Delta, Finished.
+
+        Closing the stream early cancels the request in the worker, so close it
+        (`contextlib.aclosing`). Deltas that waited for the reader arrive as one.
+
+        Raises:
+            EngineCrashedError: The process ended; ABORTED if a Delta was read before.
+            CancelledError: `stop` ran out of grace.
+            ShuttingDownError: The worker is being stopped.
+            InvalidRequestError: The id is in use, or the request is too large.
+            GemdError: Whatever the engine said was wrong.
+
+        """
+        mailbox = self._open(request)
+        try:
+            while True:
+                message = await mailbox.get()
+                match message:
+                    case wire.Started() | wire.Delta():
+                        yield message
+                    case wire.Finished():
+                        yield message
+                        return
+                    case wire.RequestFailed():
+                        raise message.error.error()
+                    case _:
+                        raise _out_of_place(message)
+        finally:
+            self._requests.settle(request.request_id, mailbox)
+
+    async def score(self, request: wire.Score) -> wire.Scores:
+        """Log-probabilities of continuations. Raises as `generate`."""
+        return await self._ask(request, wire.Scores)
+
+    async def embed(self, request: wire.Embed) -> wire.Embeddings:
+        """Vectors of texts. Raises as `generate`."""
+        return await self._ask(request, wire.Embeddings)
+
+    async def count(self, request: wire.Count) -> wire.Counted:
+        """Tokens of a prompt. Raises as `generate`."""
+        return await self._ask(request, wire.Counted)
+
+    async def ping(self) -> wire.Pong:
+        """An answer from the engine's own thread: proof that it is not stuck.
+
+        Raises:
+            EngineCrashedError: The process ended.
+            CancelledError: `stop` closed the channel before the answer.
+            ShuttingDownError: The worker is being stopped.
+
+        """
+        self._refuse_if_over()
+        return await self._requests.ping()
+
+    async def stop(self, *, grace_s: float) -> StopReport:
+        """End the process, as gently as it lets us.
+
+        Drain for at most `grace_s`; close the channel; SIGTERM; SIGKILL; each with a time
+        of its own (`WorkerSpec.ladder`). What still runs after the grace fails with
+        CancelledError. Any number of calls share one ending, and the shortest grace
+        counts. A cancelled call does not stop the ending.
+
+        Args:
+            grace_s: Seconds for what runs to finish; 0 does not ask.
+
+        """
+        drain = hasattr(self, "ready")
+        return await self._ending.run(grace_s=grace_s if drain else 0)
+
+    async def wait_exit(self) -> ExitReport:
+        """How the process ended; waits until it has been reaped."""
+        return await asyncio.shield(self._exit)
+
+    def rss_bytes(self) -> int:
+        """Resident memory of the process, mapped weights included; 0 once it is gone."""
+        if self._exit.done():
+            return 0
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
+
+    # --- birth and death ----------------------------------------------------------------
+
+    async def _spawn(self, log: Callable[[str], None]) -> None:
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                ours.setblocking(False)
+                await self._channel.attach(ours)
+                self._process = await WorkerProcess.spawn(
+                    self.spec, identity=self.identity, channel=theirs, log=log
+                )
+        except OSError as error:
+            self._channel.abort()
+            raise EngineStartFailedError(
+                f"the worker of {self.spec.model} could not be started with {self.spec.python}",
+                why=str(error),
+                metadata={"model": self.spec.model, "python": self.spec.python},
+            ) from error
+        except BaseException:
+            self._channel.abort()
+            raise
+        self._ending = Ending(self._process, self._channel, self._exit, self.spec.ladder)
+        self._supervisor = asyncio.create_task(self._supervise(), name=f"worker {self.identity}")
+
+    async def _load(self, report: Callable[[wire.Progress], None]) -> None:
+        phase = "start"
+        while True:
+            try:
+                async with asyncio.timeout(self.spec.stall_timeout_s):
+                    message = await self._loading.get()
+            except TimeoutError:
+                raise await self._stalled(phase) from None
+            match message:
+                case wire.Hello():
+                    self._greet(message)
+                case wire.Progress():
+                    phase = message.phase
+                    report(message)
+                case wire.Ready():
+                    self.ready = message
+                    return
+                case wire.Failed():
+                    raise await self._load_failure(message.error)
+                case None:
+                    raise self._died_loading(phase, await self.wait_exit())
+
+    def _greet(self, hello: wire.Hello) -> None:
+        if hello.protocol != wire.PROTOCOL:
+            raise EngineStartFailedError(
+                f"the worker of {self.spec.model} speaks protocol {hello.protocol}, "
+                f"this daemon {wire.PROTOCOL}",
+                why=f"{self.spec.python} has another version of gemd",
+                metadata={
+                    "model": self.spec.model,
+                    "worker_protocol": hello.protocol,
+                    "daemon_protocol": wire.PROTOCOL,
+                    "python": self.spec.python,
+                },
+            )
+        self._channel.send(self.spec.load)
+
+    async def _load_failure(self, body: wire.ErrorBody) -> GemdError:
+        error = body.error()
+        stopped = await self.stop(grace_s=0)
+        lines = stopped.exit.lines if stopped.exit else self._process.lines
+        error.metadata.setdefault("stderr", tail(lines))
+        return error
+
+    async def _stalled(self, phase: str) -> EngineStartFailedError:
+        stopped = await self.stop(grace_s=0)
+        seconds = self.spec.stall_timeout_s
+        lines = stopped.exit.lines if stopped.exit else self._process.lines
+        return EngineStartFailedError(
+            f"the worker of {self.spec.model} gave no sign of life for {seconds:g} s while loading",
+            why=f"it hung in the phase {phase!r}",
+            advice=(f"GEMD_LOAD_STALL_TIMEOUT={seconds * 4:g}s gemd",),
+            metadata={
+                "model": self.spec.model,
+                "phase": phase,
+                "stall_timeout_seconds": f"{seconds:g}",
+                "stderr": tail(lines),
+            },
+        )
+
+    def _died_loading(self, phase: str, report: ExitReport) -> EngineStartFailedError:
+        return EngineStartFailedError(
+            f"the worker of {self.spec.model} ended while loading (phase {phase!r})",
+            why=report.cause,
+            metadata={"model": self.spec.model, "phase": phase, **report.metadata},
+        )
+
+    async def _supervise(self) -> None:
+        reaped = asyncio.create_task(self._process.wait())
+        closed = self._channel.closed
+        ends: set[asyncio.Future[Any]] = {reaped, closed}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not reaped.done() and not self._ending.begun:
+            # It has hung up. If it still lives after this, nobody can talk to it any more.
+            await asyncio.wait({reaped}, timeout=self.spec.ladder.close_s)
+            if not reaped.done() and not self._ending.begun:
+                self._process.kill()
+        await reaped
+        # Its last frames may still be in the socket.
+        await asyncio.wait({closed}, timeout=_REMAINS_S)
+        self._channel.abort()
+        self._exit.set_result(
+            await self._process.report(protocol_error=self._protocol_error, patience_s=_REMAINS_S)
+        )
+        self._loading.put_nowait(None)
+        self._requests.fail(self._gone)
+
+    def _gone(self, mid_stream: bool) -> GemdError:  # noqa: FBT001 - called back by position
+        report = self._exit.result()
+        model = self.spec.model
+        if self._ending.forced and not report.protocol_error:
+            return CancelledError(
+                f"{model} was unloaded before the answer was complete",
+                why="it did not end within the grace that unloading allowed",
+                metadata={"model": model},
+            )
+        return EngineCrashedError(
+            f"the worker of {model} crashed",
+            mid_stream=mid_stream,
+            why=report.cause,
+            advice=(f"gemctl load {model}",),
+            metadata={"model": model, "pid": self.pid, **report.metadata},
+        )
+
+    # --- messages -----------------------------------------------------------------------
+
+    def _receive(self, message: wire.FromWorker) -> None:
+        match message:
+            case wire.Hello() | wire.Progress() | wire.Ready() | wire.Failed():
+                if hasattr(self, "ready"):
+                    raise wire.WireError(f"{message.type} after ready")
+                self._loading.put_nowait(message)
+            case wire.Drained():
+                self._ending.drained.set()
+            case _:
+                self._requests.deliver(message)
+
+    def _broken(self, text: str) -> None:
+        self._protocol_error = text
+        self._process.kill()
+
+    def _open(self, request: wire.Work) -> Mailbox:
+        self._refuse_if_over()
+        return self._requests.open(request)
+
+    def _refuse_if_over(self) -> None:
+        if self._ending.begun:
+            raise ShuttingDownError(
+                f"{self.spec.model} takes no new requests",
+                why="it is being unloaded",
+                metadata={"model": self.spec.model},
+            )
+        if self._exit.done():
+            raise self._gone(False)
+
+    async def _ask(
+        self, request: wire.Score | wire.Embed | wire.Count, kind: type[_AnswerT]
+    ) -> _AnswerT:
+        mailbox = self._open(request)
+        try:
+            message = await mailbox.get()
+        finally:
+            self._requests.settle(request.request_id, mailbox)
+        if isinstance(message, kind):
+            return message
+        if isinstance(message, wire.RequestFailed):
+            raise message.error.error()
+        raise _out_of_place(message)
+
+
+def _out_of_place(message: wire.Answer) -> UnexpectedError:
+    return UnexpectedError(
+        f"a worker answered the request {message.request_id!r} with {message.type}",
+        metadata={"request_id": message.request_id, "type": message.type},
+    )

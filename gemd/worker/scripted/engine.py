@@ -1,0 +1,233 @@
+"""The engine that follows scripts."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import signal
+import time
+from dataclasses import dataclass, field
+
+from gemd import wire
+from gemd.errors import ContextTooLongError, DeadlineExpiredError
+from gemd.worker.host import Host, Progress, WorkerHost
+from gemd.worker.scripted import faults, tokens
+from gemd.worker.scripted.script import LoadScript, Script, script_of
+
+_MIB = 1024 * 1024
+_POLL_SECONDS = 0.005
+
+
+def create(host: Host) -> ScriptedEngine:
+    """The factory that `gemd.worker.host.ENGINES` names."""
+    if not isinstance(host, WorkerHost):
+        raise TypeError("the scripted engine writes garbage to the channel of a WorkerHost")
+    return ScriptedEngine(host)
+
+
+@dataclass
+class _Running:
+    request: wire.Generate
+    script: Script
+    accepted: float
+    prompt_tokens: int
+    due: float = 0.0
+    started: float | None = None
+    done: int = 0
+    tokens: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = self.script.count
+        self.tokens = (
+            self.script.tokens
+            if count is None
+            else tuple(f" {number}" if number else "0" for number in range(count))
+        )
+
+    @property
+    def limit(self) -> int:
+        return min(len(self.tokens), self.request.sampling.max_tokens or len(self.tokens))
+
+
+class ScriptedEngine:
+    """See the module; an `gemd.worker.host.Engine`."""
+
+    def __init__(self, host: WorkerHost) -> None:
+        self._host = host
+        self._options = LoadScript()
+        self._load: wire.Load | None = None
+        self._ballast: bytearray | None = None
+        self._running: dict[str, _Running] = {}
+        self._waiting: collections.deque[_Running] = collections.deque()
+
+    def load(self, load: wire.Load, progress: Progress) -> wire.Ready:
+        """Follow the `LoadScript`."""
+        began = time.monotonic()
+        self._load = load
+        script = self._options = LoadScript.model_validate(load.options)
+        if script.ignore_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        faults.make_noise(script)
+        if script.report_environment:
+            faults.report_environment()
+        # Filled, because the kernel gives no memory for pages of nothing.
+        self._ballast = bytearray(b"\x01") * (script.allocate_mib * _MIB)
+        for step in range(script.steps):
+            faults.misbehave(script, step)
+            progress("weights", step, script.steps)
+            faults.wait(script.step_seconds)
+        return wire.Ready(
+            engine="scripted",
+            engine_version="1",
+            architecture="scripted",
+            context_tokens=load.context_tokens,
+            train_context_tokens=load.context_tokens,
+            max_sequences=load.max_sequences,
+            vocabulary=tokens.VOCABULARY,
+            parameters=0,
+            has_chat_template=True,
+            supports_gpu_offload=False,
+            devices=("CPU",),
+            memory_bytes={"CPU": script.allocate_mib * _MIB},
+            load_seconds=time.monotonic() - began,
+        )
+
+    def accept(self, message: wire.Work) -> None:
+        """Queue a Generate; answer the others at once."""
+        match message:
+            case wire.Generate():
+                self._waiting.append(self._prepare(message))
+            case wire.Score():
+                self._host.emit(tokens.scores(message))
+            case wire.Embed():
+                self._host.emit(tokens.embeddings(message))
+            case wire.Count():
+                count = len(tokens.token_ids(message.prompt))
+                self._host.emit(wire.Counted(request_id=message.request_id, tokens=count))
+
+    def cancel(self, request_id: str) -> None:
+        """Finish the request as cancelled."""
+        for running in [*self._running.values(), *self._waiting]:
+            if running.request.request_id == request_id:
+                self._finish(running, "cancelled")
+
+    def step(self) -> bool:
+        """One token of every running request that is due."""
+        while self._waiting and len(self._running) < self._sequences:
+            self._start(self._waiting.popleft())
+        if not self._running:
+            return False
+        now = time.monotonic()
+        wait = min(running.due for running in self._running.values()) - now
+        if wait > 0:
+            faults.wait(min(wait, _POLL_SECONDS))
+            now = time.monotonic()
+        for running in list(self._running.values()):
+            self._advance(running, now)
+        return True
+
+    def idle(self) -> bool:
+        """Whether nothing runs; never with `LoadScript.ignore_drain`."""
+        return not (self._running or self._waiting or self._options.ignore_drain)
+
+    def status(self, nonce: int) -> wire.Pong:
+        """The numbers of running and waiting requests."""
+        return wire.Pong(
+            nonce=nonce, active=len(self._running), waiting=len(self._waiting), cached_tokens=0
+        )
+
+    def close(self) -> None:
+        """Let go of the allocated memory."""
+        self._ballast = None
+
+    @property
+    def _sequences(self) -> int:
+        return self._load.max_sequences if self._load else 0
+
+    def _prepare(self, request: wire.Generate) -> _Running:
+        prompt_tokens = len(tokens.token_ids(request.prompt))
+        context = self._load.context_tokens if self._load else 0
+        if prompt_tokens > context:
+            raise ContextTooLongError(
+                f"the prompt has {prompt_tokens} tokens, the context {context}",
+                metadata={"prompt_tokens": prompt_tokens, "context_tokens": context},
+            )
+        return _Running(request, script_of(request.prompt), time.monotonic(), prompt_tokens)
+
+    def _start(self, running: _Running) -> None:
+        faults.make_noise(running.script)
+        running.started = time.monotonic()
+        running.due = running.started + running.script.prefill_seconds
+        self._running[running.request.request_id] = running
+        self._host.emit(
+            wire.Started(
+                request_id=running.request.request_id,
+                prompt_tokens=running.prompt_tokens,
+                cached_tokens=0,
+            )
+        )
+
+    def _advance(self, running: _Running, now: float) -> None:
+        request_id = running.request.request_id
+        deadline = running.request.deadline_seconds
+        if deadline is not None and now - running.accepted > deadline:
+            self._fail(running, _deadline_expired(deadline))
+        elif running.due <= now:
+            script = running.script
+            if running.done == script.fail_at and script.error:
+                self._fail(running, script.error)
+                return
+            faults.misbehave(script, running.done)
+            self._write_garbage(running)
+            if running.done < running.limit:
+                text = running.tokens[running.done]
+                running.done += 1
+                running.due = now + script.token_seconds
+                self._host.emit(
+                    wire.Delta(request_id=request_id, text=text, tokens=(tokens.token_id(text),))
+                )
+            if running.done >= running.limit:
+                complete = running.limit == len(running.tokens)
+                self._finish(running, "stop" if complete else "max_tokens")
+
+    def _write_garbage(self, running: _Running) -> None:
+        if running.done == running.script.garbage_at:
+            self._host.send(b"\x00\x00\x00\x05nonsense")
+        if running.done == running.script.wrong_identity_at:
+            message = wire.Delta(request_id=running.request.request_id, text="from elsewhere")
+            self._host.send(wire.encode("somebody-else#0", message))
+
+    def _finish(self, running: _Running, reason: wire.FinishReason) -> None:
+        self._forget(running)
+        now = time.monotonic()
+        started = running.started or now
+        first_token = min(now, started + running.script.prefill_seconds)
+        self._host.emit(
+            wire.Finished(
+                request_id=running.request.request_id,
+                reason=reason,
+                prompt_tokens=running.prompt_tokens,
+                cached_tokens=0,
+                completion_tokens=running.done,
+                queue_seconds=started - running.accepted,
+                prefill_seconds=first_token - started,
+                decode_seconds=now - first_token,
+            )
+        )
+
+    def _fail(self, running: _Running, error: wire.ErrorBody) -> None:
+        self._forget(running)
+        self._host.emit(wire.RequestFailed(request_id=running.request.request_id, error=error))
+
+    def _forget(self, running: _Running) -> None:
+        self._running.pop(running.request.request_id, None)
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(running)
+
+
+def _deadline_expired(seconds: float) -> wire.ErrorBody:
+    return wire.ErrorBody.of(
+        DeadlineExpiredError(
+            f"the answer was not complete after {seconds:g} s", metadata={"seconds": seconds}
+        )
+    )

@@ -1,0 +1,128 @@
+"""Scripted workers for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gemd import wire
+from gemd.engine.spec import Ladder
+from gemd.engine.worker import Worker, WorkerSpec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+
+QUICK = Ladder(close_s=0.3, terminate_s=0.3, kill_s=5)
+
+
+def load(*, max_sequences: int = 16, **script: Any) -> wire.Load:
+    """A Load for the scripted engine; keywords are those of its LoadScript."""
+    return wire.Load(
+        path="/none", context_tokens=4096, max_sequences=max_sequences, threads=1, options=script
+    )
+
+
+def spec(
+    *,
+    model: str = "scripted",
+    stall_timeout_s: float = 20,
+    ladder: Ladder = QUICK,
+    environ: Mapping[str, str] = os.environ,
+    max_sequences: int = 16,
+    **script: Any,
+) -> WorkerSpec:
+    """A scripted worker; other keywords are those of its LoadScript."""
+    return WorkerSpec(
+        model=model,
+        engine="scripted",
+        load=load(max_sequences=max_sequences, **script),
+        environ=environ,
+        stall_timeout_s=stall_timeout_s,
+        ladder=ladder,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(worker_spec: WorkerSpec | None = None) -> AsyncIterator[Worker]:
+    """A worker that is certainly gone afterwards."""
+    worker = await Worker.start(worker_spec or spec())
+    try:
+        yield worker
+    finally:
+        await worker.stop(grace_s=0)
+
+
+def generate(
+    request_id: str = "r",
+    *,
+    deadline_seconds: float | None = None,
+    max_tokens: int | None = None,
+    **script: Any,
+) -> wire.Generate:
+    """A Generate whose prompt is a Script of these keywords."""
+    return wire.Generate(
+        request_id=request_id,
+        prompt=wire.Prompt(text=json.dumps(script)),
+        sampling=wire.Sampling(max_tokens=max_tokens),
+        deadline_seconds=deadline_seconds,
+    )
+
+
+async def text_of(
+    stream: AsyncGenerator[wire.Started | wire.Delta | wire.Finished, None],
+) -> tuple[str, wire.Finished]:
+    """The whole answer."""
+    text = ""
+    async with contextlib.aclosing(stream):
+        async for message in stream:
+            if isinstance(message, wire.Delta):
+                text += message.text
+            elif isinstance(message, wire.Finished):
+                return text, message
+    raise AssertionError("the stream ended without Finished")
+
+
+async def eventually(condition: Callable[[], bool], *, seconds: float = 10) -> None:
+    """Wait until a condition holds, looking every 10 ms."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - conditions of processes set no event
+            await asyncio.sleep(0.01)
+
+
+async def stalled(worker: Worker) -> None:
+    """Wait until a scripted stall has begun."""
+    await eventually(lambda: "stalled" in worker._process.lines)
+
+
+def state_of(worker: Worker) -> str:
+    """Its state; through a function, because mypy takes a property for constant."""
+    return worker.state
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in {"Z", "X"}
+
+
+def wait_until_gone(pid: int, *, seconds: float) -> float:
+    """Seconds until a process is gone; fails the test if it is not by then."""
+    began = time.monotonic()
+    while alive(pid):
+        waited = time.monotonic() - began
+        assert waited < seconds, f"process {pid} still runs after {waited:.1f} s"
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+def descriptors() -> int:
+    """How many descriptors this process has open."""
+    return sum(1 for _ in Path("/dev/fd").iterdir())

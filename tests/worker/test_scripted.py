@@ -1,0 +1,120 @@
+"""The scripted engine does what other tests rely on."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gemd import wire
+from gemd.errors import InvalidRequestError
+from gemd.worker.host import WorkerHost
+from gemd.worker.scripted import create
+from tests.support.workers import generate, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gemd.worker.scripted.engine import ScriptedEngine
+
+
+class _Recorder(WorkerHost):
+    def __init__(self, channel: socket.socket) -> None:
+        super().__init__(channel, identity="s#1")
+        self.emitted: list[wire.FromWorker] = []
+
+    def emit(self, message: wire.FromWorker) -> None:
+        self.emitted.append(message)
+
+
+@pytest.fixture
+def host() -> Iterator[_Recorder]:
+    """A host that keeps what is emitted."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield _Recorder(theirs)
+
+
+@pytest.fixture
+def engine(host: _Recorder) -> ScriptedEngine:
+    """Loaded, for two requests at a time."""
+    built = create(host)
+    ready = built.load(load(max_sequences=2), lambda *_: None)
+    assert ready.max_sequences == 2
+    return built
+
+
+def _run(engine: ScriptedEngine) -> None:
+    while engine.step():
+        pass
+
+
+def _text(host: _Recorder, request_id: str) -> str:
+    return "".join(
+        message.text
+        for message in host.emitted
+        if isinstance(message, wire.Delta) and message.request_id == request_id
+    )
+
+
+@pytest.mark.parametrize(
+    "prompt,text",
+    [
+        (wire.Prompt(text=" a  b\n"), " a  b\n"),
+        (wire.Prompt(tokens=(1, 2)), " t1 t2"),
+        (
+            wire.Prompt(
+                chat=(
+                    wire.ChatMessage(role="system", text="be brief"),
+                    wire.ChatMessage(role="user", text="hello you"),
+                )
+            ),
+            "hello you",
+        ),
+    ],
+)
+def test_a_prompt_that_is_no_script_is_repeated(
+    engine: ScriptedEngine, host: _Recorder, prompt: wire.Prompt, text: str
+) -> None:
+    """Its text, or that of the last message of a chat."""
+    engine.accept(wire.Generate(request_id="r", prompt=prompt))
+    _run(engine)
+    assert _text(host, "r") == text
+    assert engine.idle()
+
+
+def test_more_requests_than_sequences_wait(engine: ScriptedEngine, host: _Recorder) -> None:
+    """Two run, the third waits, and a cancelled one makes room."""
+    for name in "abc":
+        engine.accept(generate(name, count=100, token_seconds=10.0))
+    engine.step()
+    assert engine.status(1) == wire.Pong(nonce=1, active=2, waiting=1, cached_tokens=0)
+    engine.cancel("a")
+    engine.cancel("nobody")
+    engine.step()
+    assert engine.status(2) == wire.Pong(nonce=2, active=2, waiting=0, cached_tokens=0)
+    (finished,) = [message for message in host.emitted if isinstance(message, wire.Finished)]
+    assert (finished.request_id, finished.reason) == ("a", "cancelled")
+
+
+def test_a_script_with_an_unknown_word_is_refused(engine: ScriptedEngine) -> None:
+    """A typing error in a test must not pass as a prompt."""
+    with pytest.raises(InvalidRequestError):
+        engine.accept(generate("r", crash_att=3))
+
+
+def test_answers_are_deterministic(engine: ScriptedEngine, host: _Recorder) -> None:
+    """The same question, the same numbers."""
+    for request_id in "ab":
+        engine.accept(
+            wire.Score(request_id=request_id, prompt=wire.Prompt(text="x y"), continuations=(" z",))
+        )
+        engine.accept(wire.Embed(request_id=request_id, texts=("x y", "z"), normalize=False))
+        engine.accept(wire.Count(request_id=request_id, prompt=wire.Prompt(text="x y")))
+    first, second = (
+        [message.model_copy(update={"request_id": ""}) for message in host.emitted[start::1]][:3]
+        for start in (0, 3)
+    )
+    assert first == second
+    assert len(first) == 3
