@@ -1,0 +1,15 @@
+"""How much memory a model will take, read from the header of its file."""
+
+from __future__ import annotations
+
+from gemd.footprint.estimate import Footprint, estimate_gguf
+from gemd.footprint.gguf import GgufHeader, OmittedArray, Tensor, read_gguf_header
+
+__all__ = [
+    "Footprint",
+    "GgufHeader",
+    "OmittedArray",
+    "Tensor",
+    "estimate_gguf",
+    "read_gguf_header",
+]

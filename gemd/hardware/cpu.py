@@ -1,0 +1,69 @@
+"""The processor: cores that this process may really use, and instruction sets."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from pathlib import Path
+
+import psutil
+
+from gemd.hardware.cgroups import read_groups
+from gemd.hardware.devices import Cpu
+
+
+def read_cpu(root: Path) -> Cpu:
+    """The processor behind this /proc and /sys."""
+    fields = _cpuinfo(root)
+    flags = fields.get("flags") or fields.get("Features") or ""
+    return Cpu(
+        name=fields.get("model name") or platform.machine(),
+        physical_cores=physical_cores(root),
+        logical_cores=len(_allowed()) or psutil.cpu_count() or 1,
+        features=frozenset(flags.split()),
+    )
+
+
+def physical_cores(root: Path = Path("/")) -> int:
+    """Cores that can compute for this process at the same time; at least 1.
+
+    Two threads on the two halves of one core slow ggml down, so siblings count once.
+    The affinity mask and the control group's CPU quota (rounded up) are respected.
+    """
+    quota = read_groups(root).cpu_quota
+    cores = _distinct_cores(root) or psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def _distinct_cores(root: Path) -> int:
+    """Number of cores that the allowed CPUs belong to; 0 where the kernel does not tell."""
+    cores = {_siblings(root, cpu) for cpu in _allowed()}
+    return 0 if "" in cores else len(cores)
+
+
+def _siblings(root: Path, cpu: int) -> str:
+    topology = root / "sys/devices/system/cpu" / f"cpu{cpu}" / "topology"
+    # Before Linux 5.3 the same list had the second name.
+    for name in ("core_cpus_list", "thread_siblings_list"):
+        try:
+            return (topology / name).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+    return ""
+
+
+def _allowed() -> frozenset[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset()
+
+
+def _cpuinfo(root: Path) -> dict[str, str]:
+    """Key and value of the first processor's lines."""
+    try:
+        text = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}

@@ -1,0 +1,203 @@
+"""Sources, origins and refusals of the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gemd.config import Resolved, Settings, load_settings
+from gemd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OTHER_VALUES = {
+    "socket": "/x/gemd.sock",
+    "log_level": "debug",
+    "log_format": "json",
+    "idle_exit": "never",
+    "shutdown_grace": "7s",
+    "default_model": "gemma3-270m",
+    "context_tokens": "2048",
+    "parallel": "2",
+    "threads": "3",
+    "ram_budget": "3GiB",
+    "keep_warm": "forever",
+    "queue_limit": "7",
+    "load_stall_timeout": "90s",
+    "hub_endpoint": "http://127.0.0.1:9",
+    "hub_timeout": "0.5s",
+    "offline": "true",
+    "store_dir": "/x/models",
+    "tcp_port": "50051",
+    "max_message_bytes": "1MiB",
+}
+
+
+def _values(resolved: Resolved) -> dict[str, str]:
+    return {item.description.key: item.value for item in resolved.describe()}
+
+
+def _refused(**sources: object) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(**{"environ": {}, **sources})  # type: ignore[arg-type]  # one source of several
+    assert caught.value.why
+    assert caught.value.advice
+    return caught.value
+
+
+def test_the_table_of_values_is_complete() -> None:
+    """Every setting is tried by the tests below."""
+    assert OTHER_VALUES.keys() == Settings.model_fields.keys()
+
+
+def test_defaults_say_so() -> None:
+    """Without any source every origin is `default` and every value is the documented one."""
+    resolved = load_settings(environ={})
+    assert set(resolved.origins.values()) == {"default"}
+    for item in resolved.describe():
+        assert item.value == item.description.default
+    assert resolved.settings.keep_warm == 1800
+    assert resolved.settings.max_message_bytes == 32 * 1024**2
+    assert resolved.settings.ram_budget.of(100) == 50
+
+
+def test_every_setting_is_described() -> None:
+    """Each has a sentence, what it accepts, and names for both kinds of sources."""
+    for description in Settings.describe():
+        assert description.meaning.endswith(".")
+        assert description.accepts
+        assert description.variable == f"GEMD_{description.key.upper()}"
+        assert description.flag.startswith("--")
+        assert "_" not in description.flag
+
+
+@pytest.mark.parametrize("key", OTHER_VALUES)
+def test_every_setting_comes_from_every_source(key: str, tmp_path: Path) -> None:
+    """The same text works as flag, variable and in the file, and the origin names it."""
+    text = OTHER_VALUES[key]
+    file = tmp_path / "config.toml"
+    file.write_text(f'{key} = "{text}"\n')
+    variable = f"GEMD_{key.upper()}"
+    flag = f"--{key.replace('_', '-')}"
+    for resolved, origin in (
+        (load_settings(environ={}, file=file), str(file)),
+        (load_settings(environ={variable: text}), variable),
+        (load_settings(environ={}, flags={key: text}), flag),
+    ):
+        assert _values(resolved)[key] == text
+        assert resolved.origins[key] == origin
+
+
+def test_the_stronger_source_wins(tmp_path: Path) -> None:
+    """Flag over variable over file over default."""
+    file = tmp_path / "config.toml"
+    file.write_text("parallel = 2\nthreads = 2\nqueue_limit = 2\n")
+    resolved = load_settings(
+        environ={"GEMD_PARALLEL": "3", "GEMD_THREADS": "3"}, file=file, flags={"parallel": "4"}
+    )
+    settings = resolved.settings
+    assert (settings.parallel, settings.threads, settings.queue_limit) == (4, 3, 2)
+    assert resolved.origins["parallel"] == "--parallel"
+
+
+def test_the_file_takes_toml_types(tmp_path: Path) -> None:
+    """Numbers and booleans need no quotes; a tilde is the user's home."""
+    file = tmp_path / "config.toml"
+    file.write_text('offline = true\nparallel = 3\nstore_dir = "~/models"\n')
+    settings = load_settings(environ={"HOME": "/home/u"}, file=file).settings
+    assert settings.offline
+    assert settings.parallel == 3
+    assert str(settings.store_dir) == "/home/u/models"
+
+
+def test_the_hub_clients_variables_count_below_ours(tmp_path: Path) -> None:
+    """HF_ENDPOINT and HF_HUB_OFFLINE beat the file and yield to GEMD_ variables."""
+    file = tmp_path / "config.toml"
+    file.write_text('hub_endpoint = "https://file.example"\n')
+    environ = {"HF_ENDPOINT": "https://hf.example/", "HF_HUB_OFFLINE": "1"}
+    resolved = load_settings(environ=environ, file=file)
+    assert resolved.settings.hub_endpoint == "https://hf.example"
+    assert resolved.settings.offline
+    assert resolved.origins["hub_endpoint"] == "HF_ENDPOINT"
+    assert resolved.origins["offline"] == "HF_HUB_OFFLINE"
+    resolved = load_settings(environ={**environ, "GEMD_OFFLINE": "false"})
+    assert not resolved.settings.offline
+    assert resolved.origins["offline"] == "GEMD_OFFLINE"
+
+
+def test_an_empty_variable_and_an_absent_file_say_nothing(tmp_path: Path) -> None:
+    """Both leave the default in force."""
+    resolved = load_settings(environ={"GEMD_THREADS": ""}, file=tmp_path / "none.toml")
+    assert resolved.origins["threads"] == "default"
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("socket", "gemd.sock"),
+        ("log_level", "loud"),
+        ("keep_warm", "soon"),
+        ("shutdown_grace", "1h"),
+        ("context_tokens", "0"),
+        ("parallel", "many"),
+        ("threads", "-1"),
+        ("ram_budget", "200%"),
+        ("hub_endpoint", "ftp://x"),
+        ("hub_timeout", "0s"),
+        ("offline", "perhaps"),
+        ("tcp_port", "65536"),
+        ("max_message_bytes", "1B"),
+        ("default_model", ""),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(key: str, value: str) -> None:
+    """The error names the source, the key, the value and the allowed values."""
+    error = _refused(flags={key: value})
+    assert f"--{key.replace('_', '-')}" in error.message
+    assert repr(value) in error.message
+    assert error.metadata["key"] == key
+    assert error.metadata["value"] == value
+    assert error.metadata["allowed"]
+    assert error.metadata["allowed"] in error.why
+
+
+@pytest.mark.parametrize("line", ["keep_warm = 30", "parallel = true", "socket = 5"])
+def test_a_bad_type_in_the_file_is_refused(line: str, tmp_path: Path) -> None:
+    """A bare number is no duration, a boolean no number, a number no path."""
+    file = tmp_path / "config.toml"
+    file.write_text(line)
+    error = _refused(file=file)
+    assert str(file) in error.message
+    assert error.metadata["key"] == line.split(maxsplit=1)[0]
+
+
+def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
+    """In the file, among the flags and in the environment alike."""
+    file = tmp_path / "config.toml"
+    file.write_text('keep_wram = "1m"\n')
+    assert _refused(file=file).metadata["nearest"] == "keep_warm"
+    assert _refused(flags={"paralel": "1"}).metadata["nearest"] == "parallel"
+    assert _refused(environ={"GEMD_SOCKT": "/x"}).metadata["nearest"] == "GEMD_SOCKET"
+    file.write_text("[qqqq]\n")
+    assert _refused(file=file).metadata["nearest"] == ""
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    """GEMD_AUTOSTART is read elsewhere, and a name unlike any setting is not ours."""
+    resolved = load_settings(environ={"GEMD_AUTOSTART": "0", "GEMD_ZZZ": "1", "SOCKET": "x"})
+    assert set(resolved.origins.values()) == {"default"}
+
+
+@pytest.mark.parametrize("content", [b"a = = 1", b"\xff\xfe", b'a = 1\na = "x"'])
+def test_a_file_that_is_no_toml_is_refused(content: bytes, tmp_path: Path) -> None:
+    """The error names the file and says where it goes wrong."""
+    file = tmp_path / "config.toml"
+    file.write_bytes(content)
+    assert _refused(file=file).metadata["file"] == str(file)
+
+
+def test_a_directory_is_no_configuration_file(tmp_path: Path) -> None:
+    """What cannot be read is an error, not an empty file."""
+    assert _refused(file=tmp_path).metadata["file"] == str(tmp_path)

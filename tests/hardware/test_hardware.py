@@ -1,0 +1,248 @@
+"""The inventory, from this machine and from made-up /proc and /sys trees."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from gemd.hardware import (
+    Sensors,
+    physical_cores,
+    process_rss_bytes,
+    read_inventory,
+)
+from gemd.hardware.cgroups import GroupLimits, read_groups
+from gemd.hardware.memory import read_memory
+from gemd.hardware.nvidia import load_nvml, read_gpus
+
+GIB = 1024**3
+
+
+def _tree(root: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return root
+
+
+def test_this_machine_has_a_plausible_inventory() -> None:
+    """Cores, RAM and a name are there; free memory is within the total."""
+    inventory = read_inventory()
+    assert 1 <= inventory.cpu.physical_cores <= inventory.cpu.logical_cores
+    assert inventory.cpu.name
+    assert 0 < inventory.ram.available_bytes <= inventory.ram.total_bytes
+    assert inventory.ram.total_bytes <= psutil.virtual_memory().total
+
+
+def test_version_2_groups_count_up_to_the_root(tmp_path: Path) -> None:
+    """The tightest limit wins, wherever it is; reclaimable cache is no use."""
+    root = _tree(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/user/app\n",
+            "sys/fs/cgroup/user/app/memory.max": "max\n",
+            "sys/fs/cgroup/user/app/cpu.max": "150000 100000\n",
+            "sys/fs/cgroup/user/memory.max": f"{4 * GIB}\n",
+            "sys/fs/cgroup/user/memory.current": f"{3 * GIB}\n",
+            "sys/fs/cgroup/user/memory.stat": f"anon 5\ninactive_file {GIB}\n",
+            "sys/fs/cgroup/user/cpu.max": "max 100000\n",
+        },
+    )
+    assert read_groups(root) == GroupLimits(4 * GIB, 2 * GIB, 1.5)
+
+
+def test_version_1_groups_count_too(tmp_path: Path) -> None:
+    """Beside a version 2 tree without controllers, as on a hybrid system."""
+    root = _tree(
+        tmp_path,
+        {
+            "proc/self/cgroup": "4:memory:/box\n3:cpu,cpuacct:/box\n0::/\n",
+            "sys/fs/cgroup/memory/box/memory.limit_in_bytes": f"{GIB}\n",
+            "sys/fs/cgroup/memory/box/memory.usage_in_bytes": f"{GIB // 2}\n",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            "sys/fs/cgroup/cpu/box/cpu.cfs_quota_us": "50000\n",
+            "sys/fs/cgroup/cpu/box/cpu.cfs_period_us": "100000\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+        },
+    )
+    assert read_groups(root) == GroupLimits(GIB, GIB // 2, 0.5)
+
+
+def test_a_container_that_sees_the_hosts_path_uses_the_mounts_root(tmp_path: Path) -> None:
+    """The named directory is absent; the mount's own files are this container's."""
+    root = _tree(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/docker/abc/../x\n0::/docker/abc\n",
+            "sys/fs/cgroup/memory.max": f"{2 * GIB}\n",
+            "sys/fs/cgroup/memory.current": f"{GIB}\n",
+        },
+    )
+    assert read_groups(root) == GroupLimits(2 * GIB, GIB, None)
+
+
+def test_no_groups_are_no_limits(tmp_path: Path) -> None:
+    """A system without control groups, or with garbage in their place, has none."""
+    assert read_groups(tmp_path) == GroupLimits()
+    root = _tree(
+        tmp_path, {"proc/self/cgroup": "nonsense\n0::/\n", "sys/fs/cgroup/memory.max": "?"}
+    )
+    assert read_groups(root) == GroupLimits()
+
+
+def test_a_limit_bounds_total_and_available_memory(tmp_path: Path) -> None:
+    """The budget is computed from what the group may have, not from the machine."""
+    files = {
+        "proc/self/cgroup": "0::/\n",
+        "sys/fs/cgroup/memory.max": f"{1 << 20}\n",
+        "sys/fs/cgroup/memory.current": f"{1 << 19}\n",
+    }
+    memory = read_memory(_tree(tmp_path, files))
+    assert memory.total_bytes == memory.cgroup_limit_bytes == 1 << 20
+    assert memory.available_bytes == 1 << 19
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
+def test_siblings_count_as_one_core(tmp_path: Path) -> None:
+    """All allowed CPUs on one core are one core, on two names of the file."""
+    for name in ("core_cpus_list", "thread_siblings_list"):
+        root = tmp_path / name
+        for cpu in os.sched_getaffinity(0):
+            path = f"sys/devices/system/cpu/cpu{cpu}/topology/{name}"
+            _tree(root, {path: "0-63\n"})
+        assert physical_cores(root) == 1
+
+
+def test_the_cpu_quota_bounds_the_cores(tmp_path: Path) -> None:
+    """Half a CPU is one core, never none."""
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}
+    assert physical_cores(_tree(tmp_path, files)) == 1
+
+
+def test_an_unreadable_system_still_has_a_core(tmp_path: Path) -> None:
+    """Without /proc and /sys the name is the architecture and there is at least a core."""
+    cpu = read_inventory(Sensors(root=tmp_path)).cpu
+    assert cpu.physical_cores >= 1
+    assert cpu.name
+    assert cpu.features == frozenset()
+
+
+class _NvmlError(Exception):
+    pass
+
+
+@dataclass
+class _Memory:
+    total: int
+    free: int
+
+
+@dataclass
+class _Nvml:
+    """A driver with these devices; None is one that does not answer."""
+
+    devices: list[_Memory | None]
+    has_driver: bool = True
+    has_memory: bool = True
+    calls: list[str] = field(default_factory=list)
+    NVMLError: type[Exception] = _NvmlError
+
+    def nvmlInit(self) -> None:  # noqa: N802 -- NVML's own names
+        """Fail as the real one does without a driver."""
+        self.calls.append("init")
+        if not self.has_driver:
+            raise _NvmlError
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        """Count the call."""
+        self.calls.append("shutdown")
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        """The number of devices, dead ones included."""
+        return len(self.devices)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        """The index itself."""
+        if self.devices[index] is None:
+            raise _NvmlError
+        return index
+
+    def nvmlDeviceGetUUID(self, handle: Any) -> str:  # noqa: N802
+        """A name made of the index."""
+        return f"GPU-{handle}"
+
+    def nvmlDeviceGetName(self, handle: Any) -> str:  # noqa: N802
+        """One name for all."""
+        return "RTX"
+
+    def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any:  # noqa: N802
+        """The device's memory, if it has one."""
+        if not self.has_memory:
+            raise _NvmlError
+        return self.devices[handle]
+
+
+def test_gpus_are_listed_and_the_library_is_closed() -> None:
+    """A device that does not answer does not hide the others."""
+    nvml = _Nvml([_Memory(24 * GIB, 20 * GIB), None, _Memory(16 * GIB, GIB)])
+    first, second = read_gpus(nvml)
+    assert (first.uuid, first.vendor) == ("GPU-0", "nvidia")
+    assert (first.memory_total_bytes, first.memory_free_bytes) == (24 * GIB, 20 * GIB)
+    assert second.uuid == "GPU-2"
+    assert nvml.calls == ["init", "shutdown"]
+
+
+def test_unknown_memory_stays_unknown() -> None:
+    """A GPU without memory of its own is listed without figures."""
+    (gpu,) = read_gpus(_Nvml([_Memory(0, 0)], has_memory=False))
+    assert gpu.memory_total_bytes is None
+    assert gpu.memory_free_bytes is None
+
+
+def test_without_a_driver_there_are_no_gpus() -> None:
+    """The library may be there all the same; it is not closed when it never opened."""
+    nvml = _Nvml([], has_driver=False)
+    assert read_gpus(nvml) == ()
+    assert nvml.calls == ["init"]
+
+
+@pytest.mark.gpu
+def test_the_real_driver_lists_its_gpus() -> None:
+    """Every one has a name, an identity and plausible memory."""
+    nvml = load_nvml()
+    assert nvml is not None
+    gpus = read_gpus(nvml)
+    assert gpus
+    for gpu in gpus:
+        assert gpu.uuid.startswith("GPU-")
+        assert gpu.memory_total_bytes is None or gpu.memory_total_bytes > GIB
+
+
+def test_the_resident_size_follows_the_process() -> None:
+    """It is positive for a living process and 0 for one that has been reaped."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
+        assert process_rss_bytes(process.pid) > 0
+        process.communicate(b"\n")
+    assert process_rss_bytes(process.pid) == 0
+
+
+def test_reading_the_inventory_starts_no_process() -> None:
+    """Sensors that fork would do so many times a second."""
+    code = (
+        "import os, subprocess, gemd.hardware as h\n"
+        "def refuse(*a, **k): raise AssertionError('a process was started')\n"
+        "os.fork = os.posix_spawn = subprocess.Popen.__init__ = refuse\n"
+        "h.read_inventory()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
