@@ -1,0 +1,136 @@
+"""`gemctl` as a real process: piped, or on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest import mock
+
+from gemd.cli.app import invoke
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "gemd.cli"]
+TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Gemctl:
+    """Runs `gemctl` with one environment."""
+
+    environ: Mapping[str, str]
+
+    def __call__(
+        self, *arguments: str, stdin: str | bytes | None = None, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run to the end with pipes; without `stdin` it reads from /dev/null."""
+        content = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            env={**self.environ, **environ},
+            cwd=REPOSITORY,
+            input=content,
+            stdin=subprocess.DEVNULL if content is None else None,
+            capture_output=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
+        """Start it with pipes and return at once."""
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            env={**self.environ, **environ},
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def on_terminal(
+        self,
+        *arguments: str,
+        react: Callable[[str, Callable[[str], None]], None] | None = None,
+        **environ: str,
+    ) -> tuple[int, str]:
+        """Run on a pseudo-terminal; returns the exit code and all that appeared on it.
+
+        Args:
+            arguments: Of `gemctl`.
+            react: Called with all output so far and a function that types, after each piece.
+            environ: Additions to the environment.
+
+        """
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env={**self.environ, "TERM": "xterm", **environ},
+            cwd=REPOSITORY,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        seen = ""
+        try:
+            for piece in _pieces(ours):
+                seen += piece
+                if react is not None:
+                    react(seen, lambda text: _type(ours, text))
+            return process.wait(TIMEOUT_SECONDS), seen.replace("\r\n", "\n")
+        finally:
+            process.kill()
+            process.wait()
+            os.close(ours)
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Runs `gemctl` in this process: quicker, and all the same but for the streams."""
+
+    environ: Mapping[str, str]
+
+    def __call__(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run to the end; standard input is none of this process's business."""
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+            mock.patch("sys.stdin", None),
+        ):
+            code = invoke(arguments, {**self.environ, **environ})
+        return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
+
+
+def _type(terminal: int, text: str) -> None:
+    os.write(terminal, text.encode())
+
+
+def _pieces(terminal: int) -> Iterator[str]:
+    """What appears on the terminal, until every process has let go of it."""
+    give_up = time.monotonic() + TIMEOUT_SECONDS
+    while select.select([terminal], [], [], max(give_up - time.monotonic(), 0))[0]:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:
+            return
+        if not piece:
+            return
+        yield piece.decode(errors="replace")
+    raise TimeoutError("gemctl did not end")
