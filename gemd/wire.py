@@ -45,7 +45,13 @@ class WireError(Exception):
 
 class _Message(BaseModel):
     # Infinities are ordinary here: the bias of a banned token, the log-probability of one.
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        ser_json_inf_nan="constants",
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )
 
 
 class ErrorBody(_Message):
@@ -131,8 +137,9 @@ class Sampling(_Message):
     """None draws a fresh one."""
     logit_bias: dict[int, float] = Field(default_factory=dict)
     stop: tuple[str, ...] = ()
-    max_tokens: int | None = Field(default=None, gt=0)
-    """None decodes until the model ends or the context is full."""
+    max_tokens: int | None = Field(default=None, ge=0)
+    """0 only reads the prompt into the cache; None decodes until the model ends or the
+    context is full."""
     ignore_eos: bool = False
     logprobs: int | None = Field(default=None, ge=0)
     """None reports none; n reports the drawn token and n alternatives per position."""
@@ -156,6 +163,8 @@ class Score(_Message):
     request_id: str
     prompt: Prompt
     continuations: tuple[str | tuple[int, ...], ...]
+    alternatives: int = Field(default=0, ge=0)
+    """How many best tokens to report beside each given one."""
     deadline_seconds: float | None = None
 
 
@@ -176,6 +185,7 @@ class Count(_Message):
     type: Literal["count"] = "count"
     request_id: str
     prompt: Prompt
+    include_tokens: bool = False
 
 
 class Cancel(_Message):
@@ -261,14 +271,28 @@ class Started(_Message):
     """Leading prompt tokens whose KV was kept from an earlier request."""
 
 
-class TokenLogprob(_Message):
-    """One position: the drawn token and the best alternatives, natural logarithm."""
+class Alternative(_Message):
+    """A token that could have stood in a place, and its log-probability."""
 
     token: int
+    piece: bytes
+    """The token's own bytes, which may be part of a character; a control token's name."""
     logprob: float
-    text: str
-    """The token's own bytes; incomplete UTF-8 shows as U+FFFD."""
-    top: tuple[tuple[int, float, str], ...] = ()
+
+
+class TokenLogprob(_Message):
+    """One place: its token and the best alternatives, natural logarithm, temperature 1."""
+
+    token: int
+    piece: bytes
+    """As in Alternative."""
+    logprob: float
+    rank: int
+    """0 where the token was the model's own first choice."""
+    entropy: float
+    """Of the whole distribution, in nats."""
+    top: tuple[Alternative, ...] = ()
+    """Best first; the token itself is one of them if it is good enough."""
 
 
 class Delta(_Message):
@@ -309,14 +333,9 @@ class RequestFailed(_Message):
 
 
 class Continuation(_Message):
-    """Scores of one continuation, aligned with its tokens."""
+    """One continuation, token by token."""
 
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    ranks: tuple[int, ...]
-    """0 where the token was the model's own first choice."""
-    entropies: tuple[float, ...]
-    """Of the distribution each token was drawn from, in nats."""
+    tokens: tuple[TokenLogprob, ...]
 
 
 class Scores(_Message):
@@ -344,7 +363,9 @@ class Counted(_Message):
 
     type: Literal["counted"] = "counted"
     request_id: str
-    tokens: int
+    count: int
+    tokens: tuple[int, ...] = ()
+    """The ids, if they were asked for."""
 
 
 class Drained(_Message):

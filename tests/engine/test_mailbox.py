@@ -14,7 +14,7 @@ from gemd.errors import Code, EngineCrashedError
 
 
 def _delta(text: str, token: int = 0) -> wire.Delta:
-    logprob = wire.TokenLogprob(token=token, logprob=-1.0, text=text)
+    logprob = wire.TokenLogprob(token=token, piece=text.encode(), logprob=-1.0, rank=0, entropy=0.5)
     return wire.Delta(request_id="r", text=text, tokens=(token,), logprobs=(logprob,))
 
 

@@ -73,7 +73,7 @@ async def test_score_embed_count_and_ping() -> None:
         embeddings = await worker.embed(embed)
         assert embeddings.tokens == (1, 2)
         assert sum(value * value for value in embeddings.vectors[0]) == pytest.approx(1)
-        assert (await worker.count(wire.Count(request_id="c", prompt=prompt))).tokens == 2
+        assert (await worker.count(wire.Count(request_id="c", prompt=prompt))).count == 2
         pong = await worker.ping()
         assert (pong.active, pong.waiting) == (1, 0)
         await stream.aclose()

@@ -57,7 +57,14 @@ TO_DAEMON = st.one_of(
         text=TEXTS,
         tokens=TOKENS,
         logprobs=st.lists(
-            st.builds(wire.TokenLogprob, token=st.integers(0, 9), logprob=LOGPROBS, text=TEXTS),
+            st.builds(
+                wire.TokenLogprob,
+                token=st.integers(0, 9),
+                piece=st.binary(max_size=6),
+                logprob=LOGPROBS,
+                rank=st.integers(0, 9),
+                entropy=st.floats(0, 20),
+            ),
             max_size=3,
         ).map(tuple),
     ),

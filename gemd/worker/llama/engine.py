@@ -136,9 +136,7 @@ class LlamaEngine:
         """On the preparation thread."""
         try:
             if isinstance(message, wire.Count):
-                answer = wire.Counted(
-                    request_id=message.request_id, tokens=self._preparation.count(message)
-                )
+                answer = self._preparation.count(message)
                 self._host.post(lambda: self._prepared(message.request_id, answer))
             else:
                 task = self._preparation.task(message, arrived)

@@ -25,9 +25,14 @@ class Preparation:
         self._vocabulary = vocabulary
         self._context = context_tokens
 
-    def count(self, request: wire.Count) -> int:
-        """Tokens of a prompt, however long."""
-        return len(self._builder.build(request.prompt, limit=1 << 62))
+    def count(self, request: wire.Count) -> wire.Counted:
+        """The tokens of a prompt, however long it is."""
+        tokens = self._builder.build(request.prompt, limit=1 << 62)
+        return wire.Counted(
+            request_id=request.request_id,
+            count=len(tokens),
+            tokens=tuple(tokens) if request.include_tokens else (),
+        )
 
     def task(self, request: wire.Generate | wire.Score | wire.Embed, arrived: float) -> Task:
         """The task of a request.
@@ -64,7 +69,9 @@ class Preparation:
             self._builder.continuation(given, limit=self._context - len(prompt))
             for given in request.continuations
         ]
-        return Scoring(request, prompt, continuations, deadline=deadline, arrived=arrived)
+        return Scoring(
+            request, prompt, continuations, self._vocabulary, deadline=deadline, arrived=arrived
+        )
 
     def _embedding(self, request: wire.Embed, deadline: float | None, arrived: float) -> Embedding:
         texts = [self._builder.document(text, limit=self._context) for text in request.texts]

@@ -119,23 +119,41 @@ def log_softmax(row: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def token_logprob(
-    vocabulary: Vocabulary, row: NDArray[np.float32], token: int, alternatives: int
+    vocabulary: Vocabulary, distribution: NDArray[np.float64], token: int, alternatives: int
 ) -> wire.TokenLogprob:
-    """The drawn token and the best `alternatives`, best first."""
-    logprobs = log_softmax(row)
-    count = min(alternatives, len(logprobs))
+    """What a distribution says of a token, and its best `alternatives`.
+
+    Args:
+        vocabulary: Of the model.
+        distribution: Log-probabilities, shape (vocabulary,), as `log_softmax` gives them.
+        token: The one that was drawn or given.
+        alternatives: How many of the best to report.
+
+    """
+    logprob = distribution[token]
+    count = min(alternatives, len(distribution))
     best: list[int] = []
     if count:
-        chosen = np.argpartition(logprobs, -count)[-count:]
-        best = chosen[np.argsort(-logprobs[chosen], kind="stable")].tolist()
+        chosen = np.argpartition(distribution, -count)[-count:]
+        best = chosen[np.argsort(-distribution[chosen], kind="stable")].tolist()
     return wire.TokenLogprob(
         token=token,
-        logprob=float(logprobs[token]),
-        text=_shown(vocabulary, token),
-        top=tuple((t, float(logprobs[t]), _shown(vocabulary, t)) for t in best),
+        piece=_shown(vocabulary, token),
+        logprob=float(logprob),
+        rank=int((distribution > logprob).sum()),
+        entropy=_entropy(distribution),
+        top=tuple(
+            wire.Alternative(token=t, piece=_shown(vocabulary, t), logprob=float(distribution[t]))
+            for t in best
+        ),
     )
 
 
-def _shown(vocabulary: Vocabulary, token: int) -> str:
-    piece = vocabulary.piece(token)
-    return piece.decode("utf-8", "replace") if piece else vocabulary.text(token)
+def _entropy(distribution: NDArray[np.float64]) -> float:
+    # A banned token has -inf, and 0 · -inf counts as 0.
+    possible = distribution[distribution > -np.inf]
+    return float(-(np.exp(possible) * possible).sum())
+
+
+def _shown(vocabulary: Vocabulary, token: int) -> bytes:
+    return vocabulary.piece(token) or vocabulary.text(token).encode()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gemd import wire
-from gemd.worker.llama.sampling import log_softmax
+from gemd.worker.llama.sampling import log_softmax, token_logprob
 from gemd.worker.llama.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from gemd.worker.llama.tasks import Moment, Output
+    from gemd.worker.llama.vocabulary import Vocabulary
 
 
 class Scoring(Task):
@@ -31,6 +30,7 @@ class Scoring(Task):
         request: wire.Score,
         prompt: list[int],
         continuations: Sequence[Sequence[int]],
+        vocabulary: Vocabulary,
         *,
         deadline: float | None,
         arrived: float,
@@ -40,7 +40,9 @@ class Scoring(Task):
         self._open = [list(tokens) for tokens in continuations]
         self._done: list[wire.Continuation] = []
         self._first: NDArray[np.float64] | None = None
-        self._scores = _Scores()
+        self._scores: list[wire.TokenLogprob] = []
+        self._vocabulary = vocabulary
+        self._alternatives = request.alternatives
         self._cut: int | None = None
         self.prompt_tokens = len(prompt)
         self._next()
@@ -66,9 +68,10 @@ class Scoring(Task):
             logprobs = log_softmax(output.logits)
             if output.position == len(self._prompt) - 1:
                 self._first = logprobs
-            self._scores.add(logprobs, self.tokens[output.position + 1])
-        while len(self._scores.logprobs) == len(self._open[0]):
-            self._done.append(self._scores.continuation(self._open.pop(0)))
+            self._score(logprobs, self.tokens[output.position + 1])
+        while len(self._scores) == len(self._open[0]):
+            self._done.append(wire.Continuation(tokens=tuple(self._scores)))
+            self._open.pop(0)
             if not self._open:
                 self._finish(moment)
                 return True
@@ -77,10 +80,15 @@ class Scoring(Task):
 
     def _next(self) -> None:
         self.tokens = self._prompt + self._open[0]
-        self._scores = _Scores()
+        self._scores = []
         if self._first is not None:
-            self._scores.add(self._first, self._open[0][0])
+            self._score(self._first, self._open[0][0])
             self._cut = len(self._prompt)
+
+    def _score(self, distribution: NDArray[np.float64], token: int) -> None:
+        self._scores.append(
+            token_logprob(self._vocabulary, distribution, token, self._alternatives)
+        )
 
     def rewind(self) -> int | None:
         """Back to the end of the prompt for the next continuation."""
@@ -95,24 +103,4 @@ class Scoring(Task):
                 cached_tokens=self.cached_tokens,
                 continuations=tuple(self._done),
             )
-        )
-
-
-@dataclass
-class _Scores:
-    logprobs: list[float] = field(default_factory=list)
-    ranks: list[int] = field(default_factory=list)
-    entropies: list[float] = field(default_factory=list)
-
-    def add(self, distribution: NDArray[np.float64], token: int) -> None:
-        self.logprobs.append(float(distribution[token]))
-        self.ranks.append(int((distribution > distribution[token]).sum()))
-        self.entropies.append(float(-(np.exp(distribution) * distribution).sum()))
-
-    def continuation(self, tokens: Sequence[int]) -> wire.Continuation:
-        return wire.Continuation(
-            tokens=tuple(tokens),
-            logprobs=tuple(self.logprobs),
-            ranks=tuple(self.ranks),
-            entropies=tuple(self.entropies),
         )

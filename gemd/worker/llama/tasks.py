@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gemd import wire
 from gemd.errors import CancelledError, DeadlineExpiredError
-from gemd.worker.llama.sampling import Sampler, token_logprob
+from gemd.worker.llama.sampling import Sampler, log_softmax, token_logprob
 from gemd.worker.llama.text import TextStream
 
 if TYPE_CHECKING:
@@ -202,6 +202,9 @@ class Generation(Task):
     def take(self, outputs: Sequence[Output], moment: Moment) -> bool:
         """Draw a token and send the text that it makes final."""
         assert self._sampler is not None
+        if self._sampling.max_tokens == 0:
+            self._end("max_tokens", moment)
+            return True
         for output in outputs:
             token = self._sampler.draw(moment.context, output.index, output.logits)
             if self.times.first is None:
@@ -222,7 +225,12 @@ class Generation(Task):
         self._unsent.tokens.append(token)
         if self._sampling.logprobs is not None:
             self._unsent.logprobs.append(
-                token_logprob(self._vocabulary, output.logits, token, self._sampling.logprobs)
+                token_logprob(
+                    self._vocabulary,
+                    log_softmax(output.logits),
+                    token,
+                    self._sampling.logprobs,
+                )
             )
         self._unsent.text += self._text.push(self._vocabulary.piece(token))
 

@@ -46,7 +46,8 @@ class _Running:
 
     @property
     def limit(self) -> int:
-        return min(len(self.tokens), self.request.sampling.max_tokens or len(self.tokens))
+        limit = self.request.sampling.max_tokens
+        return len(self.tokens) if limit is None else min(len(self.tokens), limit)
 
 
 class ScriptedEngine:
@@ -102,8 +103,7 @@ class ScriptedEngine:
             case wire.Embed():
                 self._host.emit(tokens.embeddings(message))
             case wire.Count():
-                count = len(tokens.token_ids(message.prompt))
-                self._host.emit(wire.Counted(request_id=message.request_id, tokens=count))
+                self._host.emit(tokens.counted(message))
 
     def cancel(self, request_id: str) -> None:
         """Finish the request as cancelled."""

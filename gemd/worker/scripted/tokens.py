@@ -44,6 +44,16 @@ def token_ids(prompt: wire.Prompt) -> list[int]:
     return [token_id(word) for text in texts for word in words(text)]
 
 
+def counted(message: wire.Count) -> wire.Counted:
+    """The words of a prompt."""
+    ids = token_ids(message.prompt)
+    return wire.Counted(
+        request_id=message.request_id,
+        count=len(ids),
+        tokens=tuple(ids) if message.include_tokens else (),
+    )
+
+
 def scores(message: wire.Score) -> wire.Scores:
     """Hashes of the continuations in the form of an answer."""
     continuations = []
@@ -55,10 +65,16 @@ def scores(message: wire.Score) -> wire.Scores:
         )
         continuations.append(
             wire.Continuation(
-                tokens=tuple(tokens),
-                logprobs=tuple(-(token % 1000) / 100 for token in tokens),
-                ranks=tuple(token % 7 for token in tokens),
-                entropies=tuple((token % 100) / 50 for token in tokens),
+                tokens=tuple(
+                    wire.TokenLogprob(
+                        token=token,
+                        piece=str(token).encode(),
+                        logprob=-(token % 1000) / 100,
+                        rank=token % 7,
+                        entropy=(token % 100) / 50,
+                    )
+                    for token in tokens
+                )
             )
         )
     return wire.Scores(

@@ -46,7 +46,8 @@ def fits(bench: Bench, prompt: wire.Prompt, tokens: list[int]) -> bool:
     bench.said.clear()
     bench.run(score)
     (scored,) = bench.of(score).one(wire.Scores).continuations
-    return max(scored.ranks) <= 3 and scored.ranks.count(0) >= len(tokens) // 2
+    ranks = [token.rank for token in scored.tokens]
+    return max(ranks) <= 3 and ranks.count(0) >= len(tokens) // 2
 
 
 def bare_greedy(path: Path, prompt: list[int], count: int) -> list[int]:
@@ -150,6 +151,15 @@ def test_max_tokens_context_and_the_models_own_end_are_told_apart(
     assert (full.reason, full.prompt_tokens + full.completion_tokens) == ("context_full", 256)
 
 
+def test_a_prompt_can_be_read_ahead_of_its_request(smol: Bench) -> None:
+    """No token is drawn, and the next request for that prompt finds it in the cache."""
+    prompt = [7, 8, 9] * 20
+    ahead = smol.answer(prompt, max_tokens=0)
+
+    assert (ahead.finished.reason, ahead.tokens, ahead.text) == ("max_tokens", [], "")
+    assert smol.answer(prompt, max_tokens=1).finished.cached_tokens == len(prompt) - 1
+
+
 def test_a_stop_string_over_several_tokens_ends_the_answer_before_it(smol: Bench) -> None:
     """The text stops short of it although its tokens were drawn."""
     whole = smol.answer(QUESTIONS[2], max_tokens=24).text
@@ -217,30 +227,36 @@ def test_log_probabilities_are_those_that_scoring_gives(smol: Bench) -> None:
     (scored,) = smol.of(score).one(wire.Scores).continuations
 
     assert answer.tokens == [p.token for p in positions]
-    for position, logprob in zip(positions, scored.logprobs, strict=True):
+    for position, given in zip(positions, scored.tokens, strict=True):
         assert len(position.top) == 3
-        assert position.token == position.top[0][0]
-        assert position.logprob == pytest.approx(logprob, abs=0.05)
-        assert sum(math.exp(value) for _, value, _ in position.top) <= 1
+        assert position.token == position.top[0].token
+        assert position.logprob == pytest.approx(given.logprob, abs=0.05)
+        assert (position.piece, position.rank) == (given.piece, given.rank)
+        assert sum(math.exp(other.logprob) for other in position.top) <= 1
 
 
 def test_scores_prefer_the_truth_and_do_not_depend_on_company(smol: Bench) -> None:
     """Several continuations of one prompt, each as if alone; ranks, entropies, lengths."""
     prompt = wire.Prompt(text="The capital of France is")
     both = wire.Score(
-        request_id="both", prompt=prompt, continuations=(" Paris", " London", " Paris, in France")
+        request_id="both",
+        prompt=prompt,
+        continuations=(" Paris", " London", " Paris, in France"),
+        alternatives=2,
     )
     alone = wire.Score(request_id="alone", prompt=prompt, continuations=(" Paris, in France",))
     smol.run(both)
     smol.run(alone)
     paris, london, long = smol.of(both).one(wire.Scores).continuations
 
-    assert paris.logprobs[0] > london.logprobs[0]
-    assert 0 == paris.ranks[0] < london.ranks[0]
-    assert paris.entropies[0] == london.entropies[0] > 0
+    assert paris.tokens[0].logprob > london.tokens[0].logprob
+    assert 0 == paris.tokens[0].rank < london.tokens[0].rank
+    assert paris.tokens[0].entropy == london.tokens[0].entropy > 0
     (single,) = smol.of(alone).one(wire.Scores).continuations
-    assert long.tokens == single.tokens
-    assert long.logprobs == pytest.approx(single.logprobs, abs=0.05)
+    assert [t.token for t in long.tokens] == [t.token for t in single.tokens]
+    assert [t.logprob for t in long.tokens] == pytest.approx(
+        [t.logprob for t in single.tokens], abs=0.05
+    )
 
 
 def test_embeddings_are_unit_vectors_that_tell_topics_apart(smol: Bench) -> None:
@@ -283,7 +299,7 @@ def test_counting_is_what_generating_reports(smol: Bench) -> None:
 
     assert (
         smol.answer("How long is this?", max_tokens=1).finished.prompt_tokens
-        == smol.of(count).one(wire.Counted).tokens
+        == smol.of(count).one(wire.Counted).count
     )
 
 
