@@ -1,0 +1,5 @@
+"""`python -m gemd.cli`: the same as `gemctl`."""
+
+from gemd.cli.app import main
+
+main()

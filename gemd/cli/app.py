@@ -1,0 +1,165 @@
+"""The commands of `gemctl`, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gemd import __version__
+from gemd.cli.failures import CommandError, Exit, report
+from gemd.cli.output import Output, ReaderGoneError, StdoutFailedError
+from gemd.cli.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "run": ("run", "run", "Answer PROMPT, or what is piped in."),
+    "status": ("daemon", "status", "Show the daemon, its devices and its models."),
+    "list": ("models", "list_models", "List the models of the catalogue and of the disk."),
+    "pull": ("models", "pull", "Fetch MODEL and verify it."),
+    "load": ("models", "load", "Make MODEL warm, so that it answers at once."),
+    "unload": ("models", "unload", "Make MODEL cold and release its memory."),
+    "pin": ("models", "pin", "Keep MODEL in memory once it is loaded."),
+    "rm": ("models", "remove", "Remove the files of MODEL from this machine."),
+    "ops": ("ops", "ops", "See and cancel downloads and other long work."),
+    "devices": ("daemon", "devices", "Show the processors of this machine and their memory."),
+    "info": ("daemon", "info", "Show who the running daemon is."),
+    "config": ("config", "config", "Look at the settings."),
+    "stop": ("daemon", "stop", "End the running daemon in good order."),
+    "completion": ("completion", "completion", "Print the completion script of SHELL."),
+}
+"""Name: module, attribute, and the first line of its help, so that `--help` loads none."""
+
+
+class _Commands(click.Group):
+    """A group that loads a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"gemd.cli.{module}"), attribute)
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gemctl", message="%(prog)s %(version)s")
+@click.option("--socket", metavar="PATH", help="Socket of the daemon.")
+@click.pass_obj
+def gemctl(session: Session, socket: str | None) -> None:
+    """Run local language models through gemd, the model daemon of this desktop.
+
+    Data goes to standard output, everything else to standard error. Exit codes: 0 ok,
+    1 failure, 2 usage, 3 daemon unreachable, 4 not found, 5 does not fit, 6 precondition or
+    engine, 124 deadline, 130 interrupted.
+    """
+    if socket is not None:
+        session.flags["socket"] = os.path.abspath(socket)  # noqa: PTH100 - pathlib keeps ".."
+
+
+def main() -> None:
+    """Entry point of `gemctl`."""
+    # gRPC's own log lines are for its developers.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    sys.exit(invoke(sys.argv[1:], os.environ))
+
+
+def invoke(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run one command line and return its exit code; everything it says has been written."""
+    output = Output.standard(environ)
+    try:
+        return _run(arguments, Session(output, environ))
+    except (click.Abort, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    except ReaderGoneError:
+        _forget_stdout()
+        return Exit.READER_GONE
+    except StdoutFailedError as error:
+        _forget_stdout()
+        output.failure("standard output cannot be written", why=str(error))
+        return Exit.FAILURE
+    except click.UsageError as error:
+        return _report_usage(error, output)
+    except Exception as error:  # noqa: BLE001 - the last stop before the interpreter's own
+        return _report_error(error, output)
+
+
+def _run(arguments: Sequence[str], session: Session) -> int:
+    for argument in arguments:
+        if not _is_text(argument):
+            shown = argument.encode(errors="backslashreplace").decode()
+            raise click.UsageError(f"the argument {shown!r} is not UTF-8 text")
+    result = gemctl.main(
+        args=list(arguments), prog_name="gemctl", obj=session, standalone_mode=False
+    )
+    return result if isinstance(result, int) else Exit.OK
+
+
+def _is_text(argument: str) -> bool:
+    """Whether it has none of the surrogates that Python makes of bytes it cannot decode."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _report_usage(error: click.UsageError, output: Output) -> Exit:
+    path = error.ctx.command_path if error.ctx else "gemctl"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        output.note(error.format_message())
+    else:
+        output.failure(error.format_message(), advice=(f"{path} --help",))
+    return Exit.USAGE
+
+
+def _report_error(error: Exception, output: Output) -> Exit:
+    if isinstance(error, _expected_errors()):
+        expected: Any = error
+        return report(expected, output)
+    if output.environ.get("GEMD_DEBUG"):
+        raise error
+    output.failure(
+        f"unexpected {type(error).__name__}: {error}",
+        why="this is a defect of gemctl",
+        advice=("GEMD_DEBUG=1 gemctl …   (shows where it happened)",),
+    )
+    return Exit.FAILURE
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """What a command may fail with; looked up late, since its modules are loaded late."""
+    expected: list[type[Exception]] = [CommandError]
+    for module, name in (
+        ("gemd.errors", "GemdError"),
+        ("gemd.client.errors", "GemdClientError"),
+    ):
+        if module in sys.modules:
+            expected.append(getattr(sys.modules[module], name))
+    return tuple(expected)
+
+
+def _forget_stdout() -> None:
+    """Keep the interpreter from failing over the closed pipe once more when it flushes."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())

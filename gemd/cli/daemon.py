@@ -1,0 +1,200 @@
+"""`gemctl status`, `devices`, `info`, `stop`: the daemon and the machine."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from gemd.cli import autostart
+from gemd.cli.documents import document, listing
+from gemd.cli.failures import CommandError, Exit
+from gemd.cli.session import Session, pass_session
+from gemd.cli.text import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gemd.cli.output import Output
+    from gemd.client import Condition, Device, Info, Model, Operation, Status
+
+_STOP_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@click.command()
+@_json_option
+@pass_session
+def status(session: Session, *, as_json: bool) -> None:
+    """Show the daemon, its devices and its models."""
+    with session.client(start=False) as client:
+        state = client.status()
+    if as_json:
+        session.output.document(document(state.raw))
+    else:
+        _print_status(state, session.output)
+
+
+def _print_status(state: Status, output: Output) -> None:
+    output.line(_headline(state.info))
+    output.line(f"requests: {state.running_requests} running, {state.queued_requests} waiting")
+    output.line()
+    _print_devices(state.devices, output)
+    if state.models:
+        output.line()
+        _print_models(state.models, output)
+    if state.operations:
+        output.line()
+        print_operations(state.operations, output)
+    held = [one for one in state.conditions if one.status == "TRUE"]
+    if held:
+        output.line()
+        _print_conditions(held, output)
+
+
+def _headline(info: Info) -> str:
+    return (
+        f"gemd {info.version}  {info.state.lower()}  pid {info.pid}  "
+        f"up {format_seconds(info.uptime)}  {info.socket}"
+    )
+
+
+def _bytes(count: int | None) -> str:
+    return "-" if count is None else format_bytes(count)
+
+
+def _print_devices(devices: Iterable[Device], output: Output) -> None:
+    output.table(
+        ("device", "name", "capacity", "budget", "ours", "others", "free"),
+        [
+            (
+                one.id,
+                one.display_name or one.kind.lower(),
+                _bytes(one.capacity_bytes),
+                _bytes(one.budget_bytes),
+                _bytes(one.ours_bytes),
+                _bytes(one.others_bytes),
+                _bytes(one.free_bytes),
+            )
+            for one in devices
+        ],
+        right={"capacity", "budget", "ours", "others", "free"},
+    )
+
+
+def _print_models(models: Iterable[Model], output: Output) -> None:
+    output.table(
+        ("model", "state", "quantization", "memory", "requests", "waiting"),
+        [
+            (
+                one.id + (" (pinned)" if one.pinned else ""),
+                one.state.lower(),
+                one.quantization or "-",
+                format_bytes(one.memory_bytes) if one.memory_bytes else "-",
+                str(one.active_requests),
+                str(one.queued_requests),
+            )
+            for one in models
+        ],
+        right={"memory", "requests", "waiting"},
+    )
+
+
+def print_operations(operations: Iterable[Operation], output: Output) -> None:
+    """Operations as a table."""
+    output.table(
+        ("operation", "kind", "model", "state", "done", "total"),
+        [
+            (
+                one.name,
+                one.kind.lower(),
+                one.model,
+                one.state.lower(),
+                format_bytes(one.current_bytes),
+                format_bytes(one.total_bytes) if one.total_bytes else "-",
+            )
+            for one in operations
+        ],
+        right={"done", "total"},
+    )
+
+
+def _print_conditions(conditions: Iterable[Condition], output: Output) -> None:
+    for one in conditions:
+        about = f" ({one.subject})" if one.subject else ""
+        output.line(f"{one.severity.lower()}: {one.type}{about}: {one.message}")
+        for advice in one.advice:
+            output.line(f"  try: {advice}")
+
+
+@click.command()
+@_json_option
+@pass_session
+def devices(session: Session, *, as_json: bool) -> None:
+    """Show the processors of this machine and their memory."""
+    with session.client(start=True) as client:
+        found = client.devices()
+    if as_json:
+        session.output.document(listing("devices", found))
+        return
+    _print_devices(found, session.output)
+    for one in found:
+        if not one.usable:
+            session.output.line(f"{one.id} is not used: {one.unusable_reason}")
+
+
+@click.command()
+@_json_option
+@pass_session
+def info(session: Session, *, as_json: bool) -> None:
+    """Show who the running daemon is."""
+    with session.client(start=False) as client:
+        found = client.info()
+    if as_json:
+        session.output.document(document(found.raw))
+        return
+    session.output.line(_headline(found))
+    started_by = found.started_by.lower()
+    session.output.line(f"API {found.api_version}, started by {started_by}")
+    if found.tcp_address:
+        session.output.line(f"TCP {found.tcp_address}")
+    if found.log_path:
+        session.output.line(f"log {found.log_path}")
+
+
+@click.command()
+@click.option("--now", is_flag=True, help="End running answers instead of waiting for them.")
+@pass_session
+def stop(session: Session, *, now: bool) -> None:
+    """End the running daemon in good order."""
+    socket = session.paths.socket
+    if not autostart.answers(socket):
+        session.output.note("gemd is not running")
+        return
+    with session.client(start=False) as client:
+        pid = client.info().pid
+        drained = client.drain(grace=0.0 if now else None)
+    give_up = time.monotonic() + _STOP_SECONDS
+    while _alive(pid):
+        if time.monotonic() >= give_up:
+            raise CommandError(
+                f"gemd (pid {pid}) still runs after {_STOP_SECONDS:.0f} s",
+                Exit.FAILURE,
+                advice=(f"kill {pid}",),
+            )
+        time.sleep(_POLL_SECONDS)
+    cut = drained.cancelled_requests
+    session.output.note("gemd has ended" + (f"; {cut} answers were cut short" if cut else ""))
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process still runs; a zombie that nobody collects does not."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

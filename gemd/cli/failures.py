@@ -1,0 +1,92 @@
+"""What a failed command says, and the exit code that it ends with."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gemd.cli.output import Output
+    from gemd.client.errors import GemdClientError
+    from gemd.errors import GemdError
+
+
+class Exit(enum.IntEnum):
+    """Exit codes of `gemctl`; part of its contract."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    NOT_FOUND = 4
+    DOES_NOT_FIT = 5
+    PRECONDITION = 6
+    DEADLINE = 124
+    INTERRUPTED = 130
+    READER_GONE = 141
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked, for a reason of its own.
+
+    Args:
+        message: What failed.
+        code: How the process ends.
+        why: One clause that says why.
+        advice: Literal commands to try.
+
+    """
+
+    def __init__(
+        self, message: str, code: Exit, *, why: str = "", advice: Iterable[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.why = why
+        self.advice = tuple(advice)
+
+
+# A reason says more than its gRPC code, and is looked up first.
+_BY_REASON = {
+    "DAEMON_UNREACHABLE": Exit.UNREACHABLE,
+    "SHUTTING_DOWN": Exit.UNREACHABLE,
+    "MODEL_NOT_FOUND": Exit.NOT_FOUND,
+    "NOT_FOUND": Exit.NOT_FOUND,
+    "DISK_FULL": Exit.DOES_NOT_FIT,
+    "MODEL_TOO_LARGE": Exit.DOES_NOT_FIT,
+    "QUEUE_FULL": Exit.DOES_NOT_FIT,
+    "VRAM_BUDGET_EXCEEDED": Exit.DOES_NOT_FIT,
+    "CONTEXT_TOO_LONG": Exit.DOES_NOT_FIT,
+    "BAD_CONFIG": Exit.PRECONDITION,
+    "BAD_MODEL_FILE": Exit.PRECONDITION,
+    "ENGINE_CRASHED": Exit.PRECONDITION,
+    "HUB_UNREACHABLE": Exit.FAILURE,
+    "DEADLINE_EXPIRED": Exit.DEADLINE,
+}
+_BY_CODE = {
+    "INVALID_ARGUMENT": Exit.USAGE,
+    "NOT_FOUND": Exit.NOT_FOUND,
+    "PERMISSION_DENIED": Exit.PRECONDITION,
+    "UNAUTHENTICATED": Exit.PRECONDITION,
+    "RESOURCE_EXHAUSTED": Exit.DOES_NOT_FIT,
+    "FAILED_PRECONDITION": Exit.PRECONDITION,
+    "DEADLINE_EXCEEDED": Exit.DEADLINE,
+    "UNAVAILABLE": Exit.UNREACHABLE,
+}
+
+
+def exit_code(reason: str, code: str) -> Exit:
+    """The exit code for an error of the daemon, from its reason or else its gRPC code."""
+    return _BY_REASON.get(reason) or _BY_CODE.get(code) or Exit.FAILURE
+
+
+def report(error: CommandError | GemdClientError | GemdError, output: Output) -> Exit:
+    """Say what went wrong on stderr, and return how the process ends."""
+    output.failure(error.message, why=error.why, advice=error.advice)
+    if isinstance(error, CommandError):
+        return error.code
+    code = error.code
+    return exit_code(error.reason, code if isinstance(code, str) else code.name)

@@ -1,0 +1,176 @@
+"""`gemctl list`, `pull`, `load`, `unload`, `pin`, `rm`: models on disk and in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gemd.cli.documents import document, listing
+from gemd.cli.failures import CommandError, Exit
+from gemd.cli.follow import follow_operation, show_loading
+from gemd.cli.progress import Progress
+from gemd.cli.session import Session, model_name, pass_session
+from gemd.cli.text import format_bytes
+
+if TYPE_CHECKING:
+    from gemd.client import Model
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+_model_argument = click.argument("model", metavar="MODEL")
+
+
+@click.command("list")
+@_json_option
+@pass_session
+def list_models(session: Session, *, as_json: bool) -> None:
+    """List the models of the catalogue and of the disk."""
+    with session.client(start=True) as client:
+        models = client.models()
+    if as_json:
+        session.output.document(listing("models", models))
+        return
+    session.output.table(
+        ("model", "state", "size", "quantization", "source", "licence"),
+        [
+            (
+                one.id,
+                one.state.lower(),
+                format_bytes(one.size_bytes) if one.size_bytes else "-",
+                one.quantization or "-",
+                one.source or "-",
+                one.licence or "-",
+            )
+            for one in models
+        ],
+        right={"size"},
+    )
+
+
+@click.command()
+@_model_argument
+@click.option("--force", is_flag=True, help="Fetch again what is on disk already.")
+@click.option("--accept-licence", is_flag=True, help="You have read the licence and agree.")
+@_json_option
+@pass_session
+def pull(session: Session, model: str, *, force: bool, accept_licence: bool, as_json: bool) -> None:
+    """Fetch MODEL and verify it. Ctrl-C leaves the download running in the daemon."""
+    output = session.output
+    with session.client(start=True) as client:
+        begun = client.pull(model_name(model), force=force, accept_licence=accept_licence)
+        already = begun.done and begun.state == "SUCCEEDED"
+        last = follow_operation(client, begun, output)
+    if as_json:
+        output.document(document(last.raw))
+        return
+    result = last.raw.pull
+    size = format_bytes(result.size_bytes or last.total_bytes)
+    origin = f" from {result.origin}" if result.origin else ""
+    verb = "is on disk already" if already and not result.transferred_bytes else "is on disk"
+    output.note(f"{last.model} {verb} ({size}{origin})")
+    output.hint(f"gemctl run --model {last.model} 'Why is the sky blue?'")
+
+
+@click.command()
+@_model_argument
+@click.option(
+    "--context", type=click.IntRange(1, 2**32 - 1), metavar="TOKENS", help="Context length."
+)
+@click.option("--allow-cpu", is_flag=True, help="Leave a GPU unused if need be.")
+@click.option("--clear-failure", is_flag=True, help="Forget earlier crashes and try now.")
+@_json_option
+@pass_session
+def load(
+    session: Session,
+    model: str,
+    *,
+    context: int | None,
+    allow_cpu: bool,
+    clear_failure: bool,
+    as_json: bool,
+) -> None:
+    """Make MODEL warm, so that it answers at once."""
+    from gemd.client import Model
+
+    ready: Model | None = None
+    with session.client(start=True) as client, Progress(session.output) as progress:
+        events = client.load(
+            model_name(model),
+            context_length=context,
+            allow_cpu=allow_cpu,
+            clear_failure=clear_failure,
+        )
+        with events:
+            for event in events:
+                if isinstance(event, Model):
+                    ready = event
+                else:
+                    show_loading(progress, event)
+    if ready is None:
+        raise CommandError(f"the daemon did not say how the load of {model} ended", Exit.FAILURE)
+    if as_json:
+        session.output.document(document(ready.raw))
+    else:
+        session.output.note(f"{ready.id} is warm ({format_bytes(ready.memory_bytes)})")
+
+
+@click.command()
+@_model_argument
+@click.option("--now", is_flag=True, help="End running answers instead of waiting for them.")
+@_json_option
+@pass_session
+def unload(session: Session, model: str, *, now: bool, as_json: bool) -> None:
+    """Make MODEL cold and release its memory."""
+    with session.client(start=False) as client:
+        cold = client.unload(model_name(model), drain_timeout=0.0 if now else None)
+    if as_json:
+        session.output.document(document(cold.raw))
+    else:
+        session.output.note(f"{cold.id} is unloaded")
+
+
+@click.command()
+@_model_argument
+@click.option("--off", is_flag=True, help="Take the pin away.")
+@_json_option
+@pass_session
+def pin(session: Session, model: str, *, off: bool, as_json: bool) -> None:
+    """Keep MODEL in memory once it is loaded."""
+    with session.client(start=True) as client:
+        pinned = client.pin(model_name(model), pinned=not off)
+    if as_json:
+        session.output.document(document(pinned.raw))
+    else:
+        session.output.note(f"{pinned.id} is {'pinned' if pinned.pinned else 'not pinned'}")
+
+
+@click.command("rm")
+@_model_argument
+@click.option("--force", is_flag=True, help="Unload it first if it is loaded.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@_json_option
+@pass_session
+def remove(session: Session, model: str, *, force: bool, yes: bool, as_json: bool) -> None:
+    """Remove the files of MODEL from this machine."""
+    output = session.output
+    with session.client(start=True) as client:
+        found = client.model(model_name(model))
+        if not yes:
+            _confirm_removal(session, found)
+        last = follow_operation(client, client.delete(found.id, force=force), output)
+    if as_json:
+        output.document(document(last.raw))
+    else:
+        output.note(f"{found.id} is removed ({format_bytes(last.raw.delete.freed_bytes)} freed)")
+
+
+def _confirm_removal(session: Session, model: Model) -> None:
+    if session.output.can_ask():
+        if click.confirm(f"Remove {model.id} ({format_bytes(model.size_bytes)})?", err=True):
+            return
+        raise CommandError(f"{model.id} was not removed", Exit.FAILURE)
+    raise CommandError(
+        f"removing {model.id} needs a yes",
+        Exit.USAGE,
+        advice=(f"gemctl rm --yes {model.id}",),
+    )

@@ -1,0 +1,145 @@
+"""The one place that writes to the terminal: data to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import enum
+import io
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from gemd.cli import text
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+
+class ReaderGoneError(Exception):
+    """Nobody reads standard output any more, as in ``gemctl run … | head -1``."""
+
+
+class StdoutFailedError(Exception):
+    """Standard output cannot be written to, as on a full disk; the text says why."""
+
+
+class Colour(enum.Enum):
+    """The few colours in use, as their SGR parameters."""
+
+    RED = "31"
+    YELLOW = "33"
+    BOLD = "1"
+    DIM = "2"
+
+
+def wants_colour(*, is_tty: bool, environ: Mapping[str, str]) -> bool:
+    """Whether one stream is coloured: FORCE_COLOR, then NO_COLOR, then a capable terminal."""
+    if environ.get("FORCE_COLOR"):
+        return True
+    if environ.get("NO_COLOR"):
+        return False
+    return is_tty and environ.get("TERM") != "dumb"
+
+
+class Output:
+    """Writes for people and for programs.
+
+    Text that reaches a terminal has its control characters replaced; text that is piped is
+    passed on unchanged.
+
+    Args:
+        stdout: Where data goes.
+        stderr: Where messages, progress and hints go.
+        environ: For NO_COLOR, FORCE_COLOR and TERM.
+
+    """
+
+    def __init__(self, stdout: TextIO, stderr: TextIO, environ: Mapping[str, str]) -> None:
+        self.stdout = stdout
+        self.stderr = stderr
+        self.environ = environ
+
+    @classmethod
+    def standard(cls, environ: Mapping[str, str]) -> Output:
+        """On this process's own streams, which from here on never fail on a character.
+
+        One that was closed before we were started takes everything and shows nothing.
+        """
+        for stream in (sys.stdout, sys.stderr):
+            reconfigure = getattr(stream, "reconfigure", None)
+            if reconfigure is not None:
+                reconfigure(errors="replace")
+        return cls(sys.stdout or io.StringIO(), sys.stderr or io.StringIO(), environ)
+
+    def data(self, content: str) -> None:
+        """A piece of the answer, at once and without a newline."""
+        self._write(self.stdout, content)
+
+    def line(self, content: str = "") -> None:
+        """One line of data."""
+        self.data(f"{content}\n")
+
+    def document(self, content: Any) -> None:
+        """The one JSON document of a command."""
+        import json
+
+        self.data(json.dumps(content, indent=2, ensure_ascii=self.stdout.isatty()) + "\n")
+
+    def table(
+        self,
+        headers: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        right: Collection[str] = (),
+    ) -> None:
+        """Rows under their headers; see `gemd.cli.text.table`."""
+        first, *rest = text.table(headers, rows, right=right)
+        self._write(self.stdout, first + "\n", Colour.BOLD)
+        for content in rest:
+            self.line(content)
+
+    def note(self, content: str) -> None:
+        """One line on stderr about what happens."""
+        self._write(self.stderr, f"{content}\n")
+
+    def hint(self, content: str) -> None:
+        """One line on stderr about what could be done next."""
+        self._write(self.stderr, f"{content}\n", Colour.DIM)
+
+    def failure(self, message: str, *, why: str = "", advice: Iterable[str] = ()) -> None:
+        """An error: what failed, why, and what to try."""
+        self._labelled("error:", message, Colour.RED)
+        if why:
+            self._labelled("  why:", why, Colour.YELLOW)
+        label = "  try:"
+        for command in advice:
+            self._labelled(label, command, Colour.YELLOW)
+            label = " " * len(label)
+
+    def can_ask(self) -> bool:
+        """Whether a person is there to answer a question."""
+        return sys.stdin is not None and sys.stdin.isatty() and self.stderr.isatty()
+
+    def transient(self, content: str) -> None:
+        """Replaces the line that the cursor is on; only for a stderr that is a terminal."""
+        self.stderr.write(f"\r\x1b[K{text.visible(content)}")
+        self.stderr.flush()
+
+    def _labelled(self, label: str, content: str, colour: Colour) -> None:
+        self._write(self.stderr, label, colour)
+        self._write(self.stderr, f" {content}\n")
+
+    def _write(self, stream: TextIO, content: str, colour: Colour | None = None) -> None:
+        is_tty = stream.isatty()
+        shown = text.visible(content) if is_tty else content
+        if colour is not None and wants_colour(is_tty=is_tty, environ=self.environ):
+            body = shown.rstrip("\n")
+            shown = f"\x1b[{colour.value}m{body}\x1b[0m{shown[len(body) :]}"
+        try:
+            stream.write(shown)
+            stream.flush()
+        except BrokenPipeError:
+            if stream is self.stdout:
+                raise ReaderGoneError from None
+        except OSError as error:
+            if stream is self.stdout:
+                raise StdoutFailedError(error.strerror) from None
+        # If it was stderr, nobody is left who could be told; the work itself goes on.

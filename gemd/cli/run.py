@@ -1,0 +1,163 @@
+"""`gemctl run`: one prompt, one answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gemd.cli.documents import document
+from gemd.cli.follow import pull_unasked, show_loading
+from gemd.cli.progress import Progress
+from gemd.cli.prompt import read_prompt
+from gemd.cli.session import Session, model_name, pass_session
+from gemd.cli.text import format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gemd.cli.output import Output
+    from gemd.client import Client, Finished, Generation, ModelNotFoundError
+
+# What the fields of the API can hold; what makes sense is the daemon's to say.
+_UINT32 = click.IntRange(0, 2**32 - 1)
+_UINT64 = click.IntRange(0, 2**64 - 1)
+_MODES = ("fast", "balanced", "best", "exact")
+
+
+@click.command()
+@click.argument("prompt", required=False)
+@click.option("--model", "-m", metavar="MODEL", help="Model id, or path of a GGUF file.")
+@click.option("--system", metavar="TEXT", help="Instructions to the model.")
+@click.option("--mode", type=click.Choice(_MODES), help="Speed against quality.")
+@click.option("--raw", is_flag=True, help="Continue the prompt as it is, without a chat template.")
+@click.option("--temperature", type=float, help="Randomness; 0 takes the likeliest token.")
+@click.option("--top-p", type=float, help="Choose within this probability.")
+@click.option("--top-k", type=_UINT32, help="Choose among this many tokens.")
+@click.option("--min-p", type=float, help="Leave out what is less likely than this share.")
+@click.option("--seed", type=_UINT64, help="Start of the random numbers.")
+@click.option("--max-tokens", type=_UINT32, help="Longest answer in tokens.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text.")
+@click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give up after this time.",
+)
+@click.option("--yes", "-y", is_flag=True, help="Fetch a missing model without asking.")
+@click.option("--stats", "--verbose", "-v", is_flag=True, help="Tokens and times on stderr.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
+@pass_session
+def run(session: Session, /, prompt: str | None, **options: Any) -> None:
+    """Answer PROMPT, or what is piped in.
+
+    Piped text is appended to PROMPT; `-` reads the prompt from standard input alone.
+    A daemon is started and the model is fetched if need be.
+    """
+    if options["raw"] and options["system"]:
+        raise click.UsageError("--system needs the chat template that --raw leaves out")
+    text = read_prompt(prompt, session.output)
+    if not text:
+        raise click.UsageError("the prompt is empty: gemctl run 'Why is the sky blue?'")
+    with session.client(start=True) as client:
+        generation = _answer(client, session, text, options)
+    finished = generation.answer().finished
+    if options["as_json"]:
+        session.output.document(_document(generation))
+    if options["stats"]:
+        _stats(session.output, finished)
+
+
+def _answer(client: Client, session: Session, text: str, options: dict[str, Any]) -> Generation:
+    """The finished generation, whose text has been shown; a missing model is fetched first."""
+    from gemd.client import ModelNotFoundError
+
+    begin = _starter(client, text, options)
+    try:
+        return _show(begin(), session.output, quiet=options["as_json"])
+    except ModelNotFoundError as error:
+        _fetch_missing(client, session, error, consent=options["yes"])
+    return _show(begin(), session.output, quiet=options["as_json"])
+
+
+def _starter(client: Client, text: str, options: dict[str, Any]) -> Callable[[], Generation]:
+    from gemd.client import GenerationOptions, Message, Sampling
+
+    names = ("temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "stop")
+    settings = GenerationOptions(
+        model=model_name(options["model"]) if options["model"] else None,
+        mode=options["mode"],
+        sampling=Sampling(**{name: options[name] for name in names}),
+    )
+    deadline = options["deadline"]
+    if options["raw"]:
+        return lambda: client.generate(text, settings, deadline=deadline)
+    system = [Message("system", options["system"])] if options["system"] else []
+    conversation = [*system, Message("user", text)]
+    return lambda: client.chat(conversation, settings, deadline=deadline)
+
+
+def _fetch_missing(
+    client: Client, session: Session, error: ModelNotFoundError, *, consent: bool
+) -> None:
+    """Fetch the model that the error is about; the error again if that cannot help."""
+    name = error.metadata.get("model")
+    if name is None:
+        raise error
+    model = client.model(name)
+    if model.on_disk:
+        raise error
+    pull_unasked(client, model, session.output, consent=consent)
+
+
+def _show(generation: Generation, output: Output, *, quiet: bool) -> Generation:
+    """Read a generation to its end and write its text as it comes."""
+    from gemd.client import Delta, Loading, Queued
+
+    last = ""
+    with Progress(output) as progress, generation:
+        try:
+            for event in generation:
+                if isinstance(event, Queued | Loading):
+                    show_loading(progress, event)
+                elif isinstance(event, Delta) and event.text and not event.candidate:
+                    progress.clear()
+                    last = event.text
+                    if not quiet:
+                        output.data(event.text)
+        finally:
+            if last and not quiet and not last.endswith("\n"):
+                output.line()
+    return generation
+
+
+def _document(generation: Generation) -> dict[str, Any]:
+    answer = generation.answer()
+    return {
+        "text": answer.text,
+        "reasoning_text": answer.reasoning_text,
+        "started": document(answer.started.raw) if answer.started else None,
+        "finished": document(answer.finished.raw),
+    }
+
+
+def _stats(output: Output, finished: Finished) -> None:
+    usage, timings = finished.usage, finished.timings
+    parts = [
+        f"{usage.prompt_tokens} prompt tokens ({usage.cached_tokens} cached)",
+        f"{usage.completion_tokens} generated",
+        f"finish {finished.finish_reason.lower()}",
+    ]
+    for label, value in (
+        ("queued", timings.queued),
+        ("load", timings.load),
+        ("first token", timings.first_token),
+        ("prefill", timings.prefill),
+        ("decode", timings.decode),
+        ("total", timings.total),
+    ):
+        if value is not None:
+            parts.append(f"{label} {format_seconds(value)}")
+    if timings.decode and usage.completion_tokens:
+        parts.append(f"{usage.completion_tokens / timings.decode:.1f} tokens/s")
+    output.note(f"{finished.model}: {', '.join(parts)}")

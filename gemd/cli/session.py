@@ -1,0 +1,145 @@
+"""What one invocation of `gemctl` works with: streams, settings, the daemon."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from gemd.cli.output import Output
+    from gemd.client import Client
+    from gemd.config import Resolved, Settings
+    from gemd.paths import Paths
+
+
+class Session:
+    """One invocation.
+
+    Args:
+        output: Where everything is written.
+        environ: The process's environment.
+
+    """
+
+    def __init__(self, output: Output, environ: Mapping[str, str]) -> None:
+        self.output = output
+        self.environ = environ
+        self.flags: dict[str, str] = {}
+        """Settings given on the command line, by key."""
+
+    @cached_property
+    def config_file(self) -> Path:
+        """The user's configuration file, which need not exist."""
+        from gemd.paths import config_file
+
+        return config_file(self.environ, platform=sys.platform, home=self._home)
+
+    @cached_property
+    def resolved(self) -> Resolved:
+        """The settings in force, with their origins.
+
+        Raises:
+            ConfigError: One of them is wrong.
+
+        """
+        from gemd.config import load_settings
+
+        return load_settings(environ=self.environ, file=self.config_file, flags=self.flags)
+
+    @cached_property
+    def paths(self) -> Paths:
+        """The directories and files of this user.
+
+        Raises:
+            ConfigError: A setting is wrong.
+
+        """
+        from gemd.paths import check_socket_path, resolve_paths
+
+        paths = resolve_paths(
+            self.environ,
+            platform=sys.platform,
+            home=self._home,
+            settings=self._plain_overrides() or self.resolved.settings,
+        )
+        # «Nobody answers there» would be true of a path that no daemon can have, and no help.
+        check_socket_path(paths.socket, platform=sys.platform)
+        return paths
+
+    @property
+    def _home(self) -> Path:
+        from pathlib import Path
+
+        return Path(self.environ.get("HOME") or Path.home())
+
+    def _plain_overrides(self) -> Settings | None:
+        """The settings that paths depend on, where they can be told without reading any.
+
+        Importing the settings takes 100 ms (pydantic). A command that only wants the socket
+        can do without if there is no file and the socket's path is plain.
+        """
+        from pathlib import Path
+
+        given = self.flags.get("socket") or self.environ.get("GEMD_SOCKET")
+        if self.config_file.exists() or (given and not given.startswith("/")):
+            return None
+        return cast(
+            "Settings", SimpleNamespace(socket=Path(given) if given else None, store_dir=None)
+        )
+
+    def client(self, *, start: bool) -> Client:
+        """A client of the daemon, which answers at the time of this call.
+
+        Args:
+            start: Whether to start a daemon if none runs.
+
+        Raises:
+            CommandError: None runs, or it could not be started.
+
+        """
+        from gemd.cli import autostart
+
+        socket = self.paths.socket
+        if start:
+            autostart.ensure_running(
+                socket,
+                command=self.daemon_command(),
+                lock=self.paths.lock,
+                log_file=self.paths.log_file,
+                environ=self.environ,
+                output=self.output,
+            )
+        elif not autostart.answers(socket):
+            raise autostart.not_running(socket)
+        from gemd import __version__
+        from gemd.client import Client
+
+        return Client(socket, name=f"gemctl/{__version__}")
+
+    def daemon_command(self) -> list[str]:
+        """What starts the daemon with the settings of this command line."""
+        # -P: a file in the current directory must not be able to pose as one of our modules.
+        command = [sys.executable, "-P", "-m", "gemd", "--autostarted"]
+        for key, value in self.flags.items():
+            command += [f"--{key}", value]
+        return command
+
+
+pass_session = click.make_pass_decorator(Session)
+
+
+def model_name(given: str) -> str:
+    """A model as the daemon should be told of it: the path of a file is made absolute."""
+    from pathlib import Path
+
+    looks_like_path = given.endswith(".gguf") or given.startswith(("/", "./", "../", "~"))
+    if looks_like_path or ("/" in given and Path(given).exists()):
+        return str(Path(given).expanduser().absolute())
+    return given

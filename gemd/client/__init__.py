@@ -1,0 +1,194 @@
+"""The typed Python client of gemd, for programs with threads and programs on asyncio.
+
+::
+
+    from gemd.client import Client, default_socket
+
+    with Client(default_socket()) as client:
+        for event in client.chat("What is the capital of France?"):
+            ...
+        print(client.chat("And of Italy?").text())
+
+Names are loaded when they are first used: a program that asks for the status of the daemon
+need not wait for what it takes to read a generation.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gemd.client.aio import AsyncClient
+    from gemd.client.aio_stream import AsyncGeneration, AsyncStream
+    from gemd.client.answers import Answer, ContinuationScore, Embeddings, Scores, TokenCount
+    from gemd.client.calls import GenerationOptions
+    from gemd.client.discovery import default_socket
+    from gemd.client.endpoint import Endpoint
+    from gemd.client.errors import (
+        AuthenticationError,
+        DaemonUnreachableError,
+        DeadlineExpiredError,
+        DoesNotFitError,
+        EngineError,
+        EventsLostError,
+        GemdClientError,
+        InvalidRequestError,
+        ModelNotFoundError,
+        QueueFullError,
+        RequestCancelledError,
+        ResourceNotFoundError,
+        ShuttingDownError,
+        UnimplementedError,
+    )
+    from gemd.client.events import (
+        Canvas,
+        Delta,
+        Draft,
+        Finished,
+        GenerationEvent,
+        LoadEvent,
+        Loading,
+        Queued,
+        Resolved,
+        Routed,
+        Started,
+        Timings,
+        TokenLogprob,
+        Usage,
+    )
+    from gemd.client.inputs import Message, Sampling
+    from gemd.client.resources import (
+        Condition,
+        Device,
+        Drained,
+        Event,
+        Info,
+        Model,
+        Operation,
+        Status,
+    )
+    from gemd.client.retry import RetryPolicy
+    from gemd.client.sync import Client
+    from gemd.client.sync_stream import Generation, Stream
+
+_HOMES = {
+    "Answer": "answers",
+    "AsyncClient": "aio",
+    "AsyncGeneration": "aio_stream",
+    "AsyncStream": "aio_stream",
+    "AuthenticationError": "errors",
+    "Canvas": "events",
+    "Client": "sync",
+    "Condition": "resources",
+    "ContinuationScore": "answers",
+    "DaemonUnreachableError": "errors",
+    "DeadlineExpiredError": "errors",
+    "Delta": "events",
+    "Device": "resources",
+    "DoesNotFitError": "errors",
+    "Draft": "events",
+    "Drained": "resources",
+    "Embeddings": "answers",
+    "Endpoint": "endpoint",
+    "EngineError": "errors",
+    "Event": "resources",
+    "EventsLostError": "errors",
+    "Finished": "events",
+    "GemdClientError": "errors",
+    "Generation": "sync_stream",
+    "GenerationEvent": "events",
+    "GenerationOptions": "calls",
+    "Info": "resources",
+    "InvalidRequestError": "errors",
+    "LoadEvent": "events",
+    "Loading": "events",
+    "Message": "inputs",
+    "Model": "resources",
+    "ModelNotFoundError": "errors",
+    "Operation": "resources",
+    "QueueFullError": "errors",
+    "Queued": "events",
+    "RequestCancelledError": "errors",
+    "Resolved": "events",
+    "ResourceNotFoundError": "errors",
+    "RetryPolicy": "retry",
+    "Routed": "events",
+    "Sampling": "inputs",
+    "Scores": "answers",
+    "ShuttingDownError": "errors",
+    "Started": "events",
+    "Status": "resources",
+    "Stream": "sync_stream",
+    "Timings": "events",
+    "TokenCount": "answers",
+    "TokenLogprob": "events",
+    "UnimplementedError": "errors",
+    "Usage": "events",
+    "default_socket": "discovery",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "AsyncGeneration",
+    "AsyncStream",
+    "AuthenticationError",
+    "Canvas",
+    "Client",
+    "Condition",
+    "ContinuationScore",
+    "DaemonUnreachableError",
+    "DeadlineExpiredError",
+    "Delta",
+    "Device",
+    "DoesNotFitError",
+    "Draft",
+    "Drained",
+    "Embeddings",
+    "Endpoint",
+    "EngineError",
+    "Event",
+    "EventsLostError",
+    "Finished",
+    "GemdClientError",
+    "Generation",
+    "GenerationEvent",
+    "GenerationOptions",
+    "Info",
+    "InvalidRequestError",
+    "LoadEvent",
+    "Loading",
+    "Message",
+    "Model",
+    "ModelNotFoundError",
+    "Operation",
+    "QueueFullError",
+    "Queued",
+    "RequestCancelledError",
+    "Resolved",
+    "ResourceNotFoundError",
+    "RetryPolicy",
+    "Routed",
+    "Sampling",
+    "Scores",
+    "ShuttingDownError",
+    "Started",
+    "Status",
+    "Stream",
+    "Timings",
+    "TokenCount",
+    "TokenLogprob",
+    "UnimplementedError",
+    "Usage",
+    "default_socket",
+]

@@ -1,0 +1,81 @@
+"""Where the daemon listens, and how a channel to it is set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+
+CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
+    # Over a UNIX socket gRPC would send the percent-encoded path, which strict servers refuse.
+    ("grpc.default_authority", "localhost"),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A proxy from the environment must not see what is meant for this machine.
+    ("grpc.enable_http_proxy", 0),
+    # A daemon that starts is there within a second; gRPC's defaults would wait longer.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address of a daemon.
+
+    Args:
+        target: gRPC target.
+        token: Sent as bearer token with every call, or None.
+
+    """
+
+    target: str
+    token: str | None = None
+
+    @classmethod
+    def parse(cls, address: str | Path, token: str | None = None) -> Endpoint:
+        """The endpoint that a user means.
+
+        Args:
+            address: Path of a socket, ``unix:PATH``, or ``HOST:PORT`` on this machine.
+            token: The daemon's token; its TCP port wants one.
+
+        Raises:
+            ValueError: The address is none of these, or lies beyond this machine: the
+                token and all texts would cross the network in the clear.
+
+        """
+        if isinstance(address, Path) or address.startswith(("/", "unix:")):
+            path = Path(str(address).removeprefix("unix:"))
+            return cls(f"unix:{path.absolute()}", token)
+        host, colon, port = address.rpartition(":")
+        if not colon or not port.isdecimal():
+            raise ValueError(f"{address!r} is neither an absolute socket path nor HOST:PORT")
+        if not _is_loopback(host):
+            raise ValueError(f"{host!r} is not this machine; gemd's port is for loopback only")
+        return cls(f"dns:{address}" if host == "localhost" else f"ipv4:{address}", token)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries beside its message."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    @property
+    def socket(self) -> Path | None:
+        """Path of the UNIX socket, if it is one."""
+        if self.target.startswith("unix:"):
+            return Path(self.target.removeprefix("unix:"))
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    import ipaddress  # noqa: PLC0415 - most clients have a socket and no need of it
+
+    try:
+        return ipaddress.IPv4Address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,352 @@
+"""What the daemon has, as plain values: models, operations, devices, its status.
+
+Each carries the proto message it was made from under `raw`, with everything that the
+common path does not need. Models are named by their bare id throughout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gemd.client.errors import GemdClientError, error_class
+from gemd.client.protos import enum_word, optional, seconds, unix_time
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message as Proto
+
+    from gemd.v1 import (
+        daemon_service_pb2,
+        device_pb2,
+        error_pb2,
+        event_pb2,
+        model_pb2,
+        operation_pb2,
+        status_pb2,
+    )
+
+
+def model_id(name: str) -> str:
+    """The bare id in a resource name ``models/{id}``."""
+    return name.removeprefix("models/")
+
+
+def failure(proto: error_pb2.ErrorDetail) -> GemdClientError:
+    """An error that is part of a resource, as the exception that it would have been."""
+    return error_class(proto.reason, "")(
+        proto.message,
+        reason=proto.reason,
+        code="",
+        why=proto.why,
+        advice=proto.advice,
+        metadata=proto.metadata,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model of the catalogue, and where it stands."""
+
+    raw: model_pb2.Model = field(repr=False, compare=False)
+    id: str
+    display_name: str
+    state: str
+    """``ABSENT``, ``DOWNLOADING``, ``ON_DISK``, ``LOADING``, ``READY``, ``DRAINING``,
+    ``UNLOADING`` or ``FAILED``."""
+    variant: str
+    quantization: str
+    size_bytes: int
+    """0 if unknown."""
+    on_disk: bool
+    """Whether a complete and verified variant is on this machine."""
+    source: str
+    """Where the variant's bytes come from: ``hub``, ``python-package``, ``local``."""
+    origin: str
+    context_length: int
+    licence: str
+    pinned: bool
+    memory_bytes: int
+    """Over all devices: measured where a sensor tells, booked elsewhere."""
+    active_requests: int
+    queued_requests: int
+    operation: str
+    """The operation that works on its files, or empty."""
+    failure: GemdClientError | None
+    """What went wrong last."""
+
+    @classmethod
+    def of(cls, proto: model_pb2.Model) -> Model:
+        """Convert the proto message."""
+        variants = {variant.id: variant for variant in proto.variants}
+        variant = variants.get(proto.variant) or next(iter(proto.variants), None)
+        return cls(
+            raw=proto,
+            id=proto.id or model_id(proto.name),
+            display_name=proto.display_name,
+            state=enum_word(proto, "state"),
+            variant=proto.variant,
+            quantization=proto.quantization,
+            size_bytes=proto.size_bytes,
+            on_disk=any(one.on_disk for one in proto.variants),
+            source=variant.source if variant else "",
+            origin=variant.origin if variant else "",
+            context_length=proto.context_length,
+            licence=proto.licence,
+            pinned=proto.pinned,
+            memory_bytes=sum(
+                part.measured_bytes if part.HasField("measured_bytes") else part.booked_bytes
+                for part in proto.memory
+            ),
+            active_requests=proto.active_requests,
+            queued_requests=proto.queued_requests,
+            operation=proto.operation,
+            failure=failure(proto.failure) if proto.HasField("failure") else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A snapshot of long work on files."""
+
+    raw: operation_pb2.Operation = field(repr=False, compare=False)
+    name: str
+    """``operations/{id}``."""
+    kind: str
+    """``PULL``, ``QUANTIZE``, ``VERIFY`` or ``DELETE``."""
+    state: str
+    """``PENDING``, ``RUNNING``, ``CANCELLING``, ``SUCCEEDED``, ``FAILED`` or ``CANCELLED``."""
+    model: str
+    source: str
+    phase: str
+    message: str
+    """One line for people about the present step or a notable turn."""
+    current_bytes: int
+    total_bytes: int
+    """0 if unknown."""
+    rate: float
+    """Bytes per second."""
+    remaining: float | None
+    """Seconds left, if known."""
+    error: GemdClientError | None
+
+    @property
+    def done(self) -> bool:
+        """Whether this is the last snapshot."""
+        return self.state in {"SUCCEEDED", "FAILED", "CANCELLED"}
+
+    @classmethod
+    def of(cls, proto: operation_pb2.Operation) -> Operation:
+        """Convert the proto message."""
+        return cls(
+            raw=proto,
+            name=proto.name,
+            kind=enum_word(proto, "kind"),
+            state=enum_word(proto, "state"),
+            model=model_id(proto.model),
+            source=proto.source,
+            phase=proto.phase,
+            message=proto.message,
+            current_bytes=proto.current_bytes,
+            total_bytes=proto.total_bytes,
+            rate=float(proto.rate_bytes_per_second),
+            remaining=seconds(proto, "estimated_remaining"),
+            error=failure(proto.error) if proto.HasField("error") else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A processor with its memory. Figures that no sensor tells are None."""
+
+    raw: device_pb2.Device = field(repr=False, compare=False)
+    id: str
+    display_name: str
+    kind: str
+    """``CPU``, ``DISCRETE_GPU``, ``INTEGRATED_GPU`` or ``UNIFIED``."""
+    vendor: str
+    usable: bool
+    unusable_reason: str
+    capacity_bytes: int
+    budget_bytes: int
+    reserved_bytes: int
+    ours_bytes: int | None
+    others_bytes: int | None
+    free_bytes: int | None
+
+    @classmethod
+    def of(cls, proto: device_pb2.Device) -> Device:
+        """Convert the proto message."""
+        memory = proto.memory
+        return cls(
+            raw=proto,
+            id=proto.id or proto.name.removeprefix("devices/"),
+            display_name=proto.display_name,
+            kind=enum_word(proto, "kind"),
+            vendor=enum_word(proto, "vendor"),
+            usable=proto.usable,
+            unusable_reason=proto.unusable_reason,
+            capacity_bytes=memory.capacity_bytes,
+            budget_bytes=memory.budget_bytes,
+            reserved_bytes=memory.reserved_bytes,
+            ours_bytes=optional(memory, "ours_bytes"),
+            others_bytes=optional(memory, "others_bytes"),
+            free_bytes=optional(memory, "free_bytes"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """Who the daemon is."""
+
+    raw: status_pb2.DaemonInfo = field(repr=False, compare=False)
+    version: str
+    api_version: str
+    instance_id: str
+    pid: int
+    socket: str
+    tcp_address: str
+    uptime: float
+    """Seconds."""
+    started_by: str
+    """``AUTOSTART``, ``SERVICE`` or ``MANUAL``."""
+    state: str
+    """``STARTING``, ``SERVING`` or ``DRAINING``."""
+    idle_exit_time: float | None
+    """Seconds since 1970, if the daemon ends by itself."""
+    log_path: str
+
+    @classmethod
+    def of(cls, proto: status_pb2.DaemonInfo) -> Info:
+        """Convert the proto message."""
+        return cls(
+            raw=proto,
+            version=proto.version,
+            api_version=proto.api_version,
+            instance_id=proto.instance_id,
+            pid=proto.pid,
+            socket=proto.socket,
+            tcp_address=proto.tcp_address,
+            uptime=seconds(proto, "uptime") or 0.0,
+            started_by=enum_word(proto, "started_by"),
+            state=enum_word(proto, "state"),
+            idle_exit_time=unix_time(proto, "idle_exit_time"),
+            log_path=proto.log_path,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """Something that holds and matters."""
+
+    raw: status_pb2.Condition = field(repr=False, compare=False)
+    type: str
+    subject: str
+    status: str
+    """``TRUE``, ``FALSE`` or ``UNKNOWN``."""
+    severity: str
+    """``INFO``, ``WARNING`` or ``ERROR``."""
+    reason: str
+    message: str
+    advice: tuple[str, ...]
+
+    @classmethod
+    def of(cls, proto: status_pb2.Condition) -> Condition:
+        """Convert the proto message."""
+        return cls(
+            raw=proto,
+            type=proto.type,
+            subject=proto.subject,
+            status=enum_word(proto, "status"),
+            severity=enum_word(proto, "severity"),
+            reason=proto.reason,
+            message=proto.message,
+            advice=tuple(proto.advice),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The whole state of the daemon at one moment."""
+
+    raw: status_pb2.DaemonStatus = field(repr=False, compare=False)
+    info: Info
+    sequence: int
+    """`events(since=…)` goes on from here."""
+    devices: tuple[Device, ...]
+    models: tuple[Model, ...]
+    """All but those that are ABSENT."""
+    operations: tuple[Operation, ...]
+    conditions: tuple[Condition, ...]
+    running_requests: int
+    queued_requests: int
+
+    @classmethod
+    def of(cls, proto: status_pb2.DaemonStatus) -> Status:
+        """Convert the proto message."""
+        return cls(
+            raw=proto,
+            info=Info.of(proto.info),
+            sequence=proto.sequence,
+            devices=tuple(Device.of(one) for one in proto.devices),
+            models=tuple(Model.of(one) for one in proto.models),
+            operations=tuple(Operation.of(one) for one in proto.operations),
+            conditions=tuple(Condition.of(one) for one in proto.conditions),
+            running_requests=proto.running_requests,
+            queued_requests=proto.queued_requests,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drained:
+    """How the daemon's end went for the requests that were running."""
+
+    raw: daemon_service_pb2.DrainResponse = field(repr=False, compare=False)
+    finished_requests: int
+    cancelled_requests: int
+
+    @classmethod
+    def of(cls, proto: daemon_service_pb2.DrainResponse) -> Drained:
+        """Convert the proto message."""
+        return cls(
+            raw=proto,
+            finished_requests=proto.finished_requests,
+            cancelled_requests=proto.cancelled_requests,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One change of the daemon's state."""
+
+    raw: event_pb2.Event = field(repr=False, compare=False)
+    sequence: int
+    time: float | None
+    """Seconds since 1970."""
+    kind: str
+    """Such as ``model`` or ``operation``; empty for one newer than this client."""
+    payload: Status | Model | Operation | Device | Condition | Info | Proto | None
+    """The resource after the change; as proto message where there is no class here for it."""
+
+    @classmethod
+    def of(cls, proto: event_pb2.Event) -> Event:
+        """Convert the proto message."""
+        kind = proto.WhichOneof("payload")
+        content: Any = getattr(proto, kind) if kind else None
+        converter = _PAYLOADS.get(kind or "")
+        return cls(
+            raw=proto,
+            sequence=proto.sequence,
+            time=unix_time(proto, "time"),
+            kind=kind or "",
+            payload=converter(content) if converter else content,
+        )
+
+
+_PAYLOADS: dict[str, Any] = {
+    "snapshot": Status.of,
+    "model": Model.of,
+    "device": Device.of,
+    "operation": Operation.of,
+    "condition": Condition.of,
+    "daemon": Info.of,
+}

@@ -1,0 +1,292 @@
+"""The client for programs with threads."""
+
+from __future__ import annotations
+
+import random as random_source
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from gemd.client import calls, inputs
+from gemd.client.collect import operation_result, ready_model
+from gemd.client.endpoint import Endpoint
+from gemd.client.retry import RetryPolicy
+from gemd.client.settings import CLIENT_NAME, QUICK_SECONDS, WORK_SECONDS
+from gemd.client.sync_stream import Generation, Stream, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from gemd.client.answers import Embeddings, Scores, TokenCount
+    from gemd.client.events import LoadEvent
+    from gemd.client.resources import Device, Drained, Event, Info, Model, Operation, Status
+    from gemd.v1 import generation_pb2
+
+T = TypeVar("T")
+
+
+class Client:
+    """Talks to one daemon; may be shared between threads.
+
+    Every method raises `GemdClientError` or one of its subclasses when the call fails. Only
+    UNAVAILABLE is retried, and a generation only before its first text.
+
+    Args:
+        address: Path of the daemon's socket, or ``HOST:PORT`` on this machine.
+        token: The daemon's token; its TCP port wants one.
+        name: The calling program, such as ``my-editor/1.2``: for its log and status.
+        retry: Bounds of the retries.
+        random: Draws from [0, 1) for their spread.
+
+    """
+
+    def __init__(
+        self,
+        address: str | Path,
+        *,
+        token: str | None = None,
+        name: str = CLIENT_NAME,
+        retry: RetryPolicy | None = None,
+        random: Callable[[], float] = random_source.random,
+    ) -> None:
+        self.endpoint = Endpoint.parse(address, token)
+        self._name = name
+        self._transport = Transport(self.endpoint, retry or RetryPolicy(), random)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; running calls are cancelled."""
+        self._transport.channel.close()
+
+    # --- generation ---------------------------------------------------------------------
+
+    def chat(
+        self,
+        conversation: inputs.Conversation,
+        options: calls.GenerationOptions | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> Generation:
+        """Answer a conversation, or one message given as a string.
+
+        Nothing is sent before the first event is asked for. `deadline` is in seconds.
+        """
+        return self._generate(inputs.chat_proto(conversation), options, deadline)
+
+    def generate(
+        self,
+        text: inputs.Text,
+        options: calls.GenerationOptions | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> Generation:
+        """Continue a text, or token ids, as they are: without a chat template."""
+        return self._generate(text, options, deadline)
+
+    def _generate(
+        self,
+        source: inputs.Text | generation_pb2.Chat,
+        options: calls.GenerationOptions | None,
+        deadline: float | None,
+    ) -> Generation:
+        call = calls.generate(source, options or calls.GenerationOptions(), self._name)
+        return Generation(self._transport, call, deadline)
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        deadline: float = WORK_SECONDS,
+    ) -> Embeddings:
+        """One vector per text; of length 1 if `normalize`."""
+        call = calls.embed(texts, model, self._name, normalize=normalize)
+        return self._transport.unary(call, deadline)
+
+    def score(
+        self,
+        prompt: inputs.Text | Sequence[inputs.Message],
+        continuations: Sequence[inputs.Text],
+        *,
+        model: str = "",
+        alternatives: int = 0,
+        deadline: float = WORK_SECONDS,
+    ) -> Scores:
+        """How likely the continuations of a text, of token ids or of a conversation are."""
+        call = calls.score(
+            inputs.prompt_source(prompt),
+            continuations,
+            model=model,
+            alternatives=alternatives,
+            client=self._name,
+        )
+        return self._transport.unary(call, deadline)
+
+    def count_tokens(
+        self,
+        prompt: inputs.Text | Sequence[inputs.Message],
+        *,
+        model: str = "",
+        include_token_ids: bool = False,
+        deadline: float = WORK_SECONDS,
+    ) -> TokenCount:
+        """Tokens of a text or a conversation as the model would read it."""
+        call = calls.count_tokens(
+            inputs.prompt_source(prompt), model, include_token_ids=include_token_ids
+        )
+        return self._transport.unary(call, deadline)
+
+    # --- models -------------------------------------------------------------------------
+
+    def models(self, states: Sequence[str] = (), *, deadline: float = QUICK_SECONDS) -> list[Model]:
+        """All models, or those in one of the states, such as ``READY``; ordered by id."""
+        return self._pages(lambda token: calls.list_models(states, token), deadline)
+
+    def model(self, name: str, *, deadline: float = QUICK_SECONDS) -> Model:
+        """One model by its id."""
+        return self._transport.unary(calls.get_model(name), deadline)
+
+    def load(
+        self,
+        model: str,
+        *,
+        context_length: int | None = None,
+        allow_cpu: bool = False,
+        clear_failure: bool = False,
+        deadline: float | None = None,
+    ) -> Stream[LoadEvent]:
+        """Make a model warm; the last event is the READY `Model`."""
+        call = calls.load(
+            model,
+            context_length=context_length,
+            allow_cpu=allow_cpu,
+            clear_failure=clear_failure,
+            client=self._name,
+        )
+        return Stream(self._transport, call, deadline)
+
+    def load_and_wait(self, model: str, *, deadline: float | None = None) -> Model:
+        """Make a model warm, and return it when it is."""
+        with self.load(model, deadline=deadline) as events:
+            return ready_model(list(events))
+
+    def unload(
+        self,
+        model: str,
+        *,
+        drain_timeout: float | None = None,
+        deadline: float = WORK_SECONDS,
+    ) -> Model:
+        """Make a model cold; returns when its memory is released.
+
+        `drain_timeout` is how many seconds running requests may take; None: as they need.
+        """
+        return self._transport.unary(calls.unload(model, drain_timeout), deadline)
+
+    def pin(self, model: str, *, pinned: bool = True, deadline: float = QUICK_SECONDS) -> Model:
+        """Forbid the eviction of a model, or allow it again."""
+        return self._transport.unary(calls.pin(model, pinned=pinned), deadline)
+
+    # --- files and operations -----------------------------------------------------------
+
+    def pull(
+        self,
+        model: str,
+        *,
+        force: bool = False,
+        accept_licence: bool = False,
+        source: str = "",
+        deadline: float = QUICK_SECONDS,
+    ) -> Operation:
+        """Begin to fetch a model, or join a pull of it; follow it with `watch`."""
+        call = calls.pull(model, force=force, accept_licence=accept_licence, source=source)
+        return self._transport.unary(call, deadline)
+
+    def delete(
+        self, model: str, *, force: bool = False, deadline: float = QUICK_SECONDS
+    ) -> Operation:
+        """Begin to remove a model's files; `force` unloads it first."""
+        return self._transport.unary(calls.delete(model, force=force), deadline)
+
+    def watch(self, operation: str, *, deadline: float | None = None) -> Stream[Operation]:
+        """Snapshots of an operation, from the present one to the last."""
+        return Stream(self._transport, calls.watch(operation), deadline)
+
+    def wait(self, operation: str, *, deadline: float | None = None) -> Operation:
+        """Follow an operation to its end; raises the error that it ended with."""
+        with self.watch(operation, deadline=deadline) as snapshots:
+            return operation_result(list(snapshots))
+
+    def operations(self, *, model: str = "", deadline: float = QUICK_SECONDS) -> list[Operation]:
+        """Running and recently ended operations, newest first."""
+        return self._pages(lambda token: calls.list_operations(model, token), deadline)
+
+    def operation(self, name: str, *, deadline: float = QUICK_SECONDS) -> Operation:
+        """One operation, ``operations/{id}``."""
+        return self._transport.unary(calls.get_operation(name), deadline)
+
+    def cancel(self, operation: str, *, deadline: float = QUICK_SECONDS) -> Operation:
+        """Ask an operation to stop, and return it as it is after that."""
+        return self._transport.unary(calls.cancel_operation(operation), deadline)
+
+    # --- the daemon ---------------------------------------------------------------------
+
+    def info(self, *, deadline: float = QUICK_SECONDS) -> Info:
+        """Who the daemon is; cheap."""
+        return self._transport.unary(calls.info(), deadline)
+
+    def status(self, *, deadline: float = QUICK_SECONDS) -> Status:
+        """The whole state at one moment."""
+        return self._transport.unary(calls.status(), deadline)
+
+    def devices(self, *, deadline: float = QUICK_SECONDS) -> list[Device]:
+        """The devices of this machine, GPUs first."""
+        return self._pages(calls.list_devices, deadline)
+
+    def events(
+        self,
+        *,
+        snapshot: bool = True,
+        since: int | None = None,
+        instance_id: str = "",
+        kinds: Sequence[str] = (),
+    ) -> Stream[Event]:
+        """Changes as they happen, until the stream is closed.
+
+        Args:
+            snapshot: Begin with the whole state.
+            since: Resume after this sequence number of the run `instance_id`.
+            instance_id: `Info.instance_id` of that run.
+            kinds: Only these, such as ``model``; empty means all.
+
+        """
+        call = calls.watch_events(
+            snapshot=snapshot, since=since, instance_id=instance_id, kinds=kinds
+        )
+        return Stream(self._transport, call, None)
+
+    def drain(self, *, grace: float | None = None, deadline: float = WORK_SECONDS) -> Drained:
+        """End the daemon in good order; running requests may take `grace` seconds."""
+        return self._transport.unary(calls.drain(grace), deadline)
+
+    def _pages(
+        self, page: Callable[[str], calls.Unary[tuple[list[T], str]]], deadline: float
+    ) -> list[T]:
+        found: list[T] = []
+        token = ""
+        while True:
+            items, token = self._transport.unary(page(token), deadline)
+            found += items
+            if not token:
+                return found

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from gemd.cli import autostart
+from gemd.cli.failures import CommandError, Exit
+from gemd.cli.output import Output
+from gemd.client import Client
+from tests.support.fake_daemon import FakeDaemon
+from tests.support.gemctl import Gemctl
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FAKE = [sys.executable, "-P", "-m", "tests.support.fake_daemon", "--autostarted"]
+
+
+class Starter:
+    """Starts stand-ins for the daemon."""
+
+    def __init__(self, home: Path, socket: Path, environ: dict[str, str]) -> None:
+        self.socket = socket
+        self.lock = home / "gemd.lock"
+        self.log_file = home / "state" / "gemd.log"
+        self.environ = environ
+        self.messages = io.StringIO()
+
+    def __call__(self, *more: str, **environ: str) -> None:
+        """Make sure that one runs."""
+        autostart.ensure_running(
+            self.socket,
+            command=[*FAKE, "--socket", str(self.socket), *more],
+            lock=self.lock,
+            log_file=self.log_file,
+            environ={**self.environ, **environ},
+            output=Output(io.StringIO(), self.messages, {}),
+        )
+
+
+@pytest.fixture
+def starter(
+    home: Path, socket: Path, gemctl: Gemctl, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Starter]:
+    """Starts a scripted daemon in place of the real one, and ends it after the test."""
+    spawned = []
+    spawn = autostart._spawn
+
+    def recorded(*arguments: Any) -> subprocess.Popen[bytes]:
+        spawned.append(spawn(*arguments))
+        return spawned[-1]
+
+    monkeypatch.setattr(autostart, "_spawn", recorded)
+    yield Starter(home, socket, {**gemctl.environ, "GEMD_AUTOSTART": "1"})
+    for process in spawned:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_running_daemon_is_used(starter: Starter, daemon: FakeDaemon) -> None:
+    """Nothing is started and nothing is said."""
+    starter("--fail", "1", "never started")
+    assert starter.messages.getvalue() == ""
+    assert not starter.log_file.exists()
+
+
+def test_a_daemon_is_started_where_none_runs(starter: Starter) -> None:
+    """It answers when the function returns, in a session of its own, away from our directory."""
+    starter()
+    assert starter.messages.getvalue().startswith("starting gemd")
+    with Client(starter.socket) as client:
+        pid = client.info().pid
+    assert pid != os.getpid()
+    assert os.getsid(pid) == pid
+    assert psutil.Process(pid).cwd() == "/"
+    starter("--fail", "1", "never started")
+    with Client(starter.socket) as client:
+        assert client.info().pid == pid
+
+
+@pytest.mark.parametrize("word", ["0", "false", "No"])
+def test_starting_can_be_forbidden(starter: Starter, word: str) -> None:
+    """GEMD_AUTOSTART=0 makes it exit code 3 with advice, and no process."""
+    with pytest.raises(CommandError) as caught:
+        starter(GEMD_AUTOSTART=word)
+    assert caught.value.code == Exit.UNREACHABLE
+    assert "GEMD_AUTOSTART" in caught.value.why
+    assert caught.value.advice[0] == "gemd"
+    assert not starter.log_file.exists()
+
+
+def test_a_daemon_that_ends_early_is_reported_at_once(starter: Starter) -> None:
+    """With its exit code, what it wrote since its start, and where its log is."""
+    starter.log_file.parent.mkdir()
+    starter.log_file.write_text("of an earlier run\n")
+    with pytest.raises(CommandError) as caught:
+        starter("--fail", "1", "no room\nfor a socket")
+    error = caught.value
+    assert error.code == Exit.UNREACHABLE
+    assert error.message == "gemd was started but ended at once with exit code 1"
+    assert error.why.split() == ["no", "room", "for", "a", "socket"]
+    assert str(starter.log_file) in error.advice[0]
+
+
+def test_a_daemon_with_wrong_settings_names_them(starter: Starter) -> None:
+    """Exit code 78 becomes that of a precondition, with the way to the settings."""
+    with pytest.raises(CommandError) as caught:
+        starter("--fail", "78", "GEMD_PARALLEL sets parallel to 'many'")
+    assert caught.value.code == Exit.PRECONDITION
+    assert "parallel to 'many'" in caught.value.why
+    assert caught.value.advice == ("gemctl config show --origin",)
+
+
+def test_the_loser_of_a_race_waits_for_the_winner(starter: Starter, socket: Path) -> None:
+    """Our daemon ended because another holds the lock: that one is waited for."""
+    winner_may_bind = threading.Event()
+    tried = threading.Event()
+
+    def sleep(_: float) -> None:
+        if tried.is_set():
+            winner_may_bind.set()
+        tried.set()
+
+    winners: list[FakeDaemon] = []
+
+    def win() -> None:
+        assert winner_may_bind.wait(20)
+        winner = FakeDaemon(socket)
+        winner.__enter__()
+        winners.append(winner)
+
+    thread = threading.Thread(target=win)
+    with starter.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        thread.start()
+        autostart.ensure_running(
+            socket,
+            command=[*FAKE, "--fail", "1", "another gemd runs already"],
+            lock=starter.lock,
+            log_file=starter.log_file,
+            environ=starter.environ,
+            output=Output(io.StringIO(), starter.messages, {}),
+            sleep=sleep,
+        )
+        thread.join(20)
+    for winner in winners:
+        winner.stop()
+
+
+def test_a_daemon_that_never_answers_is_given_up(starter: Starter) -> None:
+    """After the limit, counted by a clock that is handed in."""
+    seconds = iter(range(0, 1000, 10))
+    with pytest.raises(CommandError, match="did not answer") as caught:
+        autostart.ensure_running(
+            starter.socket,
+            command=["sleep", "60"],
+            lock=starter.lock,
+            log_file=starter.log_file,
+            environ=starter.environ,
+            output=Output(io.StringIO(), starter.messages, {}),
+            clock=lambda: float(next(seconds)),
+            sleep=lambda _: None,
+        )
+    assert caught.value.code == Exit.UNREACHABLE
+
+
+def real_daemons(home: Path) -> list[psutil.Process]:
+    """The daemons of this home."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        environ = process.info["environ"] or {}
+        if "--autostarted" in (process.info["cmdline"] or []) and environ.get("HOME") == str(home):
+            found.append(process)
+    return found
+
+
+@pytest.fixture
+def real(gemctl: Gemctl, home: Path) -> Iterator[Gemctl]:
+    """`gemctl` that may start the real daemon, which is gone after the test."""
+    environ = {key: value for key, value in gemctl.environ.items() if key != "GEMD_SOCKET"}
+    runtime = home / "run"
+    runtime.mkdir(mode=0o700)
+    yield Gemctl({**environ, "GEMD_AUTOSTART": "1", "XDG_RUNTIME_DIR": str(runtime)})
+    for process in real_daemons(home):
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def test_the_real_daemon_is_started_and_stopped(real: Gemctl, home: Path) -> None:
+    """`gemctl list` starts it, `status` sees it, `stop` ends it, and it can start again."""
+    done = real("list")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("starting gemd")
+    assert "smollm2-135m" in done.stdout
+    assert done.stdout.startswith("MODEL")
+    again = real("info")
+    assert "started by autostart" in again.stdout
+    assert again.stderr == ""
+    stopped = real("stop")
+    assert (stopped.returncode, stopped.stderr) == (0, "gemd has ended\n")
+    assert real_daemons(home) == []
+    assert real("info").returncode == Exit.UNREACHABLE
+    assert real("devices").returncode == 0
+
+
+def test_two_commands_at_once_end_with_one_daemon(real: Gemctl, home: Path) -> None:
+    """Both answer, and the lock has left one daemon."""
+    processes = [real.start("list") for _ in range(2)]
+    for process in processes:
+        out, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert "smollm2-135m" in out
+    assert len(real_daemons(home)) == 1
+
+
+def test_a_wrong_setting_is_told_by_the_command_that_starts(real: Gemctl) -> None:
+    """The daemon's exit code 78 reaches the user with the daemon's own words."""
+    done = real("list", GEMD_PARALLEL="many")
+    assert done.returncode == Exit.PRECONDITION
+    assert "GEMD_PARALLEL sets parallel to 'many'" in done.stderr
+    assert "gemctl config show --origin" in done.stderr

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemd.cli import text
+
+
+@pytest.mark.parametrize(
+    "count,shown",
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (98_000_000, "93.5 MiB"),
+        (5.2 * 2**30, "5.2 GiB"),
+        (700 * 2**30, "700 GiB"),
+        (2**50, "1024 TiB"),
+    ],
+)
+def test_sizes_are_in_binary_units(count: float, shown: str) -> None:
+    """Three figures at most, and the unit that fits."""
+    assert text.format_bytes(count) == shown
+
+
+@pytest.mark.parametrize(
+    "seconds,shown",
+    [
+        (0.35, "350 ms"),
+        (4.24, "4.2 s"),
+        (42, "42 s"),
+        (75, "1m 15s"),
+        (3900, "1h 5m"),
+        (100_000, "1d 3h"),
+    ],
+)
+def test_times_have_two_units_at_most(seconds: float, shown: str) -> None:
+    """The unit that fits, and the one below it."""
+    assert text.format_seconds(seconds) == shown
+
+
+@given(st.text())
+def test_visible_text_cannot_steer_a_terminal(content: str) -> None:
+    """No control character but newline and tab is left, nor one that reorders text."""
+    for char in text.visible(content):
+        assert char in "\n\t" or unicodedata.category(char) != "Cc"
+        assert unicodedata.bidirectional(char) not in {"LRE", "RLE", "LRO", "RLO", "PDF"}
+        assert unicodedata.bidirectional(char) not in {"LRI", "RLI", "FSI", "PDI"}
+
+
+@given(st.text(), st.integers(0, 20))
+def test_a_stream_may_be_cut_anywhere(content: str, cut: int) -> None:
+    """Neutralising piece by piece gives what neutralising the whole gives."""
+    assert text.visible(content[:cut]) + text.visible(content[cut:]) == text.visible(content)
+
+
+def test_ordinary_text_is_left_alone() -> None:
+    """Letters of all scripts, emoji, newlines and tabs pass."""
+    ordinary = "Größe\n\tпривет 東京 👍🏽 naïve"
+    assert text.visible(ordinary) == ordinary
+
+
+def test_a_table_has_no_borders() -> None:
+    """Two spaces between columns, headers in upper case, numbers right, nothing trailing."""
+    assert text.table(
+        ("model", "size"), [("a", "9 B"), ("long-name", "1.0 KiB")], right={"size"}
+    ) == [
+        "MODEL         SIZE",
+        "a              9 B",
+        "long-name  1.0 KiB",
+    ]
+    assert text.table(("name", "x"), [("東京", "1"), ("ab", "")]) == ["NAME  X", "東京  1", "ab"]

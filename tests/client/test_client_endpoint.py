@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gemd.client import Endpoint, default_socket
+from gemd.errors import ConfigError
+
+
+def test_a_socket_may_be_given_as_path_or_target() -> None:
+    """A path and `unix:PATH` mean the same socket."""
+    assert Endpoint.parse("/run/gemd.sock").target == "unix:/run/gemd.sock"
+    assert Endpoint.parse("unix:/run/gemd.sock").target == "unix:/run/gemd.sock"
+    assert Endpoint.parse(Path("/run/gemd.sock")).socket == Path("/run/gemd.sock")
+
+
+def test_a_port_of_this_machine_takes_a_token() -> None:
+    """The token travels as bearer token, and without one nothing does."""
+    endpoint = Endpoint.parse("127.0.0.1:7000", "secret")
+    assert endpoint.target == "ipv4:127.0.0.1:7000"
+    assert endpoint.metadata == (("authorization", "Bearer secret"),)
+    assert Endpoint.parse("localhost:7000").metadata == ()
+    assert endpoint.socket is None
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7:7000", "example.org:443", "0.0.0.0:7000"])
+def test_nothing_is_sent_beyond_this_machine(address: str) -> None:
+    """An address that is not loopback is refused before any byte is sent."""
+    with pytest.raises(ValueError, match="not this machine"):
+        Endpoint.parse(address, "secret")
+
+
+@pytest.mark.parametrize("address", ["gemd", "localhost", "localhost:", "127.0.0.1:http"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    """Neither a relative path nor a host without a port is guessed at."""
+    with pytest.raises(ValueError, match="neither"):
+        Endpoint.parse(address)
+
+
+def test_the_default_socket_follows_the_daemons_settings(tmp_path: Path) -> None:
+    """GEMD_SOCKET decides, then the file, then the runtime directory."""
+    environ = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": "/run/user/7"}
+    assert default_socket(environ) == Path("/run/user/7/gemd/gemd.sock")
+    file = tmp_path / ".config" / "gemd" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('socket = "/somewhere/g.sock"\n')
+    assert default_socket(environ) == Path("/somewhere/g.sock")
+    assert default_socket({**environ, "GEMD_SOCKET": "/else/g.sock"}) == Path("/else/g.sock")
+
+
+def test_a_wrong_setting_is_no_socket(tmp_path: Path) -> None:
+    """A relative socket path is an error that names the setting."""
+    with pytest.raises(ConfigError, match="GEMD_SOCKET"):
+        default_socket({"HOME": str(tmp_path), "GEMD_SOCKET": "g.sock"})

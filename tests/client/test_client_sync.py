@@ -1,0 +1,448 @@
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, NoReturn
+
+import grpc
+import pytest
+
+from gemd.client import (
+    AuthenticationError,
+    Client,
+    DaemonUnreachableError,
+    DeadlineExpiredError,
+    Delta,
+    DoesNotFitError,
+    EngineError,
+    Finished,
+    GemdClientError,
+    GenerationOptions,
+    InvalidRequestError,
+    Loading,
+    Message,
+    Model,
+    ModelNotFoundError,
+    Queued,
+    QueueFullError,
+    RequestCancelledError,
+    RetryPolicy,
+    Sampling,
+    Started,
+)
+from gemd.v1 import (
+    daemon_service_pb2,
+    event_pb2,
+    generation_pb2,
+    generation_service_pb2,
+    model_pb2,
+)
+from tests.support.daemon_says import abort, answer, delta, finished, loading, model, operation
+from tests.support.fake_daemon import FakeDaemon
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Events = Iterator[generation_service_pb2.GenerateResponse]
+
+QUICK = RetryPolicy(attempts=3, first_delay=0.001, longest_delay=0.05)
+
+
+@pytest.fixture
+def client(daemon: FakeDaemon, socket: Path) -> Iterator[Client]:
+    """A client with short retries."""
+    with Client(socket, name="test/1", retry=QUICK, random=lambda: 0.5) as connected:
+        yield connected
+
+
+def unavailable(
+    reason: str = "ENGINE_CRASHED", retry_after: float | None = None
+) -> Callable[[grpc.ServicerContext], NoReturn]:
+    """A failure for `Script.failures`."""
+    return lambda context: abort(
+        context, grpc.StatusCode.UNAVAILABLE, reason, "it went away", retry_after=retry_after
+    )
+
+
+def test_a_chat_streams_typed_events(daemon: FakeDaemon, client: Client) -> None:
+    """Every event arrives in order, as a value of its own type with its proto message."""
+    generation = client.chat("What is the capital of France?")
+    events = list(generation)
+    assert [type(event) for event in events] == [Started, Delta, Delta, Finished]
+    first = events[0]
+    assert isinstance(first, Started)
+    assert (first.model, first.cached_tokens, first.seed) == ("smollm2-135m", 5, 1234)
+    assert isinstance(first.raw, generation_pb2.Started)
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert last.finish_reason == "STOP"
+    assert last.usage.completion_tokens == 8
+    assert last.timings.first_token == pytest.approx(0.12)
+    assert last.timings.load is None
+    assert generation.answer().text == "The capital of France is Paris."
+
+
+def test_the_text_of_an_answer_can_be_had_at_once(client: Client) -> None:
+    """`text()` reads the stream and joins the pieces."""
+    assert client.chat("Capital of France?").text() == "The capital of France is Paris."
+
+
+def test_a_request_says_what_was_asked_for_and_nothing_else(
+    daemon: FakeDaemon, client: Client
+) -> None:
+    """Unset sampling fields stay unset, and 0 is sent as 0."""
+    options = GenerationOptions(
+        model="smollm2-135m",
+        mode="best",
+        sampling=Sampling(temperature=0.0, top_k=0, stop=("\n",), logit_bias={7: -1.0}),
+    )
+    client.chat([Message("system", "Be brief."), Message("user", "Hi")], options).text()
+    (request,) = daemon.asked("Generate")
+    assert [part.role for part in request.chat.messages] == [
+        generation_pb2.Message.ROLE_SYSTEM,
+        generation_pb2.Message.ROLE_USER,
+    ]
+    assert request.chat.messages[1].parts[0].text == "Hi"
+    assert request.model == "smollm2-135m"
+    assert request.mode == generation_pb2.MODE_BEST
+    assert request.client == "test/1"
+    sampling = request.sampling
+    assert sampling.HasField("temperature")
+    assert sampling.HasField("top_k")
+    assert not sampling.HasField("top_p")
+    assert not sampling.HasField("max_tokens")
+    assert list(sampling.stop) == ["\n"]
+    assert dict(sampling.logit_bias) == {7: -1.0}
+
+
+def test_a_text_and_token_ids_go_without_a_template(daemon: FakeDaemon, client: Client) -> None:
+    """`generate` continues what it is given."""
+    client.generate("Once upon").text()
+    client.generate([1, 2, 3], GenerationOptions(tier="strong")).text()
+    text, tokens = daemon.asked("Generate")
+    assert text.text == "Once upon"
+    assert list(tokens.tokens.ids) == [1, 2, 3]
+    assert tokens.tier == model_pb2.TIER_STRONG
+
+
+def test_a_model_and_a_tier_exclude_each_other(client: Client) -> None:
+    """Naming both is a mistake of the program, found before anything is sent."""
+    with pytest.raises(ValueError, match="not both"):
+        client.chat("Hi", GenerationOptions(model="a", tier="fast"))
+
+
+def test_leaving_a_stream_cancels_its_call(daemon: FakeDaemon, client: Client) -> None:
+    """The daemon learns at once that nobody reads any more."""
+    go_on = threading.Event()
+
+    def endless(request: object, context: grpc.ServicerContext) -> Events:
+        yield delta("one")
+        go_on.wait()
+
+    daemon.script.generate = endless
+    with client.chat("Hi") as generation:
+        assert next(generation) is not None
+    assert daemon.stream_ended.wait(5)
+    assert generation.text_so_far == "one"
+    assert list(generation) == []
+    go_on.set()
+
+
+def test_unavailable_before_the_first_text_is_retried(daemon: FakeDaemon, client: Client) -> None:
+    """Two failures go unnoticed; events that came before the text may repeat."""
+    failures = [unavailable(), unavailable(retry_after=0.01)]
+
+    def crashes_twice(request: object, context: grpc.ServicerContext) -> Events:
+        yield generation_service_pb2.GenerateResponse(loading=loading(1, 2))
+        if failures:
+            failures.pop(0)(context)
+        yield from answer("Paris")(request, context)
+
+    daemon.script.generate = crashes_twice
+    events = list(client.chat("Hi"))
+    assert [type(event) for event in events] == [
+        Loading,
+        Loading,
+        Loading,
+        Started,
+        Delta,
+        Finished,
+    ]
+    assert len(daemon.asked("Generate")) == 3
+
+
+def test_unavailable_for_too_long_is_an_error(daemon: FakeDaemon, client: Client) -> None:
+    """After the last attempt the daemon's own words arrive."""
+    daemon.script.failures = [unavailable() for _ in range(9)]
+    with pytest.raises(EngineError, match="it went away"):
+        client.chat("Hi").text()
+    assert len(daemon.asked("Generate")) == 3
+
+
+def test_a_long_wait_is_left_to_the_caller(daemon: FakeDaemon, client: Client) -> None:
+    """If the daemon says to come back later than we would wait, it is said, not waited."""
+    daemon.script.failures = [unavailable("SHUTTING_DOWN", retry_after=60)]
+    with pytest.raises(GemdClientError) as caught:
+        client.info()
+    assert caught.value.retry_after == 60
+    assert len(daemon.asked("GetInfo")) == 1
+
+
+def test_a_crash_after_the_first_text_is_not_retried(daemon: FakeDaemon, client: Client) -> None:
+    """The reader keeps the text that it has, gets the error, and the stream is over."""
+
+    def crashes(request: object, context: grpc.ServicerContext) -> Events:
+        yield delta("The capital")
+        abort(
+            context,
+            grpc.StatusCode.ABORTED,
+            "ENGINE_CRASHED",
+            "the worker of smollm2-135m ended",
+            why="signal 9",
+            advice=["gemctl status"],
+            metadata={"signal": "9"},
+        )
+
+    daemon.script.generate = crashes
+    generation = client.chat("Hi")
+    with pytest.raises(EngineError) as caught:
+        generation.text()
+    error = caught.value
+    assert (error.reason, error.code, error.why) == ("ENGINE_CRASHED", "ABORTED", "signal 9")
+    assert error.advice == ("gemctl status",)
+    assert error.metadata == {"signal": "9"}
+    assert generation.text_so_far == "The capital"
+    assert list(generation) == []
+    assert len(daemon.asked("Generate")) == 1
+
+
+def test_unavailable_after_the_first_text_is_not_retried(
+    daemon: FakeDaemon, client: Client
+) -> None:
+    """Even UNAVAILABLE is final once the reader holds text."""
+
+    def crashes(request: object, context: grpc.ServicerContext) -> Events:
+        yield delta("The capital")
+        unavailable()(context)
+
+    daemon.script.generate = crashes
+    with pytest.raises(EngineError):
+        client.chat("Hi").text()
+    assert len(daemon.asked("Generate")) == 1
+
+
+@pytest.mark.parametrize(
+    "code,reason,kind",
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_TOO_LONG", InvalidRequestError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", QueueFullError),
+        (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_TOO_LARGE", DoesNotFitError),
+        (grpc.StatusCode.CANCELLED, "CANCELLED", RequestCancelledError),
+        (grpc.StatusCode.INTERNAL, "A_REASON_OF_TOMORROW", GemdClientError),
+    ],
+)
+def test_a_reason_becomes_a_class(
+    daemon: FakeDaemon,
+    client: Client,
+    code: grpc.StatusCode,
+    reason: str,
+    kind: type[GemdClientError],
+) -> None:
+    """Callers branch on classes; the reason stays, also one that is newer than we are."""
+    daemon.script.failures = [lambda context: abort(context, code, reason, "no")]
+    with pytest.raises(kind) as caught:
+        client.chat("Hi").text()
+    assert type(caught.value) is kind
+    assert caught.value.reason == reason
+
+
+def test_a_deadline_ends_a_generation(daemon: FakeDaemon, client: Client) -> None:
+    """The deadline travels to the daemon, and its passing has an error of its own."""
+    go_on = threading.Event()
+
+    def slow(request: object, context: grpc.ServicerContext) -> Events:
+        yield delta("one")
+        context.add_callback(go_on.set)
+        go_on.wait()
+
+    daemon.script.generate = slow
+    with pytest.raises(DeadlineExpiredError):
+        client.chat("Hi", deadline=0.2).text()
+    (seen,) = daemon.deadlines
+    assert seen is not None
+    assert seen <= 0.2
+
+
+def test_every_unary_call_has_a_deadline(daemon: FakeDaemon, client: Client) -> None:
+    """A daemon that hangs cannot hang its clients for ever."""
+    client.info()
+    client.models()
+    client.embed(["a"])
+    client.unload("smollm2-135m")
+    assert len(daemon.deadlines) == 4
+    assert all(seen is not None and seen < 601 for seen in daemon.deadlines)
+
+
+def test_no_daemon_is_an_error_of_its_own(socket: Path) -> None:
+    """Without a socket it is said that there is none, and how to get one."""
+    with Client(socket, retry=QUICK) as client, pytest.raises(DaemonUnreachableError) as caught:
+        client.info()
+    assert str(socket) in caught.value.message
+    assert caught.value.reason == "DAEMON_UNREACHABLE"
+    assert caught.value.advice
+
+
+def test_a_daemon_that_dies_mid_stream_is_unreachable(socket: Path) -> None:
+    """What had arrived is kept; the error says that the connection was lost."""
+    go_on = threading.Event()
+
+    def stalls(request: object, context: grpc.ServicerContext) -> Events:
+        yield delta("one")
+        go_on.wait()
+
+    daemon = FakeDaemon(socket)
+    daemon.script.generate = stalls
+    with daemon, Client(socket, retry=QUICK) as client:
+        generation = client.chat("Hi")
+        next(generation)
+        daemon.stop()
+        with pytest.raises((DaemonUnreachableError, RequestCancelledError)):
+            next(generation)
+        go_on.set()
+    assert generation.text_so_far == "one"
+
+
+def test_tcp_works_with_the_token_and_not_without() -> None:
+    """The loopback port wants the daemon's token with every call."""
+    with FakeDaemon(token="secret") as daemon:
+        address = f"127.0.0.1:{daemon.port}"
+        with Client(address, token="secret") as client:
+            assert client.info().version == "0.1.0"
+        with Client(address) as client, pytest.raises(AuthenticationError):
+            client.info()
+
+
+def test_models_come_from_all_pages(daemon: FakeDaemon, client: Client) -> None:
+    """A list is whole however the daemon cuts it."""
+    daemon.script.models = {f"m{number}": model(f"m{number}") for number in range(5)}
+    daemon.script.page_size = 2
+    assert [one.id for one in client.models()] == ["m0", "m1", "m2", "m3", "m4"]
+    assert client.models(["READY"]) == []
+
+
+def test_a_model_is_described(client: Client) -> None:
+    """What the common path needs of a model is there without looking into the proto."""
+    found = client.model("smollm2-135m")
+    assert (found.state, found.on_disk, found.source) == ("ON_DISK", True, "python-package")
+    assert (found.size_bytes, found.quantization) == (98_000_000, "Q4_1")
+    assert found.failure is None
+    with pytest.raises(ModelNotFoundError) as caught:
+        client.model("smolm")
+    assert caught.value.metadata == {"model": "smolm"}
+    assert caught.value.advice[0] == "gemctl list"
+
+
+def test_a_load_reports_progress_and_ends_with_the_model(client: Client) -> None:
+    """Loading events first, the READY model last."""
+    events = list(client.load("smollm2-135m", context_length=2048))
+    assert [type(event) for event in events] == [Loading, Loading, Loading, Model]
+    assert client.load_and_wait("smollm2-135m").state == "READY"
+    assert client.unload("smollm2-135m", drain_timeout=0).state == "ON_DISK"
+    assert client.pin("smollm2-135m").pinned
+
+
+def test_a_pull_can_be_followed_to_its_end(daemon: FakeDaemon, client: Client) -> None:
+    """Snapshots arrive in order, and `wait` returns the last."""
+    daemon.script.pull = [
+        operation("RUNNING", current=0),
+        operation("RUNNING", current=500, rate_bytes_per_second=100),
+        operation("SUCCEEDED", current=1000),
+    ]
+    begun = client.pull("smollm2-135m")
+    snapshots = list(client.watch(begun.name))
+    assert [one.current_bytes for one in snapshots] == [0, 500, 1000]
+    assert [one.done for one in snapshots] == [False, False, True]
+    assert snapshots[1].rate == 100
+    assert client.wait(begun.name).state == "SUCCEEDED"
+    assert [one.name for one in client.operations()] == ["operations/7"] * 3
+    assert client.cancel(begun.name).state == "CANCELLING"
+
+
+def test_a_failed_operation_raises_its_error(daemon: FakeDaemon, client: Client) -> None:
+    """What ended the operation is raised as if the call itself had failed."""
+    snapshot = operation("FAILED")
+    snapshot.error.reason = "DISK_FULL"
+    snapshot.error.message = "4 GiB are missing"
+    snapshot.error.advice.append("gemctl rm x")
+    daemon.script.pull = [snapshot]
+    with pytest.raises(DoesNotFitError) as caught:
+        client.wait("operations/7")
+    assert caught.value.advice == ("gemctl rm x",)
+    daemon.script.pull = [operation("CANCELLED")]
+    with pytest.raises(RequestCancelledError):
+        client.wait("operations/7")
+
+
+def test_the_other_calls_return_plain_values(daemon: FakeDaemon, client: Client) -> None:
+    """Embeddings, scores, counts, status, devices: tuples and numbers."""
+    embeddings = client.embed(["a b", "c"], model="smollm2-135m")
+    assert embeddings.vectors == ((0.0, 1.0), (0.0, 1.0))
+    assert embeddings.tokens == (2, 1)
+    scores = client.score([Message("user", "Capital?")], ["Paris", [5, 6]])
+    assert [one.sum_logprob for one in scores.scores] == [-1.5, -1.5]
+    assert scores.scores[0].tokens[0].token == b" Paris"
+    assert client.count_tokens("a b c", include_token_ids=True).token_ids == (1, 2, 3)
+    status = client.status()
+    assert status.sequence == 12345678901234
+    assert (status.running_requests, status.queued_requests) == (1, 2)
+    assert status.conditions[0].advice == ("gemctl devices",)
+    (device,) = client.devices()
+    assert (device.id, device.kind, device.reserved_bytes) == ("cpu", "CPU", 0)
+    assert device.ours_bytes == 200 * 2**20
+    assert client.info().uptime == 4000.0
+    assert client.drain(grace=1.5).finished_requests == 1
+    assert daemon.asked("Drain")[0].timeout.nanos == 500_000_000
+
+
+def test_events_carry_the_resource_after_the_change(daemon: FakeDaemon, client: Client) -> None:
+    """A payload is converted where there is a class for it, and kept as proto elsewhere."""
+    daemon.script.events = [
+        daemon_service_pb2.WatchEventsResponse(event=event_pb2.Event(sequence=8, model=model("a"))),
+        daemon_service_pb2.WatchEventsResponse(
+            event=event_pb2.Event(sequence=9, loading=loading(1, 2))
+        ),
+    ]
+    events = list(client.events(kinds=["model", "loading"]))
+    assert [(one.sequence, one.kind) for one in events] == [(8, "model"), (9, "loading")]
+    assert isinstance(events[0].payload, Model)
+    assert isinstance(events[1].payload, model_pb2.Loading)
+    (request,) = daemon.asked("WatchEvents")
+    assert request.initial_state
+    assert list(request.types) == [event_pb2.Event.TYPE_MODEL, event_pb2.Event.TYPE_LOADING]
+
+
+def test_events_newer_than_the_client_are_skipped(daemon: FakeDaemon, client: Client) -> None:
+    """A message without an event that we know is no event, and no error."""
+
+    def futuristic(request: object, context: grpc.ServicerContext) -> Events:
+        yield generation_service_pb2.GenerateResponse()
+        queued = model_pb2.Queued(model="models/a", position=2, reason="WORKER_BUSY")
+        yield generation_service_pb2.GenerateResponse(queued=queued)
+        yield finished()
+
+    daemon.script.generate = futuristic
+    first, second = list(client.chat("Hi"))
+    assert isinstance(first, Queued)
+    assert (first.model, first.position, first.estimated_wait) == ("a", 2, None)
+    assert isinstance(second, Finished)
+
+
+def test_a_stream_without_an_end_is_an_error(daemon: FakeDaemon, client: Client) -> None:
+    """An answer that never said how it ended is not passed off as complete."""
+
+    def cut_short(request: object, context: grpc.ServicerContext) -> Events:
+        yield delta("half")
+
+    daemon.script.generate = cut_short
+    with pytest.raises(GemdClientError, match="without a Finished"):
+        client.chat("Hi").text()

