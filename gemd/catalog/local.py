@@ -1,0 +1,82 @@
+"""A model that is named by the path of its file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from gemd.catalog.profile import LocalSource, Profile, Variant
+from gemd.errors import InvalidRequestError, ModelNotFoundError
+
+PREFIX = "local/"
+"""Starts the id of every profile made here; catalogue ids have no slash."""
+
+_SUFFIX = ".gguf"
+
+
+def is_path(name: str) -> bool:
+    """Whether a model argument is a path and not an id."""
+    return name.startswith("/")
+
+
+def local_profile(name: str) -> Profile:
+    """A profile for the file at an absolute path. The file is referenced, never copied.
+
+    Raises:
+        ModelNotFoundError: There is no such file.
+        InvalidRequestError: It is not a regular ``.gguf`` file.
+
+    """
+    # Not resolved: in a cache of links the link has the telling name, not its target.
+    path = Path(os.path.normpath(name))
+    if path.suffix.lower() != _SUFFIX:
+        raise InvalidRequestError(
+            f"cannot serve {path}",
+            why=f"a model file ends in {_SUFFIX}",
+            advice=("gemctl list",),
+            metadata={"field": "model", "path": path},
+        )
+    try:
+        size = path.stat().st_size
+        regular = path.is_file()
+    except OSError as error:
+        raise ModelNotFoundError(
+            f"there is no model file {path}",
+            why=error.strerror or type(error).__name__,
+            advice=(f"ls -l {path.parent}",),
+            metadata={"model": name, "path": path},
+        ) from error
+    if not regular or size == 0:
+        raise InvalidRequestError(
+            f"cannot serve {path}",
+            why="it is empty" if regular else "it is not a regular file",
+            metadata={"field": "model", "path": path, "size_bytes": size},
+        )
+    return Profile(
+        id=PREFIX + safe_id(path.stem),
+        display_name=path.name,
+        family="local",
+        variants=(
+            Variant(
+                id="file",
+                quantization="unknown",
+                file_name=safe_id(path.stem) + _SUFFIX,
+                size_bytes=size,
+                sources=(LocalSource(path=path),),
+            ),
+        ),
+    )
+
+
+def safe_id(text: str) -> str:
+    """An id that looks like `text` and follows `ID_PATTERN`."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("._-")[:80]
+    return plain or "file"
+
+
+def told_apart(profile: Profile, path: Path) -> Profile:
+    """The profile under an id that also tells the file's folder, for a second file of one name."""
+    mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    return profile.model_copy(update={"id": f"{profile.id}-{mark}"})

@@ -1,0 +1,263 @@
+"""One file over HTTP into a part file: ranged, resumable, hashed on the way.
+
+A part file holds the first bytes of the content and nothing else, so that whoever finds it,
+this process or the next one, goes on where it ends.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from gemd.errors import ContentMismatchError, HubUnreachableError
+from gemd.store.disk import CHUNK_BYTES, disk_errors, opened, require_space
+from gemd.store.http import Http, Reply, UnreachableError, split_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gemd.store.progress import Tracker
+    from gemd.store.threads import Stop
+    from gemd.store.transport import Retries
+
+_AGAIN = frozenset({408, 425, 429})
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+class RefusedError(Exception):
+    """The server answered, and means no: a status below 500 that waiting does not change."""
+
+    def __init__(self, url: str, status: int, code: str) -> None:
+        super().__init__(f"{split_credentials(url)[0]} answered {status} {code}".rstrip())
+        self.url = split_credentials(url)[0]
+        self.status = status
+        self.code = code
+        """The hub's X-Error-Code, or empty."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file to fetch.
+
+    Attributes:
+        unit: Id of the unit that progress is reported under.
+        url: May hold credentials.
+        token: Bearer token for the URL's host; empty for none.
+        part: Where the bytes go.
+        size_bytes: Its size.
+        sha256: Its hash.
+
+    """
+
+    unit: str
+    url: str
+    part: Path
+    size_bytes: int
+    sha256: str
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Fetcher:
+    """What fetching needs besides the file.
+
+    Attributes:
+        http: The client.
+        retries: Patience.
+        tracker: Takes the progress.
+        disk_usage: As `shutil.disk_usage`.
+        wall: Seconds since the epoch, for servers that name a time to come back.
+
+    """
+
+    http: Http
+    retries: Retries
+    tracker: Tracker
+    disk_usage: Callable[[Path], tuple[int, int, int]]
+    wall: Callable[[], float] = time.time
+
+    def fetch(self, wanted: Wanted, stop: Stop) -> None:
+        """Completes the part file, so that it has the promised size and hash. Blocks.
+
+        A content of another hash is deleted and fetched once more.
+
+        Raises:
+            ContentMismatchError: The server twice gave other bytes; nothing is left of them.
+            DiskFullError: The part is kept.
+            HubUnreachableError: Retries are used up; the part is kept.
+            RefusedError: The server does not give it; the part is kept.
+            Stopped: `stop` was set; the part is kept.
+
+        """
+        try:
+            self._once(wanted, stop)
+        except ContentMismatchError:
+            self._once(wanted, stop)
+
+    def _once(self, wanted: Wanted, stop: Stop) -> None:
+        with (
+            disk_errors(wanted.part, lambda: _size(wanted.part), wanted.size_bytes),
+            opened(wanted.part) as file,
+        ):
+            if _size(wanted.part) > wanted.size_bytes:
+                _empty(file)
+            digest = self._rehashed(wanted, file, stop)
+            present = _size(wanted.part)
+            require_space(wanted.size_bytes - present, wanted.part.parent, self.disk_usage)
+            self.tracker.enter("downloading")
+            self.tracker.begin(wanted.unit, current=present, reused=present)
+            digest = self._persist(wanted, file, digest, stop)
+            file.flush()
+        if digest.hexdigest() != wanted.sha256:
+            wanted.part.unlink()
+            raise mismatch(wanted.url, wanted.sha256, digest.hexdigest())
+        self.tracker.complete(wanted.unit)
+
+    def _rehashed(self, wanted: Wanted, file: BinaryIO, stop: Stop) -> hashlib._Hash:
+        """The hash of what an earlier try left."""
+        digest = hashlib.sha256()
+        file.seek(0)
+        if _size(wanted.part):
+            self.tracker.enter("checking")
+        while chunk := file.read(CHUNK_BYTES):
+            stop.check()
+            digest.update(chunk)
+        return digest
+
+    def _persist(
+        self, wanted: Wanted, file: BinaryIO, digest: hashlib._Hash, stop: Stop
+    ) -> hashlib._Hash:
+        """Tries until the file has its size; returns the hash of all of it."""
+        failures = 0
+        progress_at = file.tell()
+        while file.tell() < wanted.size_bytes:
+            try:
+                digest = self._attempt(wanted, file, digest, stop)
+                continue
+            except _TransientError as error:
+                stop.check()
+                file.flush()
+                if file.tell() - progress_at >= self.retries.progress_bytes:
+                    failures, progress_at = 0, file.tell()
+                failures += 1
+                delay = max(self.retries.delay_s(failures), error.retry_after or 0.0)
+                if failures >= self.retries.attempts or delay > self.retries.longest_delay_s:
+                    raise self._gone(wanted, error, failures, file.tell()) from error
+            stop.wait(delay)
+        return digest
+
+    def _attempt(
+        self, wanted: Wanted, file: BinaryIO, digest: hashlib._Hash, stop: Stop
+    ) -> hashlib._Hash:
+        """One request; appends what it brings, and raises `_TransientError` if that falls short."""
+        offset = file.tell()
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        try:
+            with self.http.get(wanted.url, stop=stop, headers=headers, token=wanted.token) as reply:
+                self._admit(wanted, reply)
+                if offset and not _continues(reply, offset):
+                    # The server knows no ranges, or not this one: from the start, cleanly.
+                    _empty(file)
+                    digest = hashlib.sha256()
+                    self.tracker.begin(wanted.unit)
+                if reply.status != (206 if file.tell() else 200):
+                    raise _TransientError(f"{reply.status} to a request from byte {offset} on")
+                self._copy(wanted, reply, file, digest, stop)
+        except UnreachableError as error:
+            raise _TransientError(str(error)) from error
+        if file.tell() < wanted.size_bytes:
+            raise _TransientError(
+                f"the connection ended after {file.tell()} of {wanted.size_bytes} bytes"
+            )
+        return digest
+
+    def _admit(self, wanted: Wanted, reply: Reply) -> None:
+        """Lets 200, 206 and 416 pass."""
+        if reply.status in {200, 206, 416}:
+            return
+        if reply.status in _AGAIN or reply.status >= 500:  # noqa: PLR2004 - server errors
+            raise _TransientError(
+                f"{reply.status} {_phrase(reply)}", retry_after=self._retry_after(reply)
+            )
+        raise RefusedError(wanted.url, reply.status, reply.headers.get("X-Error-Code", ""))
+
+    def _copy(
+        self, wanted: Wanted, reply: Reply, file: BinaryIO, digest: hashlib._Hash, stop: Stop
+    ) -> None:
+        while chunk := reply.read(CHUNK_BYTES):
+            stop.check()
+            if file.tell() + len(chunk) > wanted.size_bytes:
+                _empty(file)
+                raise mismatch(wanted.url, wanted.sha256, "more bytes than promised")
+            file.write(chunk)
+            digest.update(chunk)
+            self.tracker.advance(wanted.unit, len(chunk))
+
+    def _retry_after(self, reply: Reply) -> float | None:
+        value = reply.headers.get("Retry-After", "").strip()
+        if value.isdigit():
+            return float(value)
+        try:
+            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - self.wall())
+        except ValueError:
+            return None
+
+    def _gone(
+        self, wanted: Wanted, error: _TransientError, failures: int, present: int
+    ) -> HubUnreachableError:
+        url = split_credentials(wanted.url)[0]
+        return HubUnreachableError(
+            f"{url} gave {present} of {wanted.size_bytes} bytes and failed {failures} times",
+            why=str(error),
+            advice=("pull again; it resumes",),
+            metadata={
+                "url": url,
+                "current_bytes": present,
+                "total_bytes": wanted.size_bytes,
+                "failures": failures,
+            },
+            retry_after=error.retry_after,
+        )
+
+
+class _TransientError(Exception):
+    def __init__(self, text: str, *, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+def mismatch(subject: str, expected: str, actual: str) -> ContentMismatchError:
+    """The error for bytes that are not the promised ones; `actual` is a hash or says what."""
+    url = split_credentials(subject)[0]
+    return ContentMismatchError(
+        f"{url} does not have the promised content",
+        why=f"SHA-256 {expected} was promised, {actual} was found",
+        advice=("pull again", "gemctl logs"),
+        metadata={"subject": url, "expected_sha256": expected, "actual": actual},
+    )
+
+
+def _continues(reply: Reply, offset: int) -> bool:
+    span = _RANGE.fullmatch(reply.headers.get("Content-Range", "").strip())
+    return reply.status == 206 and span is not None and int(span[1]) == offset  # noqa: PLR2004
+
+
+def _phrase(reply: Reply) -> str:
+    return reply.headers.get("X-Error-Message") or reply.headers.get("X-Error-Code") or ""
+
+
+def _empty(file: BinaryIO) -> None:
+    file.seek(0)
+    file.truncate()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

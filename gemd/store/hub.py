@@ -1,0 +1,184 @@
+"""What the model hub has, asked once and briefly.
+
+The hub client supplies address, authentication and its reading of the hub's refusals. Its
+own retries are not used: they take 23 s without a network and minutes in a black hole, and
+its downloads neither resume in another process nor check a hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gemd.errors import (
+    AuthRequiredError,
+    ContentMismatchError,
+    GemdError,
+    HubUnreachableError,
+    ModelNotFoundError,
+    RepoGatedError,
+)
+from gemd.store.threads import in_thread
+
+if TYPE_CHECKING:
+    from gemd.catalog import HubSource, Variant
+    from gemd.store.fetch import RefusedError
+    from gemd.store.transport import Transport
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_UNAUTHORIZED = 401
+_FORBIDDEN = 403
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file that the hub says it has.
+
+    Attributes:
+        url: Address of exactly this revision.
+        token: The user's, or empty.
+        commit: The revision.
+
+    """
+
+    url: str
+    token: str
+    commit: str
+
+
+async def ask(source: HubSource, variant: Variant, transport: Transport) -> HubFile:
+    """Asks the hub for a file within `transport.hub_timeout_s`, everything included.
+
+    Raises:
+        HubUnreachableError: No sensible answer in time.
+        AuthRequiredError: A token is needed, or the one there is does not do.
+        RepoGatedError: The terms have to be accepted on the hub first.
+        ModelNotFoundError: No such repository, revision or file.
+        ContentMismatchError: It has another file by now than the one that is pinned.
+
+    """
+    limit = transport.hub_timeout_s
+    try:
+        async with asyncio.timeout(limit):
+            found = await in_thread(lambda _: _head(source, transport), abandon=True)
+    except TimeoutError:
+        raise unreachable(transport.hub_endpoint, f"no answer within {limit:g} s") from None
+    if isinstance(found, GemdError):
+        raise found
+    file, size, etag = found
+    if (size is not None and size != variant.size_bytes) or (
+        etag and _SHA256.fullmatch(etag) and etag != variant.sha256
+    ):
+        raise ContentMismatchError(
+            f"{source.repository} has another {source.file} by now than the pinned one",
+            why=f"{size} bytes with SHA-256 {etag}, {variant.size_bytes} and {variant.sha256} "
+            "were expected",
+            metadata={
+                "repository": source.repository,
+                "file": source.file,
+                "commit": file.commit,
+                "expected_sha256": variant.sha256,
+                "actual": etag or "",
+                "size_bytes": size,
+                "expected_size_bytes": variant.size_bytes,
+            },
+        )
+    return file
+
+
+def _head(
+    source: HubSource, transport: Transport
+) -> tuple[HubFile, int | None, str | None] | GemdError:
+    """The file with size and etag, or the error, which is returned so that causes stay short."""
+    endpoint = transport.hub_endpoint
+    # The client asks this server, whatever endpoint a call names, for a list that goes into
+    # its user agent; it must not ask the public hub when a mirror is set.
+    os.environ.setdefault("HF_ENDPOINT", endpoint)
+    # 20 MB of the daemon's memory are not spent on a client that may never be used.
+    import httpx2  # noqa: PLC0415
+    from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
+
+    try:
+        token = get_token() or ""
+
+        def address(revision: str) -> str:
+            return hf_hub_url(source.repository, source.file, revision=revision, endpoint=endpoint)
+
+        metadata = get_hf_file_metadata(
+            address(source.revision),
+            token=token or False,
+            timeout=transport.hub_timeout_s,
+            library_name="gemd",
+            endpoint=endpoint,
+        )
+    except HfHubHTTPError as error:
+        headers = error.response.headers
+        return refusal(
+            source,
+            endpoint,
+            error.response.status_code,
+            headers.get("X-Error-Code", ""),
+            with_token=bool(token),
+        )
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, HFValidationError) as error:
+        return unreachable(endpoint, f"{type(error).__name__}: {error}")
+    if not metadata.commit_hash:
+        return unreachable(endpoint, "the answer is not that of a model hub")
+    file = HubFile(address(metadata.commit_hash), token, metadata.commit_hash)
+    return file, metadata.size, metadata.etag
+
+
+def refusal(
+    source: HubSource, endpoint: str, status: int, code: str, *, with_token: bool
+) -> GemdError:
+    """The domain error for a status of the hub that means no."""
+    page = f"{endpoint}/{source.repository}"
+    facts = {"repository": source.repository, "file": source.file, "status": status, "code": code}
+    login = ("hf auth login", "set HF_TOKEN for the daemon")
+    if code == "GatedRepo" or status == _FORBIDDEN:
+        return RepoGatedError(
+            f"the hub does not give {source.repository} to this account",
+            why="its terms have to be accepted first"
+            if with_token
+            else "its terms have to be accepted first, and no token is set",
+            advice=(f"open {page} and accept the terms", *login),
+            metadata=facts,
+        )
+    if status == _UNAUTHORIZED:
+        return AuthRequiredError(
+            f"the hub wants a{' valid' if with_token else ''} token for {source.repository}",
+            why="it refused the one that is set"
+            if with_token
+            else "it is private, gated or does not exist, and no token is set",
+            advice=login,
+            metadata=facts,
+        )
+    if status < 500 and status not in {408, 425, 429}:  # noqa: PLR2004 - server errors
+        return ModelNotFoundError(
+            f"the hub has no {source.file} in {source.origin}",
+            why=f"it answered {status} {code}".rstrip(),
+            advice=(f"open {page}",),
+            metadata=facts,
+        )
+    return unreachable(endpoint, f"it answered {status} {code}".rstrip())
+
+
+def refused(
+    source: HubSource, endpoint: str, error: RefusedError, *, with_token: bool
+) -> GemdError:
+    """The domain error for a refusal in mid-transfer."""
+    return refusal(source, endpoint, error.status, error.code, with_token=with_token)
+
+
+def unreachable(endpoint: str, why: str) -> HubUnreachableError:
+    """The domain error for a hub that does not answer."""
+    return HubUnreachableError(
+        f"the model hub {endpoint} cannot be reached",
+        why=why,
+        advice=(f"curl -I {endpoint}", "set GEMD_HUB_ENDPOINT to a mirror"),
+        metadata={"endpoint": endpoint, "cause": why},
+    )

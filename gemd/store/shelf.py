@@ -1,0 +1,280 @@
+"""Models on disk: where they are, whether they are what was pulled, how they go."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gemd.catalog.profile import LocalSource
+from gemd.errors import ContentMismatchError, InvalidRequestError, ModelNotFoundError
+from gemd.store.disk import sha256_of
+from gemd.store.layout import Layout
+from gemd.store.manifest import Manifest, Stamp
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gemd.catalog import Profile, Variant
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A variant that is on disk.
+
+    Attributes:
+        path: The file.
+        size_bytes: Its size.
+        sha256: Its hash; empty for a local file without a promised one.
+        source: Kind of source: `hub`, `python-package` or `local`.
+        variant: Id of the variant.
+        manifest: None for a file that is used as it was found.
+
+    """
+
+    path: Path
+    size_bytes: int
+    sha256: str
+    source: str
+    variant: str
+    manifest: Manifest | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A manifest, and whether the file is there as it describes.
+
+    Attributes:
+        manifest: What is said to be there.
+        path: Where.
+        intact: Size, time and inode are those of when it was hashed.
+
+    """
+
+    manifest: Manifest
+    path: Path
+    intact: bool
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What a deletion freed.
+
+    Attributes:
+        freed_bytes: On disk, unfinished downloads included.
+        kept_bytes: Files that another variant shares or that belong to others.
+
+    """
+
+    freed_bytes: int
+    kept_bytes: int
+
+
+class Shelf:
+    """What lies below one folder. Every method may be called from any thread.
+
+    Args:
+        root: The folder; need not exist.
+
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._layout = Layout(root)
+
+    def locate(self, profile: Profile, variant: str = "") -> ModelFile:
+        """The file of a variant, whose content is known to be the promised one.
+
+        It is only hashed again if size, time or inode are not those of the manifest. Blocks.
+
+        Args:
+            profile: The model.
+            variant: Id of the variant; empty for the first one that is on disk.
+
+        Raises:
+            ModelNotFoundError: It is not on disk; the advice is the pull.
+            ContentMismatchError: It is, and is not what was pulled.
+
+        """
+        candidates = [self.chosen(profile, variant)] if variant else profile.variants
+        for candidate in candidates:
+            if path := as_found(candidate):
+                return found_file(profile, candidate, path)
+            manifest = self._manifest(profile, candidate)
+            if manifest and manifest.file(self.root).is_file():
+                return self._verified(profile, candidate, manifest)
+        raise _not_on_disk(profile, candidates[0])
+
+    def on_disk(self, profile: Profile, variant: str = "") -> bool:
+        """Whether a variant (or any) was pulled and its file is there; content is not checked."""
+        candidates = [self.chosen(profile, variant)] if variant else profile.variants
+        return any(self._is_there(profile, candidate) for candidate in candidates)
+
+    def entries(self) -> list[Entry]:
+        """Every manifest, by model and variant; damaged ones are left out."""
+        found = []
+        for file in sorted(self._layout.manifests.glob("*/*.json")):
+            with contextlib.suppress(ContentMismatchError):
+                if manifest := Manifest.read(file):
+                    path = manifest.file(self.root)
+                    found.append(Entry(manifest, path, _stamp(path) == manifest.stamp))
+        return found
+
+    def delete(self, profile: Profile, variant: str = "") -> Deleted:
+        """Removes a variant, or all of the model, and what unfinished pulls left.
+
+        Raises:
+            InvalidRequestError: Its file is used as found; such files are never removed.
+
+        """
+        doomed = (self.chosen(profile, variant),) if variant else profile.variants
+        for candidate in doomed:
+            if path := as_found(candidate):
+                raise InvalidRequestError(
+                    f"gemd does not delete {path}",
+                    why="it was not pulled but named by its path",
+                    metadata={"field": "model", "model": profile.id, "path": path},
+                )
+        results = [self._delete_variant(profile, candidate) for candidate in doomed]
+        return Deleted(
+            freed_bytes=sum(result.freed_bytes for result in results),
+            kept_bytes=sum(result.kept_bytes for result in results),
+        )
+
+    def chosen(self, profile: Profile, variant: str = "") -> Variant:
+        """The variant of that id; the profile's preferred one for "".
+
+        Raises:
+            InvalidRequestError: There is none.
+
+        """
+        found = profile.variant(variant) if variant else profile.variants[0]
+        if found is None:
+            known = ", ".join(known.id for known in profile.variants)
+            raise InvalidRequestError(
+                f"{profile.id} has no variant {variant!r}",
+                why=f"it has {known}",
+                metadata={"field": "variant", "model": profile.id, "variant": variant},
+            )
+        return found
+
+    def _manifest(self, profile: Profile, variant: Variant) -> Manifest | None:
+        """Its manifest, if that is about the bytes which the profile names today."""
+        manifest = Manifest.read(self._layout.manifest(profile.id, variant.id))
+        return manifest if manifest and manifest.sha256 == variant.sha256 else None
+
+    def _is_there(self, profile: Profile, variant: Variant) -> bool:
+        if path := as_found(variant):
+            return path.is_file()
+        try:
+            manifest = self._manifest(profile, variant)
+        except ContentMismatchError:
+            return False
+        return manifest is not None and manifest.file(self.root).is_file()
+
+    def _verified(self, profile: Profile, variant: Variant, manifest: Manifest) -> ModelFile:
+        path = manifest.file(self.root)
+        stamp = _stamp(path)
+        if stamp is None:
+            raise _not_on_disk(profile, variant)
+        if stamp != manifest.stamp:
+            self._check_again(profile, variant, manifest, stamp)
+        return ModelFile(
+            path, stamp.size_bytes, manifest.sha256, manifest.source, variant.id, manifest
+        )
+
+    def _check_again(
+        self, profile: Profile, variant: Variant, manifest: Manifest, stamp: Stamp
+    ) -> None:
+        path = manifest.file(self.root)
+        found = f"{stamp.size_bytes} bytes"
+        if stamp.size_bytes == manifest.stamp.size_bytes:
+            found = sha256_of(path)
+        if found != manifest.sha256:
+            raise ContentMismatchError(
+                f"{path} is not the file that was pulled for {profile.id}",
+                why=f"{manifest.stamp.size_bytes} bytes with SHA-256 {manifest.sha256} were "
+                f"pulled, {found} was found",
+                advice=(f"gemctl pull {profile.id} --force",),
+                metadata={
+                    "model": profile.id,
+                    "variant": variant.id,
+                    "path": path,
+                    "expected_sha256": manifest.sha256,
+                    "size_bytes": stamp.size_bytes,
+                    "expected_size_bytes": manifest.stamp.size_bytes,
+                },
+            )
+        renewed = manifest.model_copy(update={"stamp": stamp})
+        renewed.write(self._layout.manifest(profile.id, variant.id))
+
+    def _delete_variant(self, profile: Profile, variant: Variant) -> Deleted:
+        file = self._layout.manifest(profile.id, variant.id)
+        manifest = None
+        with contextlib.suppress(ContentMismatchError):
+            manifest = Manifest.read(file)
+        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            file.parent.rmdir()
+        freed = sum(map(_removed, self._layout.unfinished(variant.sha256)))
+        if manifest is None:
+            return Deleted(freed, 0)
+        path = manifest.file(self.root)
+        shared = any(entry.path == path for entry in self.entries())
+        if shared or path.parent != self._layout.blobs:
+            stamp = _stamp(path)
+            return Deleted(freed, stamp.size_bytes if stamp else 0)
+        return Deleted(freed + _removed(path), 0)
+
+
+def _removed(path: Path) -> int:
+    """Removes a file; its size."""
+    stamp = _stamp(path)
+    path.unlink(missing_ok=True)
+    return stamp.size_bytes if stamp else 0
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        return Stamp.of(path.stat())
+    except OSError:
+        return None
+
+
+def as_found(variant: Variant) -> Path | None:
+    """The file of a variant that nobody promised a hash for: it is used as it lies there."""
+    if variant.sha256:
+        return None
+    places = [source.path for source in variant.sources if isinstance(source, LocalSource)]
+    return next((path for path in places if path.is_file()), places[0])
+
+
+def found_file(profile: Profile, variant: Variant, path: Path) -> ModelFile:
+    """Such a file as a `ModelFile`.
+
+    Raises:
+        ModelNotFoundError: It is gone.
+
+    """
+    stamp = _stamp(path)
+    if stamp is None:
+        raise ModelNotFoundError(
+            f"there is no model file {path} any more",
+            why="it was moved or removed",
+            advice=(f"ls -l {path.parent}",),
+            metadata={"model": profile.id, "path": path},
+        )
+    return ModelFile(path, stamp.size_bytes, "", "local", variant.id, None)
+
+
+def _not_on_disk(profile: Profile, variant: Variant) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"the weights of {profile.id} are not on disk",
+        why=f"nothing was pulled yet; {variant.id} is {variant.size_bytes} bytes",
+        advice=(f"gemctl pull {profile.id}",),
+        metadata={
+            "model": profile.id,
+            "variant": variant.id,
+            "size_bytes": variant.size_bytes,
+        },
+    )

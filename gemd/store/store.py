@@ -1,0 +1,229 @@
+"""The shelf of models, and how it is filled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from gemd.errors import ContentMismatchError, OperationConflictError, RepoGatedError
+from gemd.store.disk import disk_errors
+from gemd.store.manifest import Manifest, Stamp
+from gemd.store.progress import PullProgress, Tracker
+from gemd.store.pulling import Got, Pulling, Request
+from gemd.store.shelf import Deleted, ModelFile, Shelf, as_found, found_file
+from gemd.store.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gemd.catalog import Profile, Variant
+
+
+@dataclass
+class _Shared:
+    """A pull that runs, and who waits for it."""
+
+    task: asyncio.Task[None]
+    listeners: list[Callable[[PullProgress], None]] = field(default_factory=list)
+    last: PullProgress | None = None
+
+    def deliver(self, progress: PullProgress) -> None:
+        self.last = progress
+        for listener in self.listeners:
+            listener(progress)
+
+
+def _ignore(_: PullProgress) -> None:
+    pass
+
+
+class Store(Shelf):
+    """The models below one folder.
+
+    `pull` belongs to one event loop; everything else may be called from any thread, and
+    `locate` should be called off the loop, because it may have to read the whole file.
+
+    Args:
+        root: The folder; created by the first pull.
+        transport: How to reach the world.
+        disk_usage: As `shutil.disk_usage`.
+        clock: Monotonic seconds.
+        wall: Seconds since the epoch.
+
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        transport: Transport | None = None,
+        disk_usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(root)
+        self._transport = transport or Transport()
+        self._disk_usage = disk_usage
+        self._clock = clock
+        self._wall = wall
+        self._running: dict[tuple[str, str], _Shared] = {}
+
+    async def pull(
+        self,
+        profile: Profile,
+        report: Callable[[PullProgress], None] = _ignore,
+        *,
+        variant: str = "",
+        force: bool = False,
+        accept_licence: bool = False,
+        source: str = "",
+    ) -> ModelFile:
+        """Brings a variant to disk and verifies it; returns at once what is there already.
+
+        A second pull of the same variant joins the first one, whatever its options. Bytes of
+        an earlier try are used, also one of a process that was killed. When the caller is
+        cancelled, and nobody else waits, the transfer stops and its bytes are kept.
+
+        Args:
+            profile: The model.
+            report: Takes snapshots, in the event loop.
+            variant: Id of the variant; empty for the preferred one.
+            force: Fetch it although it is there; the old file is served until the new one is.
+            accept_licence: The user agrees to the terms in the profile.
+            source: Kind of the only source to use; empty for all in their order.
+
+        Raises:
+            InvalidRequestError: No such variant or source.
+            RepoGatedError: Terms were not accepted, here or on the hub.
+            AuthRequiredError: The hub wants a token.
+            HubUnreachableError: No source answered.
+            ModelNotFoundError: The sources do not have it.
+            ContentMismatchError: They have other bytes.
+            DiskFullError: No room; what there is is kept.
+            ConfigError: The store's folder cannot be used.
+
+        """
+        chosen = self.chosen(profile, variant)
+        if path := as_found(chosen):
+            return found_file(profile, chosen, path)
+        shared = self._running.get((profile.id, chosen.id))
+        if shared is None:
+            _check_terms(profile, accepted=accept_licence or self._is_there(profile, chosen))
+            request = Request(profile, chosen, force=force, source=source)
+            shared = self._start(request)
+        return await self._joined(shared, profile, chosen, report)
+
+    def delete(self, profile: Profile, variant: str = "") -> Deleted:
+        """As `Shelf.delete`.
+
+        Raises:
+            InvalidRequestError: Its file is used as found; such files are never removed.
+            OperationConflictError: It is being pulled.
+
+        """
+        for model, pulled in list(self._running):
+            if model == profile.id and variant in {"", pulled}:
+                raise OperationConflictError(
+                    f"{profile.id} cannot be deleted now",
+                    why=f"its variant {pulled} is being pulled",
+                    advice=("cancel the pull first",),
+                    metadata={"model": profile.id, "variant": pulled},
+                )
+        return super().delete(profile, variant)
+
+    def _start(self, request: Request) -> _Shared:
+        loop = asyncio.get_running_loop()
+
+        def publish(progress: PullProgress) -> None:
+            loop.call_soon_threadsafe(shared.deliver, progress)
+
+        tracker = Tracker(publish, clock=self._clock, wall=self._wall)
+        key = (request.profile.id, request.variant.id)
+        shared = _Shared(loop.create_task(self._pull(request, tracker), name=f"pull {key[0]}"))
+        self._running[key] = shared
+        shared.task.add_done_callback(lambda _: self._running.pop(key))
+        return shared
+
+    async def _joined(
+        self,
+        shared: _Shared,
+        profile: Profile,
+        variant: Variant,
+        report: Callable[[PullProgress], None],
+    ) -> ModelFile:
+        shared.listeners.append(report)
+        if shared.last:
+            report(shared.last)
+        try:
+            await asyncio.shield(shared.task)
+        except asyncio.CancelledError:
+            if len(shared.listeners) == 1 and not shared.task.done():
+                shared.task.cancel()
+                await asyncio.wait({shared.task})
+            raise
+        finally:
+            shared.listeners.remove(report)
+        return await asyncio.to_thread(self.locate, profile, variant.id)
+
+    async def _pull(self, request: Request, tracker: Tracker) -> None:
+        if not request.force and self._is_there(request.profile, request.variant):
+            with contextlib.suppress(ContentMismatchError):
+                await asyncio.to_thread(self.locate, request.profile, request.variant.id)
+                return
+        pulling = Pulling(
+            self._layout, self._transport, tracker, disk_usage=self._disk_usage, wall=self._wall
+        )
+        sha256 = request.variant.sha256
+        with disk_errors(
+            self.root, lambda: self._layout.unfinished_bytes(sha256), request.variant.size_bytes
+        ):
+            await asyncio.to_thread(self._layout.make)
+            got = await pulling.run(request, lambda: self._same_bytes(request.variant))
+            await asyncio.to_thread(self._record, request, got)
+
+    def _same_bytes(self, variant: Variant) -> Manifest | None:
+        return next(
+            (
+                entry.manifest
+                for entry in self.entries()
+                if entry.intact and entry.manifest.sha256 == variant.sha256
+            ),
+            None,
+        )
+
+    def _record(self, request: Request, got: Got) -> None:
+        profile, variant = request.profile, request.variant
+        manifest = Manifest(
+            model=profile.id,
+            variant=variant.id,
+            path=self._layout.reference(got.path),
+            sha256=variant.sha256,
+            stamp=Stamp.of(got.path.stat()),
+            source=got.source,
+            origin=got.origin,
+            url=got.url,
+            licence=profile.licence,
+            accepted_licence=profile.licence_acceptance,
+            created=datetime.fromtimestamp(self._wall(), UTC),
+        )
+        manifest.write(self._layout.manifest(profile.id, variant.id))
+
+
+def _check_terms(profile: Profile, *, accepted: bool) -> None:
+    if profile.licence_acceptance and not accepted:
+        raise RepoGatedError(
+            f"{profile.id} may be pulled only by who accepts its terms",
+            why=f"read the {profile.licence_acceptance} at {profile.licence_url}",
+            advice=(f"gemctl pull {profile.id} --accept-licence",),
+            metadata={
+                "model": profile.id,
+                "terms": profile.licence_acceptance,
+                "licence_url": profile.licence_url,
+            },
+        )

@@ -1,0 +1,244 @@
+"""Transfers that break, and how they go on."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gemd.errors import ContentMismatchError, HubUnreachableError
+from gemd.store import PullProgress, Retries
+from tests.support.file_server import (
+    Answer,
+    Cut,
+    Fault,
+    NoRanges,
+    Reset,
+    Stall,
+    TooMany,
+    WrongBytes,
+)
+from tests.support.hub_server import HubServer
+from tests.support.stores import FILE, REPOSITORY, content, hub_profile, make_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from gemd.store import Store
+
+DATA = content(400_000)
+PROFILE = hub_profile(DATA)
+PART = f"{hashlib.sha256(DATA).hexdigest()}.part"
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    """A hub with the file."""
+    with HubServer() as server:
+        server.add(REPOSITORY, FILE, DATA)
+        yield server
+
+
+@pytest.mark.parametrize(
+    "fault", [Cut(300_000), Reset(300_000), Stall(300_000)], ids=lambda fault: type(fault).__name__
+)
+async def test_a_broken_transfer_resumes(hub: HubServer, tmp_path: Path, fault: Fault) -> None:
+    """After a cut, a reset or a stall at most 5 % of the file are fetched twice."""
+
+    def report(progress: PullProgress) -> None:
+        if isinstance(fault, Reset) and progress.current_bytes >= fault.after:
+            fault.taken.set()
+
+    hub.fault(fault)
+    patience = 10.0 if isinstance(fault, Reset) else 0.3
+    got = await make_store(tmp_path, hub=hub.url, read_timeout_s=patience).pull(PROFILE, report)
+    assert got.path.read_bytes() == DATA
+    assert hub.body_bytes <= 1.05 * len(DATA)
+    assert len(hub.asked("GET", FILE)) == 2
+
+
+async def test_many_cuts_are_survived_while_bytes_come(hub: HubServer, tmp_path: Path) -> None:
+    """Failures only count when they bring nothing: ten cuts exceed the three attempts."""
+    hub.fault(*[Cut(40_000)] * 9)
+    retries = Retries(attempts=3, first_delay_s=0.001, progress_bytes=40_000)
+    got = await make_store(tmp_path, hub=hub.url, retries=retries).pull(PROFILE)
+    assert got.path.read_bytes() == DATA
+    assert hub.body_bytes == len(DATA)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 408])
+async def test_a_failing_server_is_asked_again(hub: HubServer, tmp_path: Path, status: int) -> None:
+    """Server errors pass."""
+    hub.fault(Answer(status), Answer(status))
+    got = await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert got.path.read_bytes() == DATA
+
+
+async def test_attempts_are_bounded(hub: HubServer, tmp_path: Path) -> None:
+    """A server that never recovers ends the pull with the counts, and the part is kept."""
+    hub.fault(Cut(100_000))
+    hub.always(Answer(503))
+    with pytest.raises(HubUnreachableError) as caught:
+        await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert caught.value.metadata["current_bytes"] == "100000"
+    assert caught.value.metadata["failures"] == "3"
+    assert (tmp_path / "store" / "partial" / PART).stat().st_size == 100_000
+
+
+async def test_retry_after_is_honoured(hub: HubServer, tmp_path: Path) -> None:
+    """429 with a Retry-After waits for so long, in seconds or until a date."""
+    hub.fault(Answer(429, {"Retry-After": "1"}))
+    begin = time.monotonic()
+    await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert time.monotonic() - begin >= 1.0
+
+
+@pytest.mark.parametrize("value", ["3600", formatdate(time.time() + 3600, usegmt=True)])
+async def test_a_long_retry_after_is_told_not_slept(
+    hub: HubServer, tmp_path: Path, value: str
+) -> None:
+    """A server that wants an hour of patience gets an error that says when to come back."""
+    hub.fault(Answer(429, {"Retry-After": value}))
+    with pytest.raises(HubUnreachableError) as caught:
+        await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert caught.value.retry_after == pytest.approx(3600, abs=60)
+
+
+async def test_wrong_bytes_are_fetched_once_more(hub: HubServer, tmp_path: Path) -> None:
+    """A mismatch deletes the part; a second try that is right is accepted."""
+    hub.fault(WrongBytes())
+    got = await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert got.path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("fault", [WrongBytes(), TooMany()], ids=["wrong", "too-many"])
+async def test_twice_wrong_is_a_mismatch(hub: HubServer, tmp_path: Path, fault: Fault) -> None:
+    """Wrong content twice ends the pull; nothing of it is left, and there is no model."""
+    hub.always(fault)
+    store = make_store(tmp_path, hub=hub.url)
+    with pytest.raises(ContentMismatchError) as caught:
+        await store.pull(PROFILE)
+    assert caught.value.metadata["expected_sha256"] == hashlib.sha256(DATA).hexdigest()
+    assert len(hub.asked("GET", FILE)) == 2
+    assert not store.on_disk(PROFILE)
+    partial = list((store.root / "partial").iterdir())
+    assert sum(path.stat().st_size for path in partial) == 0
+
+
+async def test_a_server_without_ranges_starts_anew(hub: HubServer, tmp_path: Path) -> None:
+    """200 to a range request makes a clean restart, not a file with a doubled beginning."""
+    hub.fault(Cut(100_000), NoRanges())
+    got = await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert got.path.read_bytes() == DATA
+
+
+async def test_a_range_that_is_refused_starts_anew(hub: HubServer, tmp_path: Path) -> None:
+    """416 in spite of missing bytes gives the part up."""
+    hub.fault(Cut(100_000), Answer(416))
+    got = await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert got.path.read_bytes() == DATA
+
+
+async def test_a_part_of_an_earlier_try_is_used(hub: HubServer, tmp_path: Path) -> None:
+    """A part on disk is hashed and continued by Range; progress says what was reused."""
+    seen: list[PullProgress] = []
+    _put_part(tmp_path, DATA[:390_000])
+    await make_store(tmp_path, hub=hub.url).pull(PROFILE, seen.append)
+    assert hub.body_bytes == 10_000
+    assert hub.asked("GET", FILE)[0].headers["Range"] == "bytes=390000-"
+    assert seen[-1].units[0].reused == 390_000
+
+
+async def test_a_spoilt_part_is_found_out(hub: HubServer, tmp_path: Path) -> None:
+    """A part whose bytes are wrong makes a mismatch, and the file is fetched whole."""
+    _put_part(tmp_path, bytes(390_000))
+    got = await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert got.path.read_bytes() == DATA
+
+
+async def test_a_part_that_is_too_long_is_given_up(hub: HubServer, tmp_path: Path) -> None:
+    """A part larger than the file is no part of it."""
+    _put_part(tmp_path, DATA + b"x")
+    got = await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert got.path.read_bytes() == DATA
+
+
+async def test_a_complete_part_needs_no_bytes(hub: HubServer, tmp_path: Path) -> None:
+    """A pull that was killed after its last byte only has to be checked."""
+    _put_part(tmp_path, DATA)
+    await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert hub.body_bytes == 0
+
+
+async def test_a_blob_without_manifest_is_checked_and_kept(hub: HubServer, tmp_path: Path) -> None:
+    """A pull that was killed between its last two steps costs no second transfer."""
+    store = make_store(tmp_path, hub=hub.url)
+    await store.pull(PROFILE)
+    (store.root / "manifests" / "tiny" / "q4.json").unlink()
+    assert not store.on_disk(PROFILE)
+    await store.pull(PROFILE)
+    assert hub.body_bytes == len(DATA)
+    assert store.locate(PROFILE).path.read_bytes() == DATA
+
+
+async def test_a_link_in_place_of_the_part_is_not_followed(hub: HubServer, tmp_path: Path) -> None:
+    """A link where the part belongs must not make gemd write elsewhere."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    _put_part(tmp_path, b"").unlink()
+    (tmp_path / "store" / "partial" / PART).symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert victim.read_bytes() == b"mine"
+
+
+async def test_cancel_is_prompt_and_keeps_the_part(hub: HubServer, tmp_path: Path) -> None:
+    """Cancelling a stalled transfer does not wait for its time-out; the next pull resumes."""
+    hub.fault(Stall(350_000))
+    store = make_store(tmp_path, hub=hub.url, read_timeout_s=60)
+    await _cancel_in_stall(store)
+    assert (store.root / "partial" / PART).stat().st_size == 350_000
+    await store.pull(PROFILE)
+    assert hub.body_bytes == len(DATA)
+
+
+async def test_one_of_two_waiters_may_go(hub: HubServer, tmp_path: Path) -> None:
+    """Cancelling one caller of a joined pull leaves the pull to the other."""
+    hub.fault(Stall(200_000))
+    store = make_store(tmp_path, hub=hub.url, read_timeout_s=1.0)
+    staying = asyncio.create_task(store.pull(PROFILE))
+    leaving = asyncio.create_task(store.pull(PROFILE))
+    await asyncio.to_thread(hub.reached.wait, 10)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert (await staying).path.read_bytes() == DATA
+
+
+async def _cancel_in_stall(store: Store) -> None:
+    arrived = asyncio.Event()
+
+    def report(progress: PullProgress) -> None:
+        if progress.current_bytes == 350_000:
+            arrived.set()
+
+    pull = asyncio.create_task(store.pull(PROFILE, report))
+    await arrived.wait()
+    begin = time.monotonic()
+    pull.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pull
+    assert time.monotonic() - begin < 1.0
+
+
+def _put_part(tmp_path: Path, data: bytes) -> Path:
+    folder = tmp_path / "store" / "partial"
+    folder.mkdir(parents=True)
+    part = folder / PART
+    part.write_bytes(data)
+    return part

@@ -1,0 +1,282 @@
+"""A daemon inside the test's own loop: real gRPC, real socket, real scripted workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from gemd.catalog import Catalog, LocalSource, Profile, SamplingDefaults, Variant
+from gemd.config import Settings
+from gemd.engine.worker import Worker
+from gemd.hardware import Cpu, Gpu, Inventory, Memory
+from gemd.paths import Paths, resolve_paths
+from gemd.residency.planner import CrashPolicy
+from gemd.rpc.app import App
+from gemd.rpc.library import Library
+from gemd.rpc.lifecycle import Identity, StartedBy
+from gemd.store import Store
+from gemd.v1 import (
+    daemon_service_pb2_grpc,
+    generation_service_pb2_grpc,
+    model_service_pb2_grpc,
+    operation_service_pb2_grpc,
+    store_service_pb2_grpc,
+)
+from gemd.v1 import generation_service_pb2 as generation
+from tests.support.workers import QUICK
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from gemd import wire
+    from gemd.engine.spec import WorkerSpec
+    from gemd.residency.states import Located
+
+MIB = 2**20
+GIB = 2**30
+MODEL = "local/scripted"
+
+
+def profile(path: Path, *, name: str = MODEL, **changes: Any) -> Profile:
+    """A model of the scripted engine, whose file is anything."""
+    variant = Variant(
+        id="file",
+        quantization="none",
+        engine="scripted",
+        file_name=path.name,
+        size_bytes=path.stat().st_size,
+        sources=(LocalSource(path=path),),
+    )
+    values: dict[str, Any] = {
+        "id": name,
+        "display_name": name,
+        "family": "scripted",
+        "context_tokens": 4096,
+        "roles": ("strong",),
+        "variants": (variant,),
+        "defaults": SamplingDefaults(),
+    }
+    return Profile(**(values | changes))
+
+
+def inventory(*, gpus: tuple[Gpu, ...] = ()) -> Inventory:
+    """A small machine."""
+    return Inventory(
+        cpu=Cpu("Test CPU", 2, 4, frozenset({"avx2", "sse2"})),
+        ram=Memory(8 * GIB, 6 * GIB, None),
+        gpus=gpus,
+    )
+
+
+@dataclass
+class Running:
+    """A daemon that serves, and a channel to it."""
+
+    app: App
+    paths: Paths
+    channel: grpc.aio.Channel
+    profile: Profile
+    specs: list[WorkerSpec] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
+
+    @property
+    def generation(self) -> generation_service_pb2_grpc.GenerationServiceAsyncStub:
+        """Stub."""
+        return generation_service_pb2_grpc.GenerationServiceStub(self.channel)
+
+    @property
+    def models(self) -> model_service_pb2_grpc.ModelServiceAsyncStub:
+        """Stub."""
+        return model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+    @property
+    def daemon(self) -> daemon_service_pb2_grpc.DaemonServiceAsyncStub:
+        """Stub."""
+        return daemon_service_pb2_grpc.DaemonServiceStub(self.channel)
+
+    @property
+    def store(self) -> store_service_pb2_grpc.StoreServiceAsyncStub:
+        """Stub."""
+        return store_service_pb2_grpc.StoreServiceStub(self.channel)
+
+    @property
+    def operations(self) -> operation_service_pb2_grpc.OperationServiceAsyncStub:
+        """Stub."""
+        return operation_service_pb2_grpc.OperationServiceStub(self.channel)
+
+    def ask(self, text: str = "", **script: Any) -> Any:
+        """Generate on the scripted model: these words, or this script."""
+        prompt = text or json.dumps(script)
+        return self.generation.Generate(generation.GenerateRequest(text=prompt, model=MODEL))
+
+    async def answer(self, text: str = "", **script: Any) -> str:
+        """The whole answer of `ask`."""
+        return "".join([event.delta.text async for event in self.ask(text, **script)])
+
+
+@contextlib.contextmanager
+def short_directory() -> Iterator[Path]:
+    """A private directory whose path is short enough for a socket, wherever pytest's is."""
+    with tempfile.TemporaryDirectory(prefix="gemd-", dir=os.environ.get("TMPDIR")) as name:
+        yield Path(name)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    *,
+    load: dict[str, Any] | None = None,
+    gpus: tuple[Gpu, ...] = (),
+    budget_bytes: int = GIB,
+    spawn: Callable[..., Any] = Worker.start,
+    catalog: Callable[[Path], list[Profile]] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Running]:
+    """A daemon with scripted models.
+
+    Args:
+        load: The LoadScript of every worker.
+        gpus: That the machine has.
+        budget_bytes: For all workers.
+        spawn: Starts workers.
+        catalog: Makes the profiles, given a file; by default one named `MODEL`.
+        settings: Fields of `Settings`.
+
+    """
+    with short_directory() as home:
+        file = home / "scripted.gguf"
+        file.write_bytes(b"GGUFtest")
+        profiles = catalog(file) if catalog else [profile(file)]
+        in_force = Settings(**{"default_model": MODEL, "parallel": 4} | settings)
+        environ = {**os.environ, "XDG_RUNTIME_DIR": str(home), "XDG_STATE_HOME": str(home)}
+        places = resolve_paths(environ, platform=sys.platform, home=home, settings=in_force)
+        places.runtime_dir.mkdir(mode=0o700, exist_ok=True)
+        store = Store(home / "store")
+        library = Library(
+            catalog=Catalog(profiles), store=store, settings=in_force, threads=1, environ=environ
+        )
+        running: Running
+
+        async def locate(model: str) -> Located:
+            located = await library.locate(model)
+            script = located.spec.load.model_copy(update={"options": load or {}})
+            spec = dataclasses.replace(located.spec, load=script, ladder=QUICK)
+            return dataclasses.replace(located, spec=spec)
+
+        async def start(spec: WorkerSpec, *, report: Callable[[wire.Progress], None]) -> Worker:
+            running.specs.append(spec)
+            worker: Worker = await spawn(spec, report=report)
+            running.workers.append(worker)
+            return worker
+
+        app = App(
+            identity=identity(places, in_force),
+            settings=in_force,
+            paths=places,
+            library=library,
+            locate=locate,
+            spawn=start,
+            inventory=lambda: inventory(gpus=gpus),
+            budget_bytes=budget_bytes,
+            pins_file=home / "pins.json",
+            policy=CrashPolicy(first_delay_s=0.01),
+        )
+        async with connect(places.socket) as channel:
+            running = Running(app, places, channel, profiles[0])
+            async with app:
+                yield running
+
+
+def identity(places: Paths, settings: Settings) -> Identity:
+    """Who a test's daemon is."""
+    return Identity(
+        version="0.0.0",
+        instance_id="instance",
+        pid=os.getpid(),
+        socket=places.socket,
+        tcp_address=f"127.0.0.1:{settings.tcp_port}" if settings.tcp_port else "",
+        start_time=time.time(),
+        started_by=StartedBy.MANUAL,
+        config_path="",
+        data_path=str(places.state_dir),
+        log_path="",
+        platform="test",
+    )
+
+
+@contextlib.asynccontextmanager
+async def connect(socket: Path) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a daemon's socket."""
+    options = (("grpc.default_authority", "localhost"),)
+    async with grpc.aio.insecure_channel(f"unix:{socket}", options=options) as channel:
+        yield channel
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed call, decoded."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: dict[str, str]
+    retry_s: float | None
+    fields: tuple[str, ...]
+    size: int
+
+
+def failure(error: grpc.aio.AioRpcError) -> Failure:
+    """What a call failed with; it must carry an ErrorInfo of the domain gemd."""
+    status = rpc_status.from_call(cast("Any", error))
+    assert status is not None, error
+    info = error_details_pb2.ErrorInfo()
+    retry = error_details_pb2.RetryInfo()
+    bad = error_details_pb2.BadRequest()
+    retry_s = None
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(bad)
+        if detail.Unpack(retry):
+            retry_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    assert info.domain == "gemd"
+    return Failure(
+        code=error.code(),
+        reason=info.reason,
+        message=status.message,
+        metadata=dict(info.metadata),
+        retry_s=retry_s,
+        fields=tuple(violation.field for violation in bad.field_violations),
+        size=status.ByteSize(),
+    )
+
+
+async def fails(call: Any) -> Failure:
+    """Drive a call to its end, which must be a failure."""
+    try:
+        if hasattr(call, "__aiter__"):
+            async for _ in call:
+                pass
+        else:
+            await call
+    except grpc.aio.AioRpcError as error:
+        return failure(error)
+    raise AssertionError("the call succeeded")
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
+    """Wait for a condition that sets no event."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.005)

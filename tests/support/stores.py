@@ -1,0 +1,96 @@
+"""Profiles, contents and settings for tests of the store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from typing import TYPE_CHECKING
+
+from gemd.catalog import HubSource, PackageSource, Profile, Variant
+from gemd.store import Retries, Store, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from gemd.catalog import PackagePart, Source
+
+REPOSITORY = "someone/tiny-GGUF"
+FILE = "tiny.gguf"
+HUB_SOURCE = HubSource(repository=REPOSITORY, file=FILE)
+QUICK = Retries(attempts=3, first_delay_s=0.01, longest_delay_s=2.0, progress_bytes=1 << 16)
+
+
+def content(size: int, seed: int = 0) -> bytes:
+    """Bytes that do not compress and are the same every time."""
+    return random.Random(seed).randbytes(size)
+
+
+def hub_profile(data: bytes, *more: Source, terms: str = "") -> Profile:
+    """A model on the hub, with further sources."""
+    return profile_of(data, HUB_SOURCE, *more, terms=terms)
+
+
+def package_profile(data: bytes, *parts: PackagePart) -> Profile:
+    """A model in packages only."""
+    return profile_of(data, PackageSource(parts=parts))
+
+
+def profile_of(data: bytes, *sources: Source, terms: str = "", model: str = "tiny") -> Profile:
+    """A model with one variant of that content."""
+    return Profile(
+        id=model,
+        display_name=model,
+        family="test",
+        licence="MIT",
+        licence_url="https://example.org/terms",
+        licence_acceptance=terms,
+        variants=(
+            Variant(
+                id="q4",
+                quantization="Q4_0",
+                file_name=FILE,
+                size_bytes=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+                sources=sources,
+            ),
+        ),
+    )
+
+
+def environ(home: Path, **more: str) -> dict[str, str]:
+    """An environment without settings of pip or uv; `more` adds variables."""
+    return {
+        "HOME": str(home),
+        "PATH": os.environ.get("PATH", ""),
+        "PIP_CONFIG_FILE": "/dev/null",
+        "UV_CONFIG_FILE": "/dev/null",
+        "NO_PROXY": "*",
+        **more,
+    }
+
+
+def make_store(
+    root: Path,
+    *,
+    hub: str = "http://127.0.0.1:9",
+    env: Mapping[str, str] | None = None,
+    retries: Retries = QUICK,
+    hub_timeout_s: float = 5.0,
+    read_timeout_s: float = 5.0,
+    offline: bool = False,
+    disk_usage: Callable[[Path], tuple[int, int, int]] | None = None,
+) -> Store:
+    """A store in a folder; by default with a hub that refuses connections."""
+    transport = Transport(
+        hub_endpoint=hub,
+        hub_timeout_s=hub_timeout_s,
+        offline=offline,
+        read_timeout_s=read_timeout_s,
+        retries=retries,
+        environ=env if env is not None else environ(root),
+    )
+    if disk_usage is None:
+        return Store(root / "store", transport=transport)
+    return Store(root / "store", transport=transport, disk_usage=disk_usage)
