@@ -1,0 +1,261 @@
+"""`gemd`: the daemon in the foreground.
+
+Settings, the lock, the log, signals and the idle exit; everything inside is
+`gemd.rpc.app.App`. Nothing is written to standard output. Exit codes: 0 after an ordered
+end, 1 if another daemon holds the socket or this one failed, 78 (EX_CONFIG) if a setting
+is wrong, which service managers do not restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import platform
+import secrets
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import structlog
+
+import gemd
+from gemd import config, paths
+from gemd.errors import ConfigError, GemdError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gemd.config import Resolved, Settings
+    from gemd.paths import Paths
+    from gemd.rpc.app import App
+    from gemd.rpc.lifecycle import Identity, StartedBy
+    from gemd.rpc.socket import Lock
+
+EX_CONFIG = 78
+
+log = structlog.get_logger("gemd.daemon")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--socket", metavar="PATH", help="Listen on this socket.")
+@click.option("--config", "config_file", metavar="FILE", help="Read this settings file.")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+@click.option("--log-format", metavar="FORMAT", help="auto, json or console.")
+@click.option("--autostarted", is_flag=True, hidden=True, help="A client started this daemon.")
+@click.version_option(gemd.__version__, prog_name="gemd", message="%(prog)s %(version)s")
+def main(
+    *,
+    socket: str | None,
+    config_file: str | None,
+    log_level: str | None,
+    log_format: str | None,
+    autostarted: bool,
+) -> None:
+    """Run the gemd daemon in the foreground until it is told to end."""
+    flags = {"socket": socket, "log_level": log_level, "log_format": log_format}
+    given = {key: value for key, value in flags.items() if value is not None}
+    try:
+        code = run(os.environ, flags=given, config_file=config_file, autostarted=autostarted)
+    except ConfigError as error:
+        _explain(error)
+        code = EX_CONFIG
+    sys.exit(code)
+
+
+def run(
+    environ: Mapping[str, str],
+    *,
+    flags: Mapping[str, str],
+    config_file: str | None,
+    autostarted: bool,
+) -> int:
+    """One whole run; returns the exit code.
+
+    Raises:
+        ConfigError: A setting is wrong, or a path or port cannot be used.
+
+    """
+    home = Path.home()
+    file = (
+        _named_file(config_file)
+        if config_file
+        else paths.config_file(environ, platform=sys.platform, home=home)
+    )
+    resolved = config.load_settings(environ=environ, file=file, flags=flags)
+    places = paths.resolve_paths(
+        environ, platform=sys.platform, home=home, settings=resolved.settings
+    )
+    configure_log(resolved.settings)
+    lock = claim(places)
+    if lock is None:
+        return 1
+    try:
+        return asyncio.run(
+            _serve(resolved, places, file=file, environ=environ, autostarted=autostarted)
+        )
+    finally:
+        places.socket.unlink(missing_ok=True)
+        lock.release()
+
+
+def claim(places: Paths) -> Lock | None:
+    """The right to the socket, with nothing stale at its path; None if another daemon has it.
+
+    Raises:
+        ConfigError: The path is too long, its directory is not private, or something
+            that is no socket lies there.
+
+    """
+    from gemd.rpc import socket  # noqa: PLC0415 - after the settings are known to be good
+
+    paths.check_socket_path(places.socket, platform=sys.platform)
+    paths.ensure_private_directory(places.runtime_dir)
+    paths.ensure_private_directory(places.state_dir)
+    taken = socket.take_lock(places.lock)
+    if isinstance(taken, socket.Occupied):
+        who = f"process {taken.pid}" if taken.pid else "another process"
+        click.echo(
+            f"gemd: another gemd runs already: {who} holds {places.lock} and serves "
+            f"{places.socket}\ntry: gemctl status\n     kill {taken.pid or 'PID'}",
+            err=True,
+        )
+        return None
+    try:
+        if socket.remove_stale_socket(places.socket):
+            log.info("daemon.stale_socket_removed", socket=str(places.socket))
+    except BaseException:
+        taken.release()
+        raise
+    return taken
+
+
+def configure_log(settings: Settings) -> None:
+    """Structured lines on standard error, for people on a terminal and as JSON elsewhere."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    console = settings.log_format == "console" or (
+        settings.log_format == "auto" and sys.stderr.isatty()
+    )
+    last: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries log through the standard library; only what is wrong with them is of interest.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+async def _serve(
+    resolved: Resolved,
+    places: Paths,
+    *,
+    file: Path,
+    environ: Mapping[str, str],
+    autostarted: bool,
+) -> int:
+    from gemd.rpc.compose import compose  # noqa: PLC0415 - gRPC, after GRPC_VERBOSITY is set
+
+    settings = resolved.settings
+    identity = _identity(settings, places, file, _started_by(environ, autostarted=autostarted))
+    app = compose(settings, places, identity=identity, environ=environ)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, app.lifecycle.end)
+    async with app:
+        log.info(
+            "daemon.serving",
+            version=gemd.__version__,
+            pid=os.getpid(),
+            socket=str(places.socket),
+            socket_origin=places.socket_origin,
+            tcp=identity.tcp_address,
+            started_by=identity.started_by.value,
+        )
+        if autostarted and settings.idle_exit is not None:
+            app.watch_idleness(settings.idle_exit)
+        # What was imported stays for good; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        defect = await _until_the_end(app)
+        log.info("daemon.ending", defect=defect)
+        await app.stop(grace_s=settings.shutdown_grace)
+    log.info("daemon.ended")
+    return 1 if defect else 0
+
+
+async def _until_the_end(app: App) -> bool:
+    """Return when the end is asked for; True if it is a defect that forces it."""
+    asked = asyncio.create_task(app.lifecycle.wait_ending())
+    broken = asyncio.create_task(app.manager.failed())
+    await asyncio.wait({asked, broken}, return_when=asyncio.FIRST_COMPLETED)
+    defect = broken.done() and not asked.done()
+    asked.cancel()
+    broken.cancel()
+    return defect
+
+
+def _identity(settings: Settings, places: Paths, file: Path, started_by: StartedBy) -> Identity:
+    from gemd.rpc.lifecycle import Identity, StartedBy  # noqa: PLC0415 - as above
+    from gemd.rpc.server import LOOPBACK  # noqa: PLC0415
+
+    return Identity(
+        version=gemd.__version__,
+        instance_id=secrets.token_hex(8),
+        pid=os.getpid(),
+        socket=places.socket,
+        tcp_address=f"{LOOPBACK}:{settings.tcp_port}" if settings.tcp_port else "",
+        start_time=time.time(),
+        started_by=started_by,
+        config_path=str(file) if file.exists() else "",
+        data_path=str(places.state_dir),
+        # A client that starts the daemon sends its log there; whoever else does, elsewhere.
+        log_path=str(places.log_file) if started_by is StartedBy.AUTOSTART else "",
+        platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+    )
+
+
+def _started_by(environ: Mapping[str, str], *, autostarted: bool) -> StartedBy:
+    from gemd.rpc.lifecycle import StartedBy  # noqa: PLC0415 - as above
+
+    if autostarted:
+        return StartedBy.AUTOSTART
+    # systemd sets the first for every unit; launchd the second for every job.
+    service = environ.get("INVOCATION_ID") or environ.get("XPC_SERVICE_NAME", "0") != "0"
+    return StartedBy.SERVICE if service else StartedBy.MANUAL
+
+
+def _named_file(name: str) -> Path:
+    file = Path(name).absolute()
+    if not file.exists():
+        raise ConfigError(
+            f"there is no settings file {file}",
+            why="--config names it",
+            advice=("gemd --config FILE", "gemctl config show --origin"),
+            metadata={"path": file},
+        )
+    return file
+
+
+def _explain(error: GemdError) -> None:
+    click.echo(f"gemd: {error}", err=True)
+    for number, line in enumerate(error.advice):
+        click.echo(f"{'try: ' if not number else '     '}{line}", err=True)
+
+
+if __name__ == "__main__":
+    main()

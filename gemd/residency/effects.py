@@ -1,0 +1,44 @@
+"""The border between deciding and doing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gemd.engine.worker import Worker
+    from gemd.residency.hold import Handle
+    from gemd.residency.states import Located, ResidencyEvent
+
+
+class Effects(Protocol):
+    """The scheduler's only way to act. No method waits."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        ...
+
+    def ring_at(self, when: float, handler: Callable[[], None]) -> Handle:
+        """Send the scheduler a message at that time."""
+        ...
+
+    def publish(self, event: ResidencyEvent) -> None:
+        """Tell whoever listens."""
+        ...
+
+    def locate(self, model: str, run: int) -> None:
+        """Find the bytes; answered by `on_located`."""
+        ...
+
+    def spawn(self, model: str, run: int, located: Located) -> None:
+        """Start a worker; answered by `on_progress`, `on_spawned`, and later `on_exit`."""
+        ...
+
+    def stop(self, model: str, run: int, worker: Worker, grace_s: float) -> None:
+        """Stop a worker; answered by `on_stopped`."""
+        ...
+
+    def abandon(self, model: str, run: int) -> None:
+        """Drop a locate or a spawn; its process, if any, ends. Answered by `on_stopped`."""
+        ...

@@ -1,0 +1,136 @@
+"""What the manager knows about one model. Only the manager's loop writes it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gemd.residency import planner
+from gemd.residency.states import Residence, State, Waiting, WaitReason
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from gemd.engine.worker import Worker
+    from gemd.errors import GemdError
+    from gemd.residency.hold import Handle, Ticket
+    from gemd.residency.states import LoadStep
+
+
+@dataclass(slots=True)
+class Entry:
+    """One model: where it stands, who waits for it, who holds it.
+
+    Attributes:
+        model: Its id.
+        state: Where it stands.
+        run: Number of its present life; reports of earlier lives are ignored.
+        locating: Whether its bytes are being looked up for a load that has not begun.
+        queue: Tickets that wait, first come first.
+        held: Tickets that were granted in this life.
+        absentees: Futures of callers that wait for it to be cold.
+        quarantined: Whether only an explicit load starts it again.
+        claims: Callers that want its files for themselves; nothing is loaded meanwhile.
+        drain_by: Monotonic second when draining ends by force; None for never.
+        step: How far the present or last load is.
+        alarm: The one timer it may have set: for a retry, an idle unload, or a drain.
+
+    """
+
+    model: str
+    state: State = State.COLD
+    run: int = 0
+    locating: bool = False
+    queue: deque[Ticket] = field(default_factory=deque)
+    held: set[Ticket] = field(default_factory=set)
+    absentees: list[asyncio.Future[None]] = field(default_factory=list)
+    claims: set[asyncio.Future[None]] = field(default_factory=set)
+    drain_by: float | None = None
+    alarm: Handle | None = None
+    step: LoadStep | None = None
+    worker: Worker | None = None
+    estimate_bytes: int = 0
+    booked_bytes: int = 0
+    pinned: bool = False
+    failure: GemdError | None = None
+    crash_times: tuple[float, ...] = ()
+    quarantined: bool = False
+    crashes: int = 0
+    loads: int = 0
+    load_started: float = 0.0
+    last_load_s: float | None = None
+    last_used: float | None = None
+    ready_since: float | None = None
+
+    def free_slots(self) -> int:
+        """Sequences of the worker that nobody holds."""
+        if self.worker is None:
+            return 0
+        return self.worker.ready.max_sequences - sum(ticket.slots for ticket in self.held)
+
+    def is_idle(self) -> bool:
+        """Whether nobody holds it or waits for it."""
+        return not self.held and not self.queue
+
+    def is_wanted_explicitly(self) -> bool:
+        """Whether some waiting ticket overrides backoff and quarantine."""
+        return any(ticket.explicit for ticket in self.queue)
+
+    def tell_positions(self, reason: WaitReason, *, wait_s: float | None = None) -> None:
+        """Tell every waiting ticket its place."""
+        for position, ticket in enumerate(self.queue, start=1):
+            ticket.tell(Waiting(self.model, position, reason, wait_s))
+
+    def tell_step(self) -> None:
+        """Tell every waiting ticket how far the load is."""
+        if self.step is not None:
+            for ticket in self.queue:
+                ticket.tell(self.step)
+
+    def refuse_all(self, error: GemdError) -> None:
+        """End every wait with one error."""
+        while self.queue:
+            self.queue.popleft().refuse(error)
+
+    def silence(self) -> None:
+        """Take back the alarm, if one is set."""
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+
+    def sample_rss(self) -> int | None:
+        """Resident bytes of the running worker; None if none runs."""
+        return None if self.worker is None else self.worker.rss_bytes()
+
+    def residence(
+        self, *, now: float, keep_warm_s: float, policy: planner.CrashPolicy
+    ) -> Residence:
+        """This model as the outside sees it."""
+        warm = self.state is State.READY
+        retry = planner.retry_time(self.crash_times, now=now, policy=policy)
+        idle_unload = None
+        if warm and self.is_idle() and self.last_used is not None:
+            idle_unload = planner.idle_unload_time(
+                last_used=self.last_used, keep_warm_s=keep_warm_s, pinned=self.pinned
+            )
+        return Residence(
+            model=self.model,
+            state=self.state,
+            pinned=self.pinned,
+            active=len(self.held),
+            waiting=len(self.queue),
+            booked_bytes=self.booked_bytes,
+            estimate_bytes=self.estimate_bytes,
+            measured_bytes=self.sample_rss(),
+            worker=self.worker,
+            last_used=self.last_used if self.loads else None,
+            ready_since=self.ready_since if warm else None,
+            idle_unload=idle_unload,
+            failure=self.failure,
+            retry=retry if retry > now else None,
+            quarantined=self.quarantined,
+            loads=self.loads,
+            crashes=self.crashes,
+            last_load_s=self.last_load_s,
+        )

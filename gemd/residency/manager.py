@@ -1,0 +1,352 @@
+"""The one loop that owns every model's state, and the work it sends out.
+
+Whatever happens comes in as a message and is handled by `Scheduler` to its end before
+the next one. Slow work (finding bytes, starting a worker, stopping one) runs in tasks of
+its own and comes back as a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+import structlog
+
+from gemd.errors import GemdError, UnexpectedError
+from gemd.residency.hold import Hold, Ticket
+from gemd.residency.planner import CrashPolicy
+from gemd.residency.scheduler import Scheduler
+from gemd.residency.states import LoadStep, Residence, State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+    from types import TracebackType
+
+    from gemd import wire
+    from gemd.engine.worker import Worker
+    from gemd.residency.hold import Clock, Handle
+    from gemd.residency.states import Locate, Located, ResidencyEvent, Spawn
+
+log = structlog.get_logger(__name__)
+
+
+class Manager:
+    """Grants holds on warm workers; loads, drains, unloads and restarts them.
+
+    Args:
+        locate: Finds a model's bytes, engine and expected size.
+        spawn: Starts a worker.
+        publish: Takes every event; must not wait.
+        budget_bytes: The most that all workers together may hold.
+        keep_warm_s: Idle seconds after which an unpinned model is unloaded; inf for never.
+        queue_limit: Requests that may wait for one model.
+        pinned: Models that are pinned from the start.
+        policy: How crashes are answered.
+        clock: Monotonic time and alarms; the running event loop if None.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        locate: Locate,
+        spawn: Spawn,
+        publish: Callable[[ResidencyEvent], None],
+        budget_bytes: int,
+        keep_warm_s: float,
+        queue_limit: int,
+        pinned: Iterable[str] = (),
+        policy: CrashPolicy | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock: Clock = clock or asyncio.get_running_loop()
+        self._inbox: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        self._work = _Work(
+            locate=locate, spawn=spawn, publish=publish, clock=self._clock, post=self._post
+        )
+        self._scheduler = Scheduler(
+            self._work,
+            budget_bytes=budget_bytes,
+            keep_warm_s=keep_warm_s,
+            queue_limit=queue_limit,
+            pinned=pinned,
+            policy=policy or CrashPolicy(),
+        )
+        self._work.answer_to(self._scheduler)
+        self._loop: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.create_task(self._run(), name="residency")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close(grace_s=0)
+
+    def hold(
+        self,
+        model: str,
+        *,
+        slots: int = 1,
+        explicit: bool = False,
+        clear_failure: bool = False,
+        deadline: float | None = None,
+    ) -> Hold:
+        """A claim on the model's worker; the model is loaded if it is cold.
+
+        Args:
+            model: Its id.
+            slots: Sequences it takes; 0 for work that decodes nothing.
+            explicit: A user asked for this load: leave quarantine, do not back off.
+            clear_failure: With `explicit`: also forget the crashes so far.
+            deadline: Monotonic second at which the wait ends with DeadlineExpiredError.
+
+        Returns:
+            The claim; its `worker()` raises ModelNotFoundError, ModelTooLargeError,
+            BudgetExceededError, QueueFullError, EngineStartFailedError,
+            BadModelFileError, ModelQuarantinedError, DeadlineExpiredError,
+            CancelledError (unloaded meanwhile) or ShuttingDownError.
+
+        """
+        ticket = Ticket(
+            model,
+            slots=slots,
+            explicit=explicit,
+            clear_failure=clear_failure,
+            deadline=deadline,
+        )
+        return Hold(self, ticket)
+
+    async def unload(self, model: str, *, drain_s: float | None = None) -> None:
+        """Make a model cold; returns when its worker is gone.
+
+        Running requests may take `drain_s` seconds to finish, as long as they need if
+        None. Requests that wait for a load that is under way fail with CancelledError;
+        those that wait for a busy worker stay, and load it again.
+        """
+        await self._ask(self._scheduler.on_unload, model, drain_s)
+
+    async def pin(self, model: str, *, pinned: bool) -> None:
+        """Forbid or allow that the model is unloaded by itself. Does not load."""
+        await self._ask(self._scheduler.on_pin, model, pinned)
+
+    @contextlib.asynccontextmanager
+    async def files_of(self, model: str, *, force: bool) -> AsyncGenerator[None]:
+        """The model's files for oneself: inside, it is cold and nothing loads it.
+
+        Requests for it wait meanwhile.
+
+        Raises:
+            ModelBusyError: It is loaded or loading, and `force` does not allow to unload it.
+
+        """
+        claim = asyncio.get_running_loop().create_future()
+        self._post(self._scheduler.on_claim, model, force, claim)
+        try:
+            await claim
+            yield
+        finally:
+            self._post(self._scheduler.on_unclaim, model, claim)
+
+    def residences(self) -> dict[str, Residence]:
+        """Every model that was ever asked for, by id. Advice only: decide nothing on it."""
+        return {
+            model: self._scheduler.seen(entry) for model, entry in self._scheduler.entries.items()
+        }
+
+    def residence(self, model: str) -> Residence:
+        """One model. Advice only, as `residences`."""
+        entry = self._scheduler.entries.get(model)
+        return Residence(model, State.COLD) if entry is None else self._scheduler.seen(entry)
+
+    def pins(self) -> frozenset[str]:
+        """The pinned models."""
+        return frozenset(entry.model for entry in self._scheduler.entries.values() if entry.pinned)
+
+    @property
+    def budget_bytes(self) -> int:
+        """The most that all workers together may hold."""
+        return self._scheduler.budget_bytes
+
+    def time(self) -> float:
+        """Now, on the clock of all its times."""
+        return self._clock.time()
+
+    def refuse(self) -> None:
+        """Take nothing new from now on and end every wait; what runs goes on."""
+        self._post(self._scheduler.on_refuse)
+
+    async def close(self, *, grace_s: float) -> None:
+        """Refuse, stop every worker at the same time, and end.
+
+        Args:
+            grace_s: How long running requests may take to finish.
+
+        """
+        if self._loop is None:
+            return
+        self.refuse()
+        unloads = asyncio.gather(
+            *(self.unload(model, drain_s=grace_s) for model in list(self._scheduler.entries))
+        )
+        # A loop that ended by a defect answers nobody.
+        ends: set[asyncio.Future[Any]] = {unloads, self._loop}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        unloads.cancel()
+        loop, self._loop = self._loop, None
+        loop.cancel()
+        await asyncio.gather(unloads, loop, return_exceptions=True)
+        await self._work.end()
+
+    async def failed(self) -> None:
+        """Returns only if the loop ended by a defect; the daemon has to end then."""
+        assert self._loop is not None
+        await asyncio.wait({self._loop})
+
+    def admit_ticket(self, ticket: Ticket) -> None:
+        """See `gemd.residency.hold.Desk`."""
+        self._post(self._scheduler.on_ticket, ticket)
+
+    def return_ticket(self, ticket: Ticket) -> None:
+        """See `gemd.residency.hold.Desk`."""
+        self._post(self._scheduler.on_return, ticket)
+
+    async def _ask(self, handler: Callable[..., None], *arguments: object) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._post(handler, *arguments, done)
+        await done
+
+    def _post(self, handler: Callable[..., None], *arguments: object) -> None:
+        self._inbox.put_nowait(partial(handler, *arguments))
+
+    async def _run(self) -> None:
+        while True:
+            handle = await self._inbox.get()
+            try:
+                handle()
+            except Exception:
+                log.exception("residency.defect", handler=repr(handle))
+                defect = UnexpectedError("unexpected error; see the daemon's log")
+                for entry in self._scheduler.entries.values():
+                    entry.refuse_all(defect)
+                return
+
+
+class _Work:
+    """`Effects` in tasks of their own, each of which reports back through the inbox."""
+
+    def __init__(
+        self,
+        *,
+        locate: Locate,
+        spawn: Spawn,
+        publish: Callable[[ResidencyEvent], None],
+        clock: Clock,
+        post: Callable[..., None],
+    ) -> None:
+        self._locate = locate
+        self._spawn = spawn
+        self._publish = publish
+        self._clock = clock
+        self._post = post
+        self._answers: Scheduler
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lives: dict[tuple[str, int], asyncio.Task[None]] = {}
+
+    def answer_to(self, scheduler: Scheduler) -> None:
+        """Whose handlers take the reports."""
+        self._answers = scheduler
+
+    def now(self) -> float:
+        return self._clock.time()
+
+    def ring_at(self, when: float, handler: Callable[[], None]) -> Handle:
+        return self._clock.call_at(when, partial(self._post, handler))
+
+    def publish(self, event: ResidencyEvent) -> None:
+        self._publish(event)
+
+    def locate(self, model: str, run: int) -> None:
+        self._begin(model, run, self._locating(model, run))
+
+    def spawn(self, model: str, run: int, located: Located) -> None:
+        self._begin(model, run, self._spawning(model, run, located))
+
+    def stop(self, model: str, run: int, worker: Worker, grace_s: float) -> None:
+        self._detach(self._stopping(model, run, worker, grace_s))
+
+    def abandon(self, model: str, run: int) -> None:
+        task = self._lives.get((model, run))
+        if task is not None:
+            task.cancel()
+
+    async def end(self) -> None:
+        """Wait for what is still out; everything has been told to end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, model: str, run: int, work: Coroutine[Any, Any, None]) -> None:
+        life = (model, run)
+        task = self._detach(work)
+        self._lives[life] = task
+        task.add_done_callback(lambda done: self._forget(life, done))
+
+    def _forget(self, life: tuple[str, int], task: asyncio.Task[None]) -> None:
+        if self._lives.get(life) is task:
+            del self._lives[life]
+
+    def _detach(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _locating(self, model: str, run: int) -> None:
+        outcome: Located | GemdError
+        try:
+            outcome = await self._locate(model)
+        except GemdError as error:
+            outcome = error
+        except Exception:
+            log.exception("residency.locate_failed", model=model)
+            outcome = UnexpectedError(f"unexpected error while looking for {model}")
+        self._post(self._answers.on_located, model, run, outcome)
+
+    async def _spawning(self, model: str, run: int, located: Located) -> None:
+        def report(progress: wire.Progress) -> None:
+            step = LoadStep(model, progress.phase, progress.current, progress.total)
+            self._post(self._answers.on_progress, model, run, step)
+
+        outcome: Worker | GemdError
+        try:
+            outcome = await self._spawn(located.spec, report=report)
+        except asyncio.CancelledError:
+            self._post(self._answers.on_stopped, model, run)
+            raise
+        except GemdError as error:
+            outcome = error
+        except Exception:
+            log.exception("residency.spawn_failed", model=model)
+            outcome = UnexpectedError(f"unexpected error while starting {model}")
+        self._post(self._answers.on_spawned, model, run, outcome)
+        if not isinstance(outcome, GemdError):
+            self._detach(self._watching(model, run, outcome))
+
+    async def _watching(self, model: str, run: int, worker: Worker) -> None:
+        report = await worker.wait_exit()
+        self._post(self._answers.on_exit, model, run, report)
+
+    async def _stopping(self, model: str, run: int, worker: Worker, grace_s: float) -> None:
+        try:
+            report = await worker.stop(grace_s=grace_s)
+            log.info("worker.stopped", model=model, pid=worker.pid, report=str(report))
+        except Exception:
+            log.exception("worker.stop_failed", model=model, pid=worker.pid)
+        self._post(self._answers.on_stopped, model, run)

@@ -1,0 +1,106 @@
+"""What clients are told when the manager says no, or when a worker ended by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gemd.errors import (
+    CancelledError,
+    DeadlineExpiredError,
+    EngineCrashedError,
+    ModelBusyError,
+    ModelQuarantinedError,
+    QueueFullError,
+    ShuttingDownError,
+)
+
+if TYPE_CHECKING:
+    from gemd.engine.reports import ExitReport
+    from gemd.residency.entry import Entry
+    from gemd.residency.hold import Ticket
+    from gemd.residency.planner import CrashPolicy
+    from gemd.residency.states import State
+
+RETRY_AFTER_S = 1.0
+STDERR_TAIL_CHARACTERS = 1000
+"""Of a crashed worker's last words, so that error details stay small."""
+
+
+def queue_full(entry: Entry, *, limit: int) -> QueueFullError:
+    """The waiting line of a model is as long as it may be."""
+    return QueueFullError(
+        f"{limit} requests wait for {entry.model} already",
+        why=f"its worker answers {len(entry.held)} at once",
+        advice=("gemctl status",),
+        metadata={
+            "model": entry.model,
+            "queued": limit,
+            "limit": limit,
+            "active": len(entry.held),
+        },
+        retry_after=RETRY_AFTER_S,
+    )
+
+
+def expired(ticket: Ticket, *, now: float) -> DeadlineExpiredError:
+    """A request's time was over before its turn came."""
+    waited = now - ticket.arrived
+    return DeadlineExpiredError(
+        f"the deadline passed after {waited:.1f} s of waiting for {ticket.model}",
+        metadata={"model": ticket.model, "waited_seconds": f"{waited:.3f}"},
+    )
+
+
+def unloaded(entry: Entry) -> CancelledError:
+    """Somebody unloaded a model whose load others waited for."""
+    return CancelledError(
+        f"{entry.model} was unloaded while it was loading",
+        advice=(f"gemctl load {entry.model}",),
+        metadata={"model": entry.model},
+    )
+
+
+def busy(model: str, *, state: State, active: int) -> ModelBusyError:
+    """A model's files are in use."""
+    return ModelBusyError(
+        f"{model} is {state.value.lower()} and answers {active} requests",
+        why="its files are in use",
+        advice=(f"gemctl unload {model}",),
+        metadata={"model": model, "active": active, "state": state.value},
+    )
+
+
+def shutting_down() -> ShuttingDownError:
+    """The daemon takes nothing new."""
+    return ShuttingDownError(
+        "gemd is shutting down",
+        why="it takes no new requests",
+        retry_after=RETRY_AFTER_S,
+    )
+
+
+def quarantined(entry: Entry, policy: CrashPolicy) -> ModelQuarantinedError:
+    """Only an explicit load starts the model again; with the worker's last words."""
+    stderr = "" if entry.failure is None else entry.failure.metadata.get("stderr", "")
+    return ModelQuarantinedError(
+        f"{entry.model} crashed {len(entry.crash_times)} times within "
+        f"{policy.window_s / 60:g} minutes and is not started again by itself",
+        why="" if entry.failure is None else entry.failure.message,
+        advice=(f"gemctl load {entry.model}", f"gemctl pull {entry.model}"),
+        metadata={
+            "model": entry.model,
+            "crashes": len(entry.crash_times),
+            "window_seconds": f"{policy.window_s:g}",
+            "stderr": stderr[-STDERR_TAIL_CHARACTERS:],
+        },
+    )
+
+
+def crashed(model: str, report: ExitReport) -> EngineCrashedError:
+    """A worker ended without being asked to."""
+    return EngineCrashedError(
+        f"the worker of {model} ended by itself",
+        why=report.cause,
+        advice=(f"gemctl load {model}",),
+        metadata={"model": model, **report.metadata},
+    )

@@ -1,0 +1,408 @@
+"""What to do about each message: the state of every model, and nothing that waits.
+
+Every `on_*` method runs to its end before the next one starts. Side effects leave only
+through `Effects`; slow ones come back as messages with the number of the life (`run`)
+they belong to, and a message of an earlier life is ignored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gemd.errors import (
+    EngineCrashedError,
+    EngineStartFailedError,
+    GemdError,
+    ModelNotFoundError,
+)
+from gemd.residency import planner, refusals
+from gemd.residency.entry import Entry
+from gemd.residency.states import (
+    Crashed,
+    LoadProgressed,
+    LoadStep,
+    PinChanged,
+    Residence,
+    State,
+    StateChanged,
+    WaitReason,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+    from gemd.engine.reports import ExitReport
+    from gemd.engine.worker import Worker
+    from gemd.residency.effects import Effects
+    from gemd.residency.hold import Ticket
+    from gemd.residency.states import Located
+
+IDLE_STOP_GRACE_S = 1.0
+"""How long a worker that answers nobody may take to say that it has drained."""
+
+
+class Scheduler:
+    """The state of every model. See `gemd.residency.manager.Manager` for the arguments."""
+
+    def __init__(
+        self,
+        effects: Effects,
+        *,
+        budget_bytes: int,
+        keep_warm_s: float,
+        queue_limit: int,
+        pinned: Iterable[str],
+        policy: planner.CrashPolicy,
+    ) -> None:
+        self._do = effects
+        self.budget_bytes = budget_bytes
+        self._keep_warm_s = keep_warm_s
+        self._queue_limit = queue_limit
+        self._policy = policy
+        self._closing = False
+        self.entries: dict[str, Entry] = {}
+        for model in pinned:
+            self._entry(model).pinned = True
+
+    def seen(self, entry: Entry) -> Residence:
+        """The model as the outside sees it now."""
+        return entry.residence(
+            now=self._do.now(), keep_warm_s=self._keep_warm_s, policy=self._policy
+        )
+
+    # --- tickets ------------------------------------------------------------------------
+
+    def on_ticket(self, ticket: Ticket) -> None:
+        """A request arrived."""
+        entry = self._entry(ticket.model)
+        ticket.arrived = self._do.now()
+        if self._closing:
+            ticket.refuse(refusals.shutting_down())
+            return
+        entry.queue.append(ticket)
+        if ticket.explicit:
+            entry.quarantined = False
+            if ticket.clear_failure:
+                entry.crash_times = ()
+                entry.failure = None
+        if ticket.deadline is not None:
+            ticket.alarm = self._do.ring_at(ticket.deadline, lambda: self.on_deadline(ticket))
+        self._advance(entry)
+        if not ticket.settled and len(entry.queue) > self._queue_limit:
+            entry.queue.remove(ticket)
+            ticket.refuse(refusals.queue_full(entry, limit=self._queue_limit))
+
+    def on_deadline(self, ticket: Ticket) -> None:
+        """Nobody wants this answer any more."""
+        if ticket.settled:
+            return
+        ticket.refuse(refusals.expired(ticket, now=self._do.now()))
+        self._forget(ticket)
+
+    def on_return(self, ticket: Ticket) -> None:
+        """A request ended, was refused, or was cancelled while it waited."""
+        ticket.silence()
+        self._forget(ticket)
+
+    def _forget(self, ticket: Ticket) -> None:
+        entry = self._entry(ticket.model)
+        if ticket in entry.held:
+            entry.held.discard(ticket)
+            entry.last_used = self._do.now()
+        elif ticket in entry.queue:
+            entry.queue.remove(ticket)
+        else:
+            return
+        if entry.locating and not entry.queue:
+            # Nothing has been started yet: nobody wants this load any more.
+            entry.locating = False
+            self._do.abandon(entry.model, entry.run)
+            entry.run += 1
+        self._advance(entry)
+
+    # --- reports of detached work -------------------------------------------------------
+
+    def on_located(self, model: str, run: int, outcome: Located | GemdError) -> None:
+        """The bytes were found, or not."""
+        entry = self._entry(model)
+        if run != entry.run or not entry.locating:
+            return
+        entry.locating = False
+        if isinstance(outcome, GemdError):
+            self._not_located(entry, outcome)
+            return
+        if entry.claims:
+            # Its files are being changed; looked up again when they are free.
+            return
+        verdict = self._admit(model, outcome.estimate_bytes)
+        if isinstance(verdict, planner.Refuse):
+            entry.refuse_all(verdict.error)
+            return
+        entry.estimate_bytes = outcome.estimate_bytes
+        entry.booked_bytes = verdict.reserved_bytes
+        entry.load_started = self._do.now()
+        self._become(entry, State.LOADING)
+        entry.step = LoadStep(model, "import", 0, 0)
+        entry.tell_step()
+        self._do.spawn(model, run, outcome)
+
+    def _not_located(self, entry: Entry, error: GemdError) -> None:
+        if not isinstance(error, ModelNotFoundError):
+            self._fail(entry, error)
+        entry.refuse_all(error)
+
+    def _admit(self, model: str, estimate_bytes: int) -> planner.Admit | planner.Refuse:
+        others = [entry for entry in self.entries.values() if entry.model != model]
+        return planner.admit(
+            model=model,
+            estimate_bytes=estimate_bytes,
+            budget_bytes=self.budget_bytes,
+            booked_bytes={
+                other.model: max(other.booked_bytes, other.sample_rss() or 0)
+                for other in others
+                if other.booked_bytes
+            },
+            idle=frozenset(
+                other.model for other in others if other.state is State.READY and other.is_idle()
+            ),
+        )
+
+    def on_progress(self, model: str, run: int, step: LoadStep) -> None:
+        """A load goes on."""
+        entry = self._entry(model)
+        if run != entry.run or entry.state is not State.LOADING:
+            return
+        entry.step = step
+        entry.tell_step()
+        self._do.publish(LoadProgressed(step))
+
+    def on_spawned(self, model: str, run: int, outcome: Worker | GemdError) -> None:
+        """A load ended. A worker nobody waits for any more stays warm: it is paid for."""
+        entry = self._entry(model)
+        if run != entry.run or entry.state not in {State.LOADING, State.UNLOADING}:
+            return
+        if entry.state is State.UNLOADING:
+            # The order to abandon the load crossed its completion.
+            if isinstance(outcome, GemdError):
+                self.on_stopped(model, run)
+            else:
+                self._do.stop(model, run, outcome, 0.0)
+            return
+        now = self._do.now()
+        if isinstance(outcome, GemdError):
+            entry.booked_bytes = 0
+            if isinstance(outcome, EngineStartFailedError | EngineCrashedError):
+                self._count_crash(entry)
+            self._fail(entry, outcome)
+            entry.refuse_all(outcome)
+            return
+        entry.worker = outcome
+        entry.booked_bytes = outcome.rss_bytes()
+        entry.last_load_s = now - entry.load_started
+        entry.loads += 1
+        entry.failure = None
+        entry.last_used = entry.ready_since = now
+        self._become(entry, State.READY)
+        self._advance(entry)
+
+    def on_exit(self, model: str, run: int, report: ExitReport) -> None:
+        """A worker ended without being asked to. Its requests have failed already."""
+        entry = self._entry(model)
+        if run != entry.run or entry.state not in {State.READY, State.DRAINING}:
+            return
+        failure = refusals.crashed(model, report)
+        self._count_crash(entry)
+        self._clear(entry)
+        self._fail(entry, failure)
+        self._do.publish(Crashed(self.seen(entry), report.returncode, failure.metadata["stderr"]))
+        self._tell_absentees(entry)
+        self._advance(entry)
+
+    def on_stopped(self, model: str, run: int) -> None:
+        """A worker that was told to end is gone."""
+        entry = self._entry(model)
+        if run != entry.run or entry.state is not State.UNLOADING:
+            return
+        self._clear(entry)
+        self._become(entry, State.COLD)
+        self._tell_absentees(entry)
+        self._advance(entry)
+
+    # --- wishes of users ----------------------------------------------------------------
+
+    def on_pin(self, model: str, pinned: bool, done: asyncio.Future[None]) -> None:  # noqa: FBT001 - a message's argument, always passed by `_post`.
+        """Forbid or allow idle unloading."""
+        entry = self._entry(model)
+        if entry.pinned != pinned:
+            entry.pinned = pinned
+            self._do.publish(PinChanged(self.seen(entry)))
+            self._advance(entry)
+        _resolve(done)
+
+    def on_unload(self, model: str, drain_s: float | None, done: asyncio.Future[None]) -> None:
+        """Make a model cold."""
+        entry = self._entry(model)
+        entry.absentees.append(done)
+        self._send_away(entry, drain_s)
+
+    def on_claim(self, model: str, force: bool, done: asyncio.Future[None]) -> None:  # noqa: FBT001 - as `on_pin`.
+        """Somebody wants the model's files for themselves."""
+        entry = self._entry(model)
+        if not force and entry.state not in {State.COLD, State.FAILED}:
+            if not done.done():
+                done.set_exception(refusals.busy(model, state=entry.state, active=len(entry.held)))
+            return
+        if done.done():
+            # Its caller went away before this message was read.
+            return
+        entry.claims.add(done)
+        entry.absentees.append(done)
+        self._send_away(entry, 0.0)
+
+    def on_unclaim(self, model: str, claim: asyncio.Future[None]) -> None:
+        """The files are everybody's again, whether the claim was granted or not."""
+        entry = self._entry(model)
+        entry.claims.discard(claim)
+        self._advance(entry)
+
+    def on_refuse(self) -> None:
+        """Take nothing new; end every wait."""
+        self._closing = True
+        for entry in self.entries.values():
+            entry.refuse_all(refusals.shutting_down())
+            if entry.locating:
+                entry.locating = False
+                self._do.abandon(entry.model, entry.run)
+
+    # --- decisions ----------------------------------------------------------------------
+
+    def _advance(self, entry: Entry) -> None:
+        """Do the next thing that this model's state allows and its line demands."""
+        entry.silence()
+        match entry.state:
+            case State.COLD | State.FAILED:
+                self._advance_cold(entry)
+            case State.LOADING:
+                entry.tell_step()
+            case State.READY:
+                self._advance_ready(entry)
+            case State.DRAINING:
+                self._advance_draining(entry)
+            case State.UNLOADING:
+                entry.tell_positions(WaitReason.DRAINING)
+
+    def _advance_cold(self, entry: Entry) -> None:
+        if entry.locating or entry.claims or not entry.queue:
+            return
+        if entry.quarantined:
+            entry.refuse_all(refusals.quarantined(entry, self._policy))
+            return
+        now = self._do.now()
+        retry = planner.retry_time(entry.crash_times, now=now, policy=self._policy)
+        if retry > now and not entry.is_wanted_explicitly():
+            entry.tell_positions(WaitReason.BACKING_OFF, wait_s=retry - now)
+            entry.alarm = self._do.ring_at(retry, lambda: self._advance(entry))
+            return
+        entry.run += 1
+        entry.locating = True
+        self._do.locate(entry.model, entry.run)
+
+    def _advance_ready(self, entry: Entry) -> None:
+        assert entry.worker is not None
+        now = self._do.now()
+        for ticket in list(entry.queue):
+            if ticket.slots <= entry.free_slots() or ticket.slots == 0:
+                entry.queue.remove(ticket)
+                entry.held.add(ticket)
+                ticket.load_s = _seconds_of_load(entry, since=ticket.arrived)
+                ticket.queue_s = max(0.0, now - ticket.arrived - ticket.load_s)
+                ticket.grant(entry.worker)
+        entry.tell_positions(WaitReason.WORKER_BUSY)
+        if entry.is_idle():
+            assert entry.last_used is not None
+            when = planner.idle_unload_time(
+                last_used=entry.last_used, keep_warm_s=self._keep_warm_s, pinned=entry.pinned
+            )
+            if when is not None:
+                entry.alarm = self._do.ring_at(when, lambda: self._on_idle(entry))
+
+    def _on_idle(self, entry: Entry) -> None:
+        if entry.state is State.READY and entry.is_idle() and not entry.pinned:
+            self._send_away(entry, None)
+
+    def _advance_draining(self, entry: Entry) -> None:
+        entry.tell_positions(WaitReason.DRAINING)
+        now = self._do.now()
+        if entry.held and (entry.drain_by is None or now < entry.drain_by):
+            if entry.drain_by is not None:
+                entry.alarm = self._do.ring_at(entry.drain_by, lambda: self._advance(entry))
+            return
+        assert entry.worker is not None
+        grace_s = 0.0 if entry.held else IDLE_STOP_GRACE_S
+        self._become(entry, State.UNLOADING)
+        self._do.stop(entry.model, entry.run, entry.worker, grace_s)
+
+    def _send_away(self, entry: Entry, drain_s: float | None) -> None:
+        """Begin or hasten whatever makes the model cold, and tell the absentees when it is."""
+        match entry.state:
+            case State.COLD | State.FAILED:
+                self._tell_absentees(entry)
+            case State.LOADING:
+                entry.refuse_all(refusals.unloaded(entry))
+                self._become(entry, State.UNLOADING)
+                self._do.abandon(entry.model, entry.run)
+            case State.READY | State.DRAINING:
+                wanted = None if drain_s is None else self._do.now() + drain_s
+                if entry.state is State.READY:
+                    entry.drain_by = wanted
+                    self._become(entry, State.DRAINING)
+                elif wanted is not None:
+                    entry.drain_by = min(wanted, entry.drain_by or wanted)
+                self._advance(entry)
+            case State.UNLOADING:
+                pass
+
+    def _tell_absentees(self, entry: Entry) -> None:
+        absentees, entry.absentees = entry.absentees, []
+        for done in absentees:
+            _resolve(done)
+
+    # --- bookkeeping --------------------------------------------------------------------
+
+    def _entry(self, model: str) -> Entry:
+        return self.entries.setdefault(model, Entry(model))
+
+    def _become(self, entry: Entry, state: State) -> None:
+        before, entry.state = entry.state, state
+        self._do.publish(StateChanged(before, self.seen(entry)))
+
+    def _fail(self, entry: Entry, failure: GemdError) -> None:
+        # It is kept for status; the frames it was raised in must not be.
+        entry.failure = failure.with_traceback(None)
+        self._become(entry, State.FAILED)
+
+    def _clear(self, entry: Entry) -> None:
+        entry.worker = None
+        entry.booked_bytes = 0
+        entry.held.clear()
+        entry.drain_by = None
+
+    def _count_crash(self, entry: Entry) -> None:
+        now = self._do.now()
+        entry.crashes += 1
+        kept = planner.recent(entry.crash_times, now=now, policy=self._policy)
+        entry.crash_times = (*kept, now)
+        entry.quarantined = planner.is_quarantined(entry.crash_times, now=now, policy=self._policy)
+
+
+def _seconds_of_load(entry: Entry, *, since: float) -> float:
+    """How much of the present life's load fell into the time after `since`."""
+    if entry.ready_since is None:
+        return 0.0
+    return max(0.0, entry.ready_since - max(since, entry.load_started))
+
+
+def _resolve(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)

@@ -1,0 +1,250 @@
+"""The daemon's inside: residency, services and listeners, put together and taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from typing import TYPE_CHECKING, Self
+
+import structlog
+
+from gemd.residency.hub import Hub
+from gemd.residency.manager import Manager
+from gemd.residency.states import State
+from gemd.rpc import auth, server
+from gemd.rpc.activity import Activity
+from gemd.rpc.daemon import DaemonService
+from gemd.rpc.generation import GenerationService
+from gemd.rpc.idle import IdleExit
+from gemd.rpc.interceptor import Interceptor
+from gemd.rpc.lease import LeaseService
+from gemd.rpc.lifecycle import Lifecycle, Phase
+from gemd.rpc.models import ModelService
+from gemd.rpc.observer import Happening, Observer
+from gemd.rpc.operations import OperationService
+from gemd.rpc.requests import RequestLog
+from gemd.rpc.store import StoreService
+from gemd.store import Operations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    import grpc
+
+    from gemd.config import Settings
+    from gemd.hardware import Inventory
+    from gemd.paths import Paths
+    from gemd.residency.planner import CrashPolicy
+    from gemd.residency.states import Locate, Spawn
+    from gemd.rpc.library import Library
+    from gemd.rpc.lifecycle import Identity
+
+LONGEST_GRACE_S = 12.0
+CANCEL_GRACE_S = 0.5
+"""How long calls that outlast the grace get to see that they were cancelled."""
+LONGEST_STOP_S = 7.0
+"""For all workers together. The three make less than 20 s, after which service managers kill."""
+
+log = structlog.get_logger(__name__)
+
+
+class App:
+    """One daemon. An async context manager: inside it, it serves.
+
+    Args:
+        identity: Who it is.
+        settings: In force.
+        paths: Where things are.
+        library: Catalogue and store.
+        locate: Finds a model's bytes.
+        spawn: Starts a worker.
+        inventory: Reads the machine's devices.
+        budget_bytes: Main memory that all workers together may hold.
+        pins: Models pinned from the start.
+        pins_file: Where pins are kept.
+        policy: How crashes are answered.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        settings: Settings,
+        paths: Paths,
+        library: Library,
+        locate: Locate,
+        spawn: Spawn,
+        inventory: Callable[[], Inventory],
+        budget_bytes: int,
+        pins: Iterable[str] = (),
+        pins_file: Path,
+        policy: CrashPolicy | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._paths = paths
+        self.hub: Hub[Happening] = Hub(wall=time.time)
+        self._operations = Operations(observe=self.hub.publish)
+        self.lifecycle = Lifecycle(identity, changed=self.hub.publish)
+        self.activity = Activity(now=loop.time)
+        self.requests = RequestLog(wall=time.time, publish=self.hub.publish)
+        self.manager = Manager(
+            locate=locate,
+            spawn=spawn,
+            publish=self.hub.publish,
+            budget_bytes=budget_bytes,
+            keep_warm_s=math.inf if settings.keep_warm is None else settings.keep_warm,
+            queue_limit=settings.queue_limit,
+            pinned=pins,
+            policy=policy,
+        )
+        observer = Observer(
+            lifecycle=self.lifecycle,
+            library=library,
+            manager=self.manager,
+            requests=self.requests,
+            operations=self._operations,
+            hub=self.hub,
+            inventory=inventory,
+            wall=time.time,
+        )
+        self._services = server.Services(
+            daemon=DaemonService(observer=observer, drain=self.drain),
+            generation=GenerationService(
+                library=library,
+                manager=self.manager,
+                requests=self.requests,
+                default_model=settings.default_model,
+            ),
+            lease=LeaseService(),
+            model=ModelService(observer=observer, manager=self.manager, pins_file=pins_file),
+            operation=OperationService(operations=self._operations),
+            store=StoreService(library=library, manager=self.manager, operations=self._operations),
+        )
+        self._health = server.Health()
+        self._servers: list[grpc.aio.Server] = []
+        self._idle: IdleExit | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Listen and serve.
+
+        Raises:
+            ConfigError: A listener cannot be bound, or the token file is not private.
+
+        """
+        await self.manager.__aenter__()
+        try:
+            self._listen()
+            for listener in self._servers:
+                await listener.start()
+        except BaseException:
+            await self.stop(grace_s=0)
+            raise
+        await self._health.serving()
+        self.lifecycle.enter(Phase.SERVING)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop(grace_s=0)
+
+    async def drain(self, grace_s: float) -> tuple[int, int]:
+        """Refuse what is new, and give what runs that long to finish; then ask for the end.
+
+        Returns:
+            How many requests finished, and how many did not.
+
+        """
+        await self._refuse()
+        running = {record.work_id for record in self.requests.live()}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self.requests.wait_until_idle()
+        left = running & {record.work_id for record in self.requests.live()}
+        self.lifecycle.end()
+        return len(running) - len(left), len(left)
+
+    async def stop(self, *, grace_s: float) -> None:
+        """End everything in order; returns when no worker is left.
+
+        Health says NOT_SERVING and new requests are refused; running ones get the grace, or
+        until the end is asked for a second time; calls are cancelled; workers end together.
+        Any number of calls share one ending; the first one's grace counts.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(grace_s))
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, grace_s: float) -> None:
+        if self._idle is not None:
+            self._idle.stop()
+        await self._refuse()
+        # A pull that is stopped resumes in the next run, so it needs no grace.
+        await asyncio.gather(
+            self._operations.close(), self._wait_for_requests(min(grace_s, LONGEST_GRACE_S))
+        )
+        await asyncio.gather(*(listener.stop(CANCEL_GRACE_S) for listener in self._servers))
+        try:
+            async with asyncio.timeout(LONGEST_STOP_S):
+                await self.manager.close(grace_s=0)
+        except TimeoutError:
+            # Killed, but stuck in a driver: it goes when the kernel lets it, with or without us.
+            log.exception("daemon.workers_left")
+
+    async def _wait_for_requests(self, grace_s: float) -> None:
+        idle = asyncio.create_task(self.requests.wait_until_idle())
+        hurry = asyncio.create_task(self.lifecycle.wait_hurried())
+        await asyncio.wait({idle, hurry}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        hurry.cancel()
+
+    def watch_idleness(self, idle_s: float) -> None:
+        """End by itself after that many seconds without use."""
+        loop = asyncio.get_running_loop()
+        idle = IdleExit(
+            idle_s=idle_s,
+            last_use=self.activity.last_use,
+            is_bound=self._is_bound,
+            end=self.lifecycle.end,
+            clock=loop,
+        )
+        idle.start()
+        self._idle = idle
+        self.lifecycle.idle_exit_time = lambda: time.time() + idle.when - loop.time()
+
+    def _is_bound(self) -> bool:
+        """Whether a pull runs, or a model is warm that a user pinned."""
+        if any(not item.done for item in self._operations.list()):
+            return True
+        return any(
+            seen.pinned and seen.state is State.READY for seen in self.manager.residences().values()
+        )
+
+    async def _refuse(self) -> None:
+        if self.lifecycle.phase is not Phase.DRAINING:
+            self.lifecycle.enter(Phase.DRAINING)
+            await self._health.ending()
+            self.manager.refuse()
+
+    def _listen(self) -> None:
+        local = self._build(Interceptor(activity=self.activity))
+        server.listen_on_socket(local, self._paths.socket)
+        if self._settings.tcp_port:
+            token = auth.ensure_token(self._paths.token)
+            guarded = Interceptor(activity=self.activity, token=(token, self._paths.token))
+            remote = self._build(guarded)
+            server.listen_on_loopback(remote, self._settings.tcp_port)
+
+    def _build(self, interceptor: Interceptor) -> grpc.aio.Server:
+        built = server.build(
+            self._services,
+            health=self._health,
+            interceptor=interceptor,
+            max_message_bytes=self._settings.max_message_bytes,
+        )
+        self._servers.append(built)
+        return built

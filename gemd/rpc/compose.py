@@ -1,0 +1,84 @@
+"""The daemon out of its settings: which real parts go into `App`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gemd import paths
+from gemd.catalog import Catalog
+from gemd.engine.worker import Worker
+from gemd.hardware import Sensors, read_inventory
+from gemd.residency.pins import read_pins
+from gemd.rpc.app import App
+from gemd.rpc.library import Library
+from gemd.store import Store, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gemd import wire
+    from gemd.config import Settings
+    from gemd.engine.spec import WorkerSpec
+    from gemd.paths import Paths
+    from gemd.rpc.lifecycle import Identity
+
+log = structlog.get_logger("gemd.worker")
+
+PINS_FILE = "pins.json"
+
+
+def compose(
+    settings: Settings, places: Paths, *, identity: Identity, environ: Mapping[str, str]
+) -> App:
+    """The daemon that these settings describe, not yet serving.
+
+    Raises:
+        ConfigError: A profile of the catalogue is not valid.
+
+    """
+    sensors = Sensors.of_this_machine()
+    machine = read_inventory(sensors)
+    catalog = Catalog.load(
+        paths.data_dir("profiles") / "models", places.config_file.parent / "models"
+    )
+    library = Library(
+        catalog=catalog,
+        store=Store(places.store_dir, transport=_transport(settings, environ)),
+        settings=settings,
+        threads=settings.threads or machine.cpu.physical_cores,
+        environ=environ,
+    )
+    pins_file = places.state_dir / PINS_FILE
+    return App(
+        identity=identity,
+        settings=settings,
+        paths=places,
+        library=library,
+        locate=library.locate,
+        spawn=spawn,
+        inventory=partial(read_inventory, sensors),
+        budget_bytes=settings.ram_budget.of(machine.ram.total_bytes),
+        pins=read_pins(pins_file),
+        pins_file=pins_file,
+    )
+
+
+def _transport(settings: Settings, environ: Mapping[str, str]) -> Transport:
+    return Transport(
+        hub_endpoint=settings.hub_endpoint,
+        hub_timeout_s=settings.hub_timeout,
+        offline=settings.offline,
+        environ=environ,
+    )
+
+
+async def spawn(spec: WorkerSpec, *, report: Callable[[wire.Progress], None]) -> Worker:
+    """Start a worker whose standard error goes to the log."""
+    return await Worker.start(spec, report=report, log=partial(_say, spec.model))
+
+
+def _say(model: str, line: str) -> None:
+    log.debug("worker.stderr", model=model, line=line)

@@ -1,0 +1,201 @@
+"""Events and answers of GenerationService. The hot path: one small message per Delta."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from gemd.residency.states import LoadStep, Waiting
+from gemd.routing.request import Tier
+from gemd.rpc.convert.fields import duration, model_name
+from gemd.v1 import generation_pb2 as generation
+from gemd.v1 import generation_service_pb2 as service
+from gemd.v1 import model_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gemd import wire
+    from gemd.routing.route import Route
+
+TIERS: Mapping[Tier, model_pb2.Tier.ValueType] = {
+    Tier.NONE: model_pb2.TIER_UNSPECIFIED,
+    Tier.FAST: model_pb2.TIER_FAST,
+    Tier.STRONG: model_pb2.TIER_STRONG,
+}
+_FINISH_REASONS: Mapping[wire.FinishReason, generation.Finished.FinishReason.ValueType] = {
+    "stop": generation.Finished.FINISH_REASON_STOP,
+    "stop_string": generation.Finished.FINISH_REASON_STOP_STRING,
+    "max_tokens": generation.Finished.FINISH_REASON_MAX_TOKENS,
+    "context_full": generation.Finished.FINISH_REASON_CONTEXT_FULL,
+    "cancelled": generation.Finished.FINISH_REASON_CANCELLED,
+}
+_PHASES: Mapping[str, model_pb2.Loading.Phase.ValueType] = {
+    "import": model_pb2.Loading.PHASE_STARTING,
+    "open": model_pb2.Loading.PHASE_READING_WEIGHTS,
+    "weights": model_pb2.Loading.PHASE_READING_WEIGHTS,
+    "context": model_pb2.Loading.PHASE_PREPARING,
+    "warmup": model_pb2.Loading.PHASE_WARMING_UP,
+}
+
+
+def queued(waiting: Waiting) -> model_pb2.Queued:
+    """A place in the waiting line."""
+    wait = waiting.estimated_wait_s
+    return model_pb2.Queued(
+        model=model_name(waiting.model),
+        position=waiting.position,
+        reason=waiting.reason.value,
+        estimated_wait=None if wait is None else duration(wait),
+    )
+
+
+def loading(step: LoadStep) -> model_pb2.Loading:
+    """Progress of a load."""
+    return model_pb2.Loading(
+        model=model_name(step.model),
+        phase=_PHASES.get(step.phase, model_pb2.Loading.PHASE_UNSPECIFIED),
+        current=step.current,
+        total=step.total,
+    )
+
+
+def progress(update: Waiting | LoadStep) -> service.GenerateResponse:
+    """What happens before a model begins."""
+    if isinstance(update, Waiting):
+        return service.GenerateResponse(queued=queued(update))
+    return service.GenerateResponse(loading=loading(update))
+
+
+def route(way: Route) -> generation.Route:
+    """The way a request takes."""
+    return generation.Route(
+        strategy=generation.Route.STRATEGY_DIRECT,
+        model=model_name(way.model),
+        tier=TIERS[way.tier],
+        reason=way.reason,
+        explanation=way.explanation,
+    )
+
+
+def routed(way: Route) -> service.GenerateResponse:
+    """Who answers has been decided."""
+    return service.GenerateResponse(routed=generation.Routed(route=route(way)))
+
+
+def started(
+    message: wire.Started, *, request_id: str, way: Route, context_length: int, seed: int
+) -> service.GenerateResponse:
+    """A model begins."""
+    return service.GenerateResponse(
+        started=generation.Started(
+            request_id=request_id,
+            model=model_name(way.model),
+            tier=TIERS[way.tier],
+            prompt_tokens=message.prompt_tokens,
+            cached_tokens=message.cached_tokens,
+            context_length=context_length,
+            seed=seed,
+        )
+    )
+
+
+def delta(message: wire.Delta) -> service.GenerateResponse:
+    """New text."""
+    return service.GenerateResponse(
+        delta=generation.Delta(
+            text=message.text,
+            token_ids=message.tokens,
+            logprobs=[_logprob(item) for item in message.logprobs],
+        )
+    )
+
+
+def finished(
+    message: wire.Finished,
+    *,
+    way: Route,
+    queued_s: float,
+    load_s: float,
+    first_token_s: float | None,
+    total_s: float,
+) -> service.GenerateResponse:
+    """A candidate is complete."""
+    return service.GenerateResponse(
+        finished=generation.Finished(
+            finish_reason=_FINISH_REASONS[message.reason],
+            stop=message.stop_string or "",
+            usage=generation.Usage(
+                prompt_tokens=message.prompt_tokens,
+                cached_tokens=message.cached_tokens,
+                completion_tokens=message.completion_tokens,
+            ),
+            timings=generation.Timings(
+                queued=duration(queued_s + message.queue_seconds),
+                load=duration(load_s) if load_s else None,
+                first_token=None if first_token_s is None else duration(first_token_s),
+                prefill=duration(message.prefill_seconds),
+                decode=duration(message.decode_seconds),
+                total=duration(total_s),
+            ),
+            route=route(way),
+        )
+    )
+
+
+def scores(message: wire.Scores, *, model: str) -> service.ScoreResponse:
+    """Scores of continuations."""
+    return service.ScoreResponse(
+        scores=[_continuation_score(item) for item in message.continuations],
+        model=model_name(model),
+        prompt_tokens=message.prompt_tokens,
+        cached_tokens=message.cached_tokens,
+    )
+
+
+def embeddings(message: wire.Embeddings, *, model: str) -> service.EmbedResponse:
+    """Embeddings of texts."""
+    return service.EmbedResponse(
+        embeddings=[
+            service.Embedding(values=vector, tokens=tokens)
+            for vector, tokens in zip(message.vectors, message.tokens, strict=True)
+        ],
+        model=model_name(model),
+    )
+
+
+def counted(
+    message: wire.Counted, *, model: str, context_length: int
+) -> service.CountTokensResponse:
+    """The length of a prompt."""
+    return service.CountTokensResponse(
+        count=message.count,
+        token_ids=message.tokens,
+        model=model_name(model),
+        context_length=context_length,
+    )
+
+
+def _continuation_score(item: wire.Continuation) -> service.ContinuationScore:
+    return service.ContinuationScore(
+        sum_logprob=math.fsum(token.logprob for token in item.tokens),
+        token_count=len(item.tokens),
+        tokens=[_logprob(token) for token in item.tokens],
+        greedy_match=not any(token.rank for token in item.tokens),
+    )
+
+
+def _logprob(item: wire.TokenLogprob) -> generation.TokenLogprob:
+    return generation.TokenLogprob(
+        token_id=item.token,
+        token=item.piece,
+        logprob=item.logprob,
+        rank=item.rank,
+        entropy=item.entropy,
+        alternatives=[
+            generation.TokenLogprob.Alternative(
+                token_id=other.token, logprob=other.logprob, token=other.piece
+            )
+            for other in item.top
+        ],
+    )

@@ -1,0 +1,185 @@
+"""Models: what the catalogue, the disk and residency know, as one resource."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gemd.residency.states import Residence, State
+from gemd.rpc.convert.fields import duration, error_detail, model_name, timestamp
+from gemd.v1 import model_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gemd.catalog import Profile, Variant
+
+CPU_DEVICE = "devices/cpu"
+
+_STATES: Mapping[State, model_pb2.Model.State.ValueType] = {
+    State.LOADING: model_pb2.Model.STATE_LOADING,
+    State.READY: model_pb2.Model.STATE_READY,
+    State.DRAINING: model_pb2.Model.STATE_DRAINING,
+    State.UNLOADING: model_pb2.Model.STATE_UNLOADING,
+    State.FAILED: model_pb2.Model.STATE_FAILED,
+}
+_ROLES: Mapping[str, model_pb2.Model.Role.ValueType] = {
+    "fast": model_pb2.Model.ROLE_FAST,
+    "strong": model_pb2.Model.ROLE_STRONG,
+    "verifier": model_pb2.Model.ROLE_VERIFIER,
+    "embedding": model_pb2.Model.ROLE_EMBEDDING,
+    "default": model_pb2.Model.ROLE_DEFAULT,
+}
+_MODALITIES: Mapping[str, model_pb2.Model.Modality.ValueType] = {
+    "text": model_pb2.Model.MODALITY_TEXT,
+    "image": model_pb2.Model.MODALITY_IMAGE,
+    "audio": model_pb2.Model.MODALITY_AUDIO,
+    "video": model_pb2.Model.MODALITY_VIDEO,
+}
+_ENGINES = {"llama": "llama.cpp"}
+
+
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """A variant's complete and verified file.
+
+    Attributes:
+        size_bytes: Its size.
+        source: Where its bytes came from: `hub`, `python-package`, `local`.
+        origin: Repository, package or file, with its revision.
+        verified: Wall-clock second of the last verification; None if never.
+        owned: Whether gemd put it there, so that deleting it would free its bytes.
+
+    """
+
+    size_bytes: int
+    source: str
+    origin: str
+    verified: float | None
+    owned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """One model at one moment.
+
+    Attributes:
+        profile: What the catalogue says.
+        disk: Files by variant id.
+        residence: What residency says.
+        operation: Resource name of the operation on its files; empty if none runs.
+        fetching: Whether that operation fetches or makes its weights.
+        context_tokens: The context a worker would get.
+
+    """
+
+    profile: Profile
+    disk: Mapping[str, OnDisk]
+    residence: Residence
+    operation: str
+    fetching: bool
+    context_tokens: int
+
+
+def state(view: ModelView) -> model_pb2.Model.State.ValueType:
+    """Where the model stands, memory before disk."""
+    if view.residence.state in _STATES:
+        return _STATES[view.residence.state]
+    if view.fetching:
+        return model_pb2.Model.STATE_DOWNLOADING
+    return model_pb2.Model.STATE_ON_DISK if view.disk else model_pb2.Model.STATE_ABSENT
+
+
+def model(view: ModelView, *, wall_of: Callable[[float], float]) -> model_pb2.Model:
+    """The whole resource.
+
+    Args:
+        view: What is known.
+        wall_of: Turns the manager's monotonic seconds into seconds since the epoch.
+
+    """
+    profile, residence = view.profile, view.residence
+    present = [variant for variant in profile.variants if variant.id in view.disk]
+    chosen = (present or list(profile.variants))[0]
+    message = model_pb2.Model(
+        name=model_name(profile.id),
+        id=profile.id,
+        display_name=profile.display_name,
+        state=state(view),
+        variant=chosen.id,
+        variants=[_variant(variant, view.disk.get(variant.id)) for variant in profile.variants],
+        size_bytes=chosen.size_bytes,
+        context_length=view.context_tokens,
+        max_context_length=profile.context_tokens,
+        engine=_engine(chosen),
+        quantization=chosen.quantization,
+        licence=profile.licence,
+        licence_url=profile.licence_url,
+        roles=[_ROLES[role] for role in profile.roles],
+        modalities=[_MODALITIES[modality] for modality in profile.modalities],
+        pinned=residence.pinned,
+        active_requests=residence.active,
+        queued_requests=residence.waiting,
+        load_count=residence.loads,
+        crash_count=residence.crashes,
+        operation=view.operation,
+    )
+    _add_residence(message, residence, wall_of)
+    return message
+
+
+def _add_residence(
+    message: model_pb2.Model, residence: Residence, wall_of: Callable[[float], float]
+) -> None:
+    if residence.worker is not None:
+        ready = residence.worker.ready
+        message.context_length = ready.context_tokens
+        message.max_context_length = ready.train_context_tokens
+        message.backend = ",".join(ready.devices).lower()
+        message.max_sequences = ready.max_sequences
+        message.pid = residence.worker.pid
+    if residence.booked_bytes:
+        memory = message.memory.add(device=CPU_DEVICE, booked_bytes=residence.booked_bytes)
+        if residence.measured_bytes is not None:
+            memory.measured_bytes = residence.measured_bytes
+        memory.estimate.device = CPU_DEVICE
+        memory.estimate.steady_bytes = residence.estimate_bytes
+        memory.estimate.peak_bytes = residence.estimate_bytes
+        memory.estimate.method = model_pb2.MemoryEstimate.METHOD_FORMULA
+    if residence.last_used is not None:
+        message.last_used_time.CopyFrom(timestamp(wall_of(residence.last_used)))
+    if residence.ready_since is not None:
+        message.ready_time.CopyFrom(timestamp(wall_of(residence.ready_since)))
+    if residence.idle_unload is not None:
+        message.idle_unload_time.CopyFrom(timestamp(wall_of(residence.idle_unload)))
+    if residence.failure is not None:
+        message.failure.CopyFrom(error_detail(residence.failure))
+    if residence.retry is not None:
+        message.retry_time.CopyFrom(timestamp(wall_of(residence.retry)))
+    if residence.last_load_s is not None:
+        message.last_load_duration.CopyFrom(duration(residence.last_load_s))
+
+
+def _variant(variant: Variant, found: OnDisk | None) -> model_pb2.Variant:
+    message = model_pb2.Variant(
+        id=variant.id,
+        quantization=variant.quantization,
+        engine=_engine(variant),
+        size_bytes=variant.size_bytes,
+        on_disk=found is not None,
+    )
+    if found is None:
+        message.source = variant.sources[0].kind
+        message.origin = variant.sources[0].origin
+        return message
+    message.disk_bytes = found.size_bytes
+    message.exclusive_bytes = found.size_bytes if found.owned else 0
+    message.source = found.source
+    message.origin = found.origin
+    if found.verified is not None:
+        message.verify_time.CopyFrom(timestamp(found.verified))
+    return message
+
+
+def _engine(variant: Variant) -> str:
+    return _ENGINES.get(variant.engine, variant.engine)

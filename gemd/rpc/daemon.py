@@ -1,0 +1,127 @@
+"""DaemonService: who the daemon is, what it holds, what happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gemd.errors import EventsLostError
+from gemd.rpc.convert.fields import page, seconds
+from gemd.rpc.unimplemented import not_yet
+from gemd.v1 import daemon_service_pb2 as service
+from gemd.v1 import daemon_service_pb2_grpc as stubs
+from gemd.v1 import event_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from gemd.rpc.calls import Context
+    from gemd.rpc.observer import Observer
+
+DRAIN_DEFAULT_S = 20.0
+
+
+class DaemonService(stubs.DaemonServiceServicer):
+    """The daemon as a whole.
+
+    Args:
+        observer: Sees all of it.
+        drain: Ends running requests within that many seconds, asks for the daemon's end,
+            and returns how many finished and how many were cut off.
+
+    """
+
+    def __init__(
+        self, *, observer: Observer, drain: Callable[[float], Awaitable[tuple[int, int]]]
+    ) -> None:
+        self._observer = observer
+        self._drain = drain
+
+    async def GetInfo(
+        self, request: service.GetInfoRequest, context: Context
+    ) -> service.GetInfoResponse:
+        """Who this daemon is."""
+        return service.GetInfoResponse(info=self._observer.info())
+
+    async def GetStatus(
+        self, request: service.GetStatusRequest, context: Context
+    ) -> service.GetStatusResponse:
+        """The whole state at one moment."""
+        return service.GetStatusResponse(status=await self._observer.status())
+
+    async def ListDevices(
+        self, request: service.ListDevicesRequest, context: Context
+    ) -> service.ListDevicesResponse:
+        """The devices of this machine, GPUs first."""
+        devices, token = page(
+            await self._observer.devices(),
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return service.ListDevicesResponse(devices=devices, next_page_token=token)
+
+    async def WatchEvents(
+        self, request: service.WatchEventsRequest, context: Context
+    ) -> AsyncGenerator[service.WatchEventsResponse]:
+        """Changes as they happen, after a snapshot if asked for."""
+        wanted = frozenset(request.types)
+        since = request.since_sequence if request.HasField("since_sequence") else None
+        if since is not None and request.instance_id not in {"", self._observer.instance_id}:
+            since = -1
+        try:
+            subscription = self._observer.subscribe(since=since)
+            snapshot = request.initial_state and since is None
+        except EventsLostError:
+            if not request.initial_state:
+                raise
+            subscription = self._observer.subscribe(since=None)
+            snapshot = True
+        with subscription:
+            if snapshot:
+                status = await self._observer.status()
+                # Events that came while the snapshot was taken are in it already.
+                since = status.sequence
+                yield service.WatchEventsResponse(
+                    event=event_pb2.Event(
+                        sequence=status.sequence, time=status.time, snapshot=status
+                    )
+                )
+            async for numbered in subscription:
+                if since is not None and numbered.sequence <= since:
+                    continue
+                event = await self._observer.event(numbered, wanted=wanted)
+                if event is not None:
+                    yield service.WatchEventsResponse(event=event)
+
+    async def Drain(self, request: service.DrainRequest, context: Context) -> service.DrainResponse:
+        """End the daemon in good order."""
+        timeout_s = DRAIN_DEFAULT_S
+        if request.HasField("timeout"):
+            timeout_s = seconds(request.timeout, field="timeout")
+        finished, cancelled = await self._drain(timeout_s)
+        return service.DrainResponse(finished_requests=finished, cancelled_requests=cancelled)
+
+    async def Diagnose(
+        self, request: service.DiagnoseRequest, context: Context
+    ) -> service.DiagnoseResponse:
+        """Not part of this version."""
+        raise not_yet("Diagnose", "the checks are not written; `gemctl status` shows conditions")
+
+    async def Yield(self, request: service.YieldRequest, context: Context) -> service.YieldResponse:
+        """Not part of this version."""
+        raise not_yet("Yield", "`gemctl unload MODEL` gives a model's memory back")
+
+    async def Plan(self, request: service.PlanRequest, context: Context) -> service.PlanResponse:
+        """Not part of this version."""
+        raise not_yet("Plan", "there is one variant per model and nothing to choose")
+
+    async def Explain(
+        self, request: service.ExplainRequest, context: Context
+    ) -> service.ExplainResponse:
+        """Not part of this version."""
+        raise not_yet("Explain", "decisions are not recorded; Finished carries each route's reason")
+
+    async def Reload(
+        self, request: service.ReloadRequest, context: Context
+    ) -> service.ReloadResponse:
+        """Not part of this version."""
+        raise not_yet("Reload", "settings and catalogue are read when the daemon starts")

@@ -1,0 +1,159 @@
+"""The catalogue, the store and the planned placement, as servicers and residency need them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from gemd import wire
+from gemd.catalog import LocalSource
+from gemd.engine.spec import WorkerSpec
+from gemd.residency.states import Located
+from gemd.rpc.convert.models import OnDisk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gemd.catalog import Catalog, Profile, Variant
+    from gemd.config import Settings
+    from gemd.store import Entry, ModelFile, Store
+
+LLAMA_BATCH = 512
+"""Tokens of a prompt that the llama engine evaluates at once; sizes its scratch memory."""
+
+
+class Library:
+    """What models there are, and how to start each.
+
+    Args:
+        catalog: The profiles.
+        store: The files.
+        settings: Context, sequences, threads and patience of workers.
+        threads: Threads of a worker.
+        environ: The daemon's environment; workers get a part of it.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        store: Store,
+        settings: Settings,
+        threads: int,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.catalog = catalog
+        self.store = store
+        self._settings = settings
+        self._threads = threads
+        self._environ = environ
+
+    def resolve(self, name: str) -> Profile:
+        """The profile a name means. Raises ModelNotFoundError."""
+        return self.catalog.resolve(name)
+
+    def profiles(self) -> tuple[Profile, ...]:
+        """All that are known."""
+        return self.catalog.profiles
+
+    async def on_disk(self) -> dict[str, dict[str, OnDisk]]:
+        """Complete files by model and variant."""
+        return await asyncio.to_thread(self._scan)
+
+    def sampling_defaults(self, model: str) -> dict[str, Any]:
+        """What sampling fields are where a request leaves them unset."""
+        return self.catalog.resolve(model).defaults.model_dump()
+
+    def context_tokens(self, profile: Profile) -> int:
+        """The context that a worker of this model gets."""
+        if profile.context_tokens:
+            return min(self._settings.context_tokens, profile.context_tokens)
+        return self._settings.context_tokens
+
+    async def locate(self, model: str) -> Located:
+        """All that a load of this model needs.
+
+        Raises:
+            ModelNotFoundError: The bytes are not on disk; the advice fetches them.
+            ContentMismatchError: They are not those that were promised.
+            BadModelFileError: The header of the file is damaged.
+
+        """
+        profile = self.catalog.resolve(model)
+        # In a thread: a file that was touched is hashed again.
+        file = await asyncio.to_thread(self.store.locate, profile)
+        variant = profile.variant(file.variant)
+        assert variant is not None
+        engine = variant.engine
+        load = wire.Load(
+            path=str(file.path),
+            context_tokens=self.context_tokens(profile),
+            max_sequences=self._settings.parallel,
+            threads=self._threads,
+            chat_template=profile.chat_template,
+        )
+        estimate = (
+            await asyncio.to_thread(_estimate, file, load) if engine == "llama" else file.size_bytes
+        )
+        spec = WorkerSpec(
+            model=profile.id,
+            engine=engine,
+            load=load,
+            environ=self._environ,
+            stall_timeout_s=self._settings.load_stall_timeout,
+        )
+        return Located(spec, estimate)
+
+    def _scan(self) -> dict[str, dict[str, OnDisk]]:
+        intact = {
+            (entry.manifest.model, entry.manifest.variant, entry.manifest.sha256): entry
+            for entry in self.store.entries()
+            if entry.intact
+        }
+        return {
+            profile.id: {
+                variant.id: found
+                for variant in profile.variants
+                if (found := self._found(profile, variant, intact))
+            }
+            for profile in self.catalog.profiles
+        }
+
+    def _found(
+        self,
+        profile: Profile,
+        variant: Variant,
+        intact: Mapping[tuple[str, str, str], Entry],
+    ) -> OnDisk | None:
+        entry = intact.get((profile.id, variant.id, variant.sha256))
+        if entry is not None:
+            return OnDisk(
+                size_bytes=entry.manifest.stamp.size_bytes,
+                source=entry.manifest.source,
+                origin=entry.manifest.origin,
+                verified=entry.manifest.created.timestamp(),
+                owned=entry.path.is_relative_to(self.store.root),
+            )
+        source = variant.sources[0]
+        if not variant.sha256 and isinstance(source, LocalSource) and source.path.is_file():
+            return OnDisk(
+                size_bytes=variant.size_bytes,
+                source=source.kind,
+                origin=source.origin,
+                verified=None,
+                owned=False,
+            )
+        return None
+
+
+def _estimate(file: ModelFile, load: wire.Load) -> int:
+    from gemd.footprint import estimate_gguf, read_gguf_header  # noqa: PLC0415 - first load only
+
+    header = read_gguf_header(file.path)
+    return estimate_gguf(
+        header,
+        context_tokens=load.context_tokens,
+        max_sequences=load.max_sequences,
+        batch=LLAMA_BATCH,
+    ).total_bytes

@@ -1,0 +1,124 @@
+"""ModelService: look at models, make them warm or cold, pin them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from gemd.errors import NotImplementedYetError
+from gemd.residency.pins import write_pins
+from gemd.residency.states import LoadStep
+from gemd.rpc.calls import time_remaining
+from gemd.rpc.convert import generation as progress
+from gemd.rpc.convert.fields import model_id, page, required_model_id, seconds
+from gemd.rpc.convert.models import model as to_message
+from gemd.rpc.convert.models import state as state_of
+from gemd.v1 import model_service_pb2 as service
+from gemd.v1 import model_service_pb2_grpc as stubs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from gemd.residency.manager import Manager
+    from gemd.rpc.calls import Context
+    from gemd.rpc.observer import Observer
+    from gemd.v1 import model_pb2
+
+
+class ModelService(stubs.ModelServiceServicer):
+    """Models: what the catalogue knows, what is on disk, what is warm.
+
+    Args:
+        observer: Sees all of that.
+        manager: Loads and unloads.
+        pins_file: Where pins outlive the daemon.
+
+    """
+
+    def __init__(self, *, observer: Observer, manager: Manager, pins_file: Path) -> None:
+        self._observer = observer
+        self._manager = manager
+        self._pins_file = pins_file
+
+    async def ListModels(
+        self, request: service.ListModelsRequest, context: Context
+    ) -> service.ListModelsResponse:
+        """Models of the catalogue and of the disk, ordered by id."""
+        views = [
+            view
+            for view in await self._observer.models()
+            if not request.states or state_of(view) in request.states
+        ]
+        shown, token = page(views, page_size=request.page_size, page_token=request.page_token)
+        return service.ListModelsResponse(
+            models=[to_message(view, wall_of=self._observer.wall_of) for view in shown],
+            next_page_token=token,
+        )
+
+    async def GetModel(
+        self, request: service.GetModelRequest, context: Context
+    ) -> service.GetModelResponse:
+        """One model."""
+        name = required_model_id(request.name, field="name")
+        return service.GetModelResponse(model=await self._model(name))
+
+    async def LoadModel(
+        self, request: service.LoadModelRequest, context: Context
+    ) -> AsyncGenerator[service.LoadModelResponse]:
+        """Make a model warm, with progress."""
+        profile = self._observer.resolve(required_model_id(request.model))
+        _check_placement(request)
+        remaining = time_remaining(context)
+        hold = self._manager.hold(
+            profile.id,
+            slots=0,
+            explicit=True,
+            clear_failure=request.clear_failure,
+            deadline=None if remaining is None else self._manager.time() + remaining,
+        )
+        async with hold:
+            async with aclosing(hold.updates()) as updates:
+                async for update in updates:
+                    if isinstance(update, LoadStep):
+                        yield service.LoadModelResponse(loading=progress.loading(update))
+                    else:
+                        yield service.LoadModelResponse(queued=progress.queued(update))
+            await hold.worker()
+        yield service.LoadModelResponse(ready=await self._model(profile.id))
+
+    async def UnloadModel(
+        self, request: service.UnloadModelRequest, context: Context
+    ) -> service.UnloadModelResponse:
+        """Make a model cold."""
+        profile = self._observer.resolve(required_model_id(request.model))
+        drain_s = None
+        if request.HasField("drain_timeout"):
+            drain_s = seconds(request.drain_timeout, field="drain_timeout")
+        await self._manager.unload(profile.id, drain_s=drain_s)
+        return service.UnloadModelResponse(model=await self._model(profile.id))
+
+    async def PinModel(
+        self, request: service.PinModelRequest, context: Context
+    ) -> service.PinModelResponse:
+        """Pin a model, or take the pin away; survives a restart."""
+        profile = self._observer.resolve(required_model_id(request.model))
+        await self._manager.pin(profile.id, pinned=request.pinned)
+        await asyncio.to_thread(write_pins, self._pins_file, self._manager.pins())
+        return service.PinModelResponse(model=await self._model(profile.id))
+
+    async def _model(self, name: str) -> model_pb2.Model:
+        view = await self._observer.model(self._observer.resolve(model_id(name)))
+        return to_message(view, wall_of=self._observer.wall_of)
+
+
+def _check_placement(request: service.LoadModelRequest) -> None:
+    for field in ("variant", "context_length", "max_sequences"):
+        if getattr(request, field):
+            raise NotImplementedYetError(
+                f"choosing {field} per load is not part of this version",
+                why="the settings decide; there is one variant and one placement per model",
+                advice=("GEMD_CONTEXT_TOKENS=… GEMD_PARALLEL=… gemd",),
+                metadata={"field": field},
+            )

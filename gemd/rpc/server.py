@@ -1,0 +1,139 @@
+"""The gRPC servers: one on the socket, one on loopback if asked for, the same services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gemd.errors import ConfigError
+from gemd.rpc.socket import private_umask
+from gemd.v1 import (
+    daemon_service_pb2,
+    daemon_service_pb2_grpc,
+    generation_service_pb2,
+    generation_service_pb2_grpc,
+    lease_service_pb2,
+    lease_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    operation_service_pb2,
+    operation_service_pb2_grpc,
+    store_service_pb2,
+    store_service_pb2_grpc,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gemd.rpc.interceptor import Interceptor
+
+LOOPBACK = "127.0.0.1"
+SERVICES = tuple(
+    service.full_name
+    for module in (
+        daemon_service_pb2,
+        generation_service_pb2,
+        lease_service_pb2,
+        model_service_pb2,
+        operation_service_pb2,
+        store_service_pb2,
+    )
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
+"""Full names of all services of the API."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All servicers."""
+
+    daemon: daemon_service_pb2_grpc.DaemonServiceServicer
+    generation: generation_service_pb2_grpc.GenerationServiceServicer
+    lease: lease_service_pb2_grpc.LeaseServiceServicer
+    model: model_service_pb2_grpc.ModelServiceServicer
+    operation: operation_service_pb2_grpc.OperationServiceServicer
+    store: store_service_pb2_grpc.StoreServiceServicer
+
+
+class Health:
+    """grpc.health.v1 for the daemon as a whole and for each service: can it answer?"""
+
+    def __init__(self) -> None:
+        self.servicer = health.aio.HealthServicer()
+
+    async def serving(self) -> None:
+        """Say that everything answers."""
+        for name in ("", *SERVICES):
+            await self.servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def ending(self) -> None:
+        """Say that nothing will, before it is so."""
+        await self.servicer.enter_graceful_shutdown()
+
+
+def build(
+    services: Services, *, health: Health, interceptor: Interceptor, max_message_bytes: int
+) -> grpc.aio.Server:
+    """A server with every service, health and reflection, listening nowhere yet."""
+    server = grpc.aio.server(
+        interceptors=(interceptor,),
+        options=(
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", max_message_bytes),
+            # Without this, a second daemon would share the port and get half the calls.
+            ("grpc.so_reuseport", 0),
+        ),
+    )
+    daemon_service_pb2_grpc.add_DaemonServiceServicer_to_server(services.daemon, server)
+    generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(services.generation, server)
+    lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(services.lease, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(services.model, server)
+    operation_service_pb2_grpc.add_OperationServiceServicer_to_server(services.operation, server)
+    store_service_pb2_grpc.add_StoreServiceServicer_to_server(services.store, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+    return server
+
+
+def listen_on_socket(server: grpc.aio.Server, path: Path) -> None:
+    """Bind the socket, mode 0600. The caller holds the lock.
+
+    Raises:
+        ConfigError: The path cannot be bound.
+
+    """
+    with private_umask():
+        try:
+            server.add_insecure_port(f"unix:{path}")
+        except RuntimeError as error:
+            raise ConfigError(
+                f"cannot listen on {path}",
+                why=str(error).splitlines()[0],
+                advice=("gemd --socket PATH",),
+                metadata={"path": path},
+            ) from error
+
+
+def listen_on_loopback(server: grpc.aio.Server, port: int) -> str:
+    """Bind a TCP port on loopback only, and return the address.
+
+    Raises:
+        ConfigError: The port is in use or may not be bound.
+
+    """
+    address = f"{LOOPBACK}:{port}"
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"cannot listen on {address}",
+            why="another program uses this port, or it may not be bound",
+            advice=("GEMD_TCP_PORT=0 gemd", f"ss -ltnp 'sport = :{port}'"),
+            metadata={"address": address, "port": port},
+        ) from error
+    return address

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import grpc
+import psutil
+import pytest
+
+from gemd.v1 import daemon_service_pb2, daemon_service_pb2_grpc
+from gemd.v1 import generation_service_pb2 as service
+from gemd.v1 import generation_service_pb2_grpc as stubs
+from tests.support.app import connect
+from tests.support.daemon_process import Home, home, serving
+from tests.support.workers import wait_until_gone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def user() -> Iterator[Home]:
+    """A user without a daemon."""
+    with home() as made:
+        yield made
+
+
+async def answer(user: Home, text: str = "it answers") -> str:
+    """What the default model says."""
+    async with connect(user.socket) as channel:
+        call = stubs.GenerationServiceStub(channel).Generate(service.GenerateRequest(text=text))
+        return "".join([event.delta.text async for event in call])
+
+
+async def test_a_daemon_from_start_to_end(user: Home) -> None:
+    """Private socket, silent standard output, small when idle; SIGTERM ends it in order."""
+    with serving(user) as process:
+        assert user.socket.stat().st_mode & 0o777 == 0o600
+        assert user.socket.parent.stat().st_mode & 0o777 == 0o700
+        assert str(user.socket) in user.log()
+        assert await answer(user) == "it answers"
+        idle = psutil.Process(process.pid)
+        assert idle.memory_info().rss < 80 * 2**20
+        worker = idle.children()[0].pid
+        process.terminate()
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+        wait_until_gone(worker, seconds=1)
+        assert not user.socket.exists()
+    assert '"outcome": "OK"' in user.log()
+    assert "it answers" not in user.log()
+
+
+async def test_a_second_daemon_is_refused(user: Home) -> None:
+    """It names the first one's pid and socket, exits with 1, and leaves the socket alone."""
+    with serving(user) as first:
+        inode = user.socket.stat().st_ino
+        second = user.start()
+        assert second.wait(20) == 1
+        assert second.stdout is not None
+        second.stdout.close()
+        assert f"process {first.pid}" in user.log()
+        assert str(user.socket) in user.log()
+        assert user.socket.stat().st_ino == inode
+        assert await answer(user) == "it answers"
+
+
+async def test_a_killed_daemon_takes_its_workers_along(user: Home) -> None:
+    """Kill -9: the workers are gone within a second, and the next daemon serves at once."""
+    with serving(user) as first:
+        await answer(user)
+        worker = psutil.Process(first.pid).children()[0].pid
+        first.send_signal(signal.SIGKILL)
+        wait_until_gone(worker, seconds=1)
+    assert user.socket.exists()
+    with serving(user):
+        assert await answer(user) == "it answers"
+    assert "stale_socket_removed" in user.log()
+
+
+async def test_an_autostarted_daemon_ends_when_idle(user: Home) -> None:
+    """By itself and in order; its client can see when. Looking at it is no use."""
+    with serving(user, "--autostarted", GEMD_IDLE_EXIT="2s") as process:
+        async with connect(user.socket) as channel:
+            daemon = daemon_service_pb2_grpc.DaemonServiceStub(channel)
+            began = time.monotonic()
+            with pytest.raises(grpc.aio.AioRpcError):  # noqa: PT012 - asked until it is gone
+                while time.monotonic() < began + 20:
+                    answered = await daemon.GetInfo(daemon_service_pb2.GetInfoRequest())
+                    assert answered.info.HasField("idle_exit_time")
+        assert process.wait(10) == 0
+    assert not user.socket.exists()
+
+
+def test_a_wrong_setting_exits_with_78(user: Home) -> None:
+    """EX_CONFIG, with the setting, its origin and what is allowed."""
+    process = user.start(GEMD_IDLE_EXIT="soon")
+    assert process.wait(20) == 78
+    assert process.stdout is not None
+    process.stdout.close()
+    assert "GEMD_IDLE_EXIT" in user.log()
+    assert "try: " in user.log()
+
+
+def test_a_runtime_directory_open_to_others_exits_with_78(user: Home) -> None:
+    """Nothing is bound where others could reach it."""
+    user.socket.parent.mkdir(mode=0o755)
+    user.socket.parent.chmod(0o755)
+    process = user.start()
+    assert process.wait(20) == 78
+    assert process.stdout is not None
+    process.stdout.close()
+    assert "0755" in user.log()
+    assert not user.socket.exists()
