@@ -46,9 +46,10 @@ class GenerationServiceStub:
     Generate: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.GenerateRequest, _generation_service_pb2.GenerateResponse]
     """Answers a prompt and streams events.
 
-    Their order: Queued and Loading as long as needed, Routed, Started, then Delta (with Canvas,
-    Draft and Resolved between them), and Finished. Joining the texts of all Delta events is enough
-    to get the answer.
+    Their order: Routed as soon as the route is decided (not if the request names its model), and
+    before or after it Queued and Loading as long as needed; Started; then Delta (with Canvas, Draft
+    and Resolved between them), and Finished. Joining the texts of all Delta events is enough to get
+    the answer.
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.EmbedRequest, _generation_service_pb2.EmbedResponse]
     """Computes embeddings of texts."""
@@ -79,9 +80,10 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     Generate: _aio.UnaryStreamMultiCallable[_generation_service_pb2.GenerateRequest, _generation_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Answers a prompt and streams events.
 
-    Their order: Queued and Loading as long as needed, Routed, Started, then Delta (with Canvas,
-    Draft and Resolved between them), and Finished. Joining the texts of all Delta events is enough
-    to get the answer.
+    Their order: Routed as soon as the route is decided (not if the request names its model), and
+    before or after it Queued and Loading as long as needed; Started; then Delta (with Canvas, Draft
+    and Resolved between them), and Finished. Joining the texts of all Delta events is enough to get
+    the answer.
     """
     Embed: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.EmbedRequest, _generation_service_pb2.EmbedResponse]  # type: ignore[assignment]
     """Computes embeddings of texts."""
@@ -115,9 +117,10 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.GenerateResponse], _abc.AsyncIterator[_generation_service_pb2.GenerateResponse]]:
         """Answers a prompt and streams events.
 
-        Their order: Queued and Loading as long as needed, Routed, Started, then Delta (with Canvas,
-        Draft and Resolved between them), and Finished. Joining the texts of all Delta events is enough
-        to get the answer.
+        Their order: Routed as soon as the route is decided (not if the request names its model), and
+        before or after it Queued and Loading as long as needed; Started; then Delta (with Canvas, Draft
+        and Resolved between them), and Finished. Joining the texts of all Delta events is enough to get
+        the answer.
         """
 
     @_abc_1.abstractmethod

@@ -156,6 +156,8 @@ class LlamaEngine:
         self._preparing.discard(request_id)
         if isinstance(result, Task):
             self._waiting.append(result)
+            # Not left to the step: Started then leaves before the prompt is read.
+            self._admit()
         else:
             self._host.emit(result)
 
