@@ -55,7 +55,7 @@ class Embedding(Task):
         for output in outputs:
             last = output.position == len(self.tokens) - 1
             if last or self._pooling == "mean":
-                state = moment.context.embedding(output.index).astype(np.float64)
+                state = moment.context.embedding(output.batch_index).astype(np.float64)
                 self._sum = state if self._sum is None else self._sum + state
             if last:
                 assert self._sum is not None

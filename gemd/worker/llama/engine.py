@@ -7,10 +7,11 @@ posted jobs.
 
 from __future__ import annotations
 
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gemd import wire
 from gemd.errors import CancelledError, GemdError
@@ -42,8 +43,7 @@ class _Sequence:
     last_used: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Feed:
+class _Feed(NamedTuple):
     """A task's part of one decode."""
 
     sequence: _Sequence
@@ -70,6 +70,7 @@ class LlamaEngine:
         self._batch = Batch(BATCH_TOKENS)
         self._sequences: list[_Sequence] = []
         self._waiting: list[Task] = []
+        self._next_deadline = math.inf
         self._preparing: set[str] = set()
         self._embedding = False
         # One thread: the renderer is a conversation, and one core is enough for it.
@@ -156,6 +157,10 @@ class LlamaEngine:
         self._preparing.discard(request_id)
         if isinstance(result, Task):
             self._waiting.append(result)
+            if result.deadline is not None:
+                self._next_deadline = min(self._next_deadline, result.deadline)
+            # Not left to the step, so that Started leaves before the prompt is read.
+            self._admit()
             # Not left to the step: Started then leaves before the prompt is read.
             self._admit()
         else:
@@ -168,11 +173,15 @@ class LlamaEngine:
         return [*self._waiting, *(s.task for s in self._sequences if s.task)]
 
     def _expire(self) -> None:
+        if self._clock() < self._next_deadline:
+            return
         moment = self._moment()
         for task in self._tasks():
             if task.deadline is not None and moment.now >= task.deadline:
                 task.expire(moment)
                 self._end(task)
+        left = (task.deadline for task in self._tasks() if task.deadline is not None)
+        self._next_deadline = min(left, default=math.inf)
 
     def _end(self, task: Task) -> None:
         """The task is answered: its sequence stays as a cache for the next one."""
@@ -273,13 +282,18 @@ class LlamaEngine:
         """Fill the batch: one token of every running answer, the rest for prompts."""
         self._batch.clear()
         running = self._turn()
-        streams = [(s, task) for s, task in running if task.streaming and _missing(s, task) == 1]
-        readers = [(s, task) for s, task in running if (s, task) not in streams]
+        feeds = []
+        readers = []
+        for sequence, task in running:
+            if task.streaming and _missing(sequence, task) == 1:
+                feeds.append(self._next_token(sequence, task))
+            else:
+                readers.append((sequence, task))
+        if not readers:
+            return feeds
+        streams = len(feeds)
         readers.sort(key=lambda pair: pair[1].times.arrived)
-        feeds = [self._feed(s, task, 1, 1) for s, task in streams]
-        budget = chunk_budget(
-            rate=self._rate.value, streams=len(streams), limit=BATCH_TOKENS - len(streams)
-        )
+        budget = chunk_budget(rate=self._rate.value, streams=streams, limit=BATCH_TOKENS - streams)
         parts = share(budget, [_missing(s, task) for s, task in readers])
         outputs = SCORED_TOKENS
         for (sequence, task), part in zip(readers, parts, strict=True):
@@ -302,6 +316,13 @@ class LlamaEngine:
             self._embedding = not self._embedding
             self._context.want_embeddings(wanted=self._embedding)
         return chosen
+
+    def _next_token(self, sequence: _Sequence, task: Task) -> _Feed:
+        """Put the last token of a running answer into the batch."""
+        position = len(sequence.tokens)
+        index = self._batch.add_one(sequence.index, position, task.tokens[position])
+        wanted = range(position, position + 1)
+        return _Feed(sequence, task, position, position + 1, index, wanted)
 
     def _feed(self, sequence: _Sequence, task: Task, count: int, outputs: int) -> _Feed:
         """Put up to `count` tokens with up to `outputs` wanted positions into the batch."""

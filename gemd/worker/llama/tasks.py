@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gemd import wire
 from gemd.errors import CancelledError, DeadlineExpiredError
@@ -39,24 +39,22 @@ if TYPE_CHECKING:
     ]
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """What the model said at one wanted position.
 
     Attributes:
         position: In the sequence.
-        index: Of the token in the batch.
+        batch_index: Of the token in the batch.
         logits: Shape (vocabulary,), a view that the next decode overwrites.
 
     """
 
     position: int
-    index: int
+    batch_index: int
     logits: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """What a task sees of the engine at a step boundary.
 
     Attributes:
@@ -206,7 +204,7 @@ class Generation(Task):
             self._end("max_tokens", moment)
             return True
         for output in outputs:
-            token = self._sampler.draw(moment.context, output.index, output.logits)
+            token = self._sampler.draw(moment.context, output.batch_index, output.logits)
             if self.times.first is None:
                 self.times.first = moment.now
             if token in self._vocabulary.end_of_generation:
