@@ -1,0 +1,109 @@
+"""``python -m tests.bench``: measure, print, and rewrite `RESULTS.md`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from gemd.hardware import physical_cores
+from tests.bench import (
+    channel,
+    command_line,
+    decode,
+    first_token,
+    idle,
+    machine,
+    second_turn,
+)
+from tests.bench.build_peers import build
+from tests.bench.report import Section, document
+from tests.bench.setting import Peers, Setting
+from tests.support.models import ensure_model
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+MEASUREMENTS: dict[str, Callable[[Setting], Awaitable[Section]]] = {
+    "one": decode.one_stream,
+    "eight": decode.eight_streams,
+    "first-token": first_token.measure,
+    "second-turn": second_turn.measure,
+    "idle": idle.measure,
+    "command-line": command_line.measure,
+    "channel": channel.measure,
+}
+MODEL = "smollm2-135m"
+FEWEST_ROUNDS = 5
+_LOOK_SECONDS = 5.0
+
+
+def main() -> int:
+    """Run what was asked for; 1 if a bound does not hold."""
+    given = _arguments()
+    peers = None if given.peers is None else Peers(given.peers.absolute())
+    if given.build_peers:
+        if peers is None:
+            raise SystemExit("--build-peers needs --peers DIR")
+        build(peers)
+        return 0
+    model = given.model or ensure_model(MODEL, Path(platformdirs.user_cache_dir("gemd-tests")))
+    setting = Setting(
+        model=model.absolute(), threads=given.threads, rounds=given.rounds, peers=peers
+    )
+    preface = [*machine.describe(threads=given.threads), machine.quiet(_LOOK_SECONDS)]
+    preface.append(f"model {setting.model.name}, {setting.rounds} interleaved rounds")
+    sections = []
+    for name in given.only or MEASUREMENTS:
+        sys.stderr.write(f"measuring {name} …\n")
+        sections.append(asyncio.run(_section(MEASUREMENTS[name], setting)))
+        sys.stdout.write(sections[-1].text() + "\n")
+        sys.stdout.flush()
+    if not given.only:
+        RESULTS.write_text(document(preface, sections), encoding="utf-8")
+    return 0 if all(check.holds for section in sections for check in section.checks) else 1
+
+
+async def _section(measure: Callable[[Setting], Awaitable[Section]], setting: Setting) -> Section:
+    return await measure(setting)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(MEASUREMENTS),
+        help="this measurement and no other, without rewriting RESULTS.md; may be repeated",
+    )
+    parser.add_argument("--rounds", type=_rounds, default=7, help="at least 5; default 7")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=physical_cores(),
+        help="of every contender; default: physical cores",
+    )
+    parser.add_argument("--model", type=Path, help="another GGUF file")
+    parser.add_argument(
+        "--peers", type=Path, metavar="DIR", help="where xllamacpp and llama-server are"
+    )
+    parser.add_argument(
+        "--build-peers", action="store_true", help="make what is missing there, and end"
+    )
+    return parser.parse_args()
+
+
+def _rounds(text: str) -> int:
+    rounds = int(text)
+    if rounds < FEWEST_ROUNDS:
+        raise argparse.ArgumentTypeError(f"has to be at least {FEWEST_ROUNDS}")
+    return rounds
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,143 @@
+"""Interleaved rounds, and what is read off them.
+
+Noise of a shared machine comes in spells of seconds. So every contender has a turn in every
+round, in another order each time, and medians over the rounds are compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+PAUSE_SECONDS = 0.25
+"""Between turns: the spinning threads of the one before go to sleep."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Tokens that arrived together."""
+
+    at: float
+    """Seconds on the machine's monotonic clock, the same in every process."""
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One contender's part of one round: answers to several prompts given at once."""
+
+    submitted: float
+    streams: tuple[tuple[Stamp, ...], ...]
+
+
+class Contender(Protocol):
+    """Something that answers prompts."""
+
+    name: str
+
+    async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> Turn:
+        """Continue all prompts at once, each by `tokens` greedy tokens."""
+        ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Figures of one quantity, one per round."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.values)
+
+    @property
+    def low(self) -> float:
+        """The smallest."""
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        """The largest."""
+        return max(self.values)
+
+
+class UnusableTurnError(Exception):
+    """A contender did not do what it was asked to, so that its time means nothing."""
+
+
+def decode_rate(turn: Turn) -> float:
+    """Tokens per second of all streams together, while all of them were being decoded.
+
+    The window opens when the last stream has its first token, so no prompt is read in it,
+    and closes when the first one has its last.
+
+    Raises:
+        UnusableTurnError: There was no such time.
+
+    """
+    opened = max(stream[0].at for stream in turn.streams)
+    closed = min(stream[-1].at for stream in turn.streams)
+    if closed <= opened:
+        raise UnusableTurnError("the streams were not decoded together")
+    tokens = sum(
+        stamp.tokens for stream in turn.streams for stamp in stream if opened < stamp.at <= closed
+    )
+    return tokens / (closed - opened)
+
+
+def whole_rate(turn: Turn) -> float:
+    """Tokens per second from handing in the prompts to the last token, reading included."""
+    tokens = sum(stamp.tokens for stream in turn.streams for stamp in stream)
+    return tokens / (max(stream[-1].at for stream in turn.streams) - turn.submitted)
+
+
+def check(turn: Turn, *, streams: int, tokens: int) -> None:
+    """Refuse a turn in which somebody did less, or more.
+
+    Raises:
+        UnusableTurnError: The counts differ.
+
+    """
+    counts = [sum(stamp.tokens for stamp in stream) for stream in turn.streams]
+    if counts != [tokens] * streams:
+        raise UnusableTurnError(f"{streams} streams of {tokens} tokens wanted, not {counts}")
+
+
+def order(names: Sequence[T], round_number: int) -> list[T]:
+    """The turns of a round: shuffled, so that nobody always follows the same one; repeatable."""
+    return random.Random(round_number).sample(names, len(names))
+
+
+async def interleave(
+    actions: Mapping[str, Callable[[int], Awaitable[T]]], *, rounds: int, pause: float
+) -> dict[str, list[T]]:
+    """Give every action a turn in every round; an additional first round is thrown away.
+
+    Args:
+        actions: By name; called with the number of the round, which counts from 0 (the one
+            that is thrown away).
+        rounds: How many count.
+        pause: Seconds before each turn.
+
+    """
+    results: dict[str, list[T]] = {name: [] for name in actions}
+    for number in range(rounds + 1):
+        # A run takes minutes, and more on a machine that is not quiet.
+        sys.stderr.write(f"\r  round {number} of {rounds} " + "\n" * (number == rounds))
+        sys.stderr.flush()
+        for name in order(list(actions), number):
+            await asyncio.sleep(pause)
+            result = await actions[name](number)
+            if number:
+                results[name].append(result)
+    return results
