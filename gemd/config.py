@@ -1,9 +1,9 @@
 """The settings: what each means, where its value came from, and what is wrong with it.
 
 A value comes from, strongest first: a flag, the environment (`GEMD_<KEY>`), the
-configuration file (TOML, flat keys), the default. `HF_ENDPOINT` and `HF_HUB_OFFLINE`
-count for `hub_endpoint` and `offline` just below their GEMD_ namesakes, because
-everybody who needs them has set them already.
+configuration file (TOML, flat keys), the default. `HF_ENDPOINT` counts for
+`hub_endpoint` just below its GEMD_ namesake, because everybody who needs it has set it
+already.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -90,14 +92,37 @@ def _absolute(value: object, info: ValidationInfo) -> object:
     return value
 
 
+def _file(value: object) -> object:
+    if isinstance(value, Path) and value.name in {"", ".."}:
+        raise ValueError("has to name a file")
+    return value
+
+
 def _write_path(value: Path | None) -> str:
     return "" if value is None else str(value)
 
 
 def _endpoint(value: object) -> object:
-    if isinstance(value, str) and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
+    if not isinstance(value, str):
+        return value
+    if _LOGIN.search(value):
+        raise ValueError("must hold no user name or password; the hub takes a token from HF_TOKEN")
+    if not re.fullmatch(r"https?://[^\s?#]+", value) or not _has_host(value):
         raise ValueError("has to start with http:// or https:// and name a host")
-    return value.rstrip("/") if isinstance(value, str) else value
+    return value.rstrip("/")
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        # Reading the port checks it.
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+_LOGIN: Final = re.compile(r"(?<=//).*@")
+"""``user:password@`` of an address; also where the password has unquoted slashes."""
 
 
 _Duration = Annotated[
@@ -109,6 +134,12 @@ _Bytes = Annotated[int, _parsed(parse_bytes), Form('a size such as "32MiB"', for
 _Budget = Annotated[Budget, _parsed(parse_budget), Form('"50%" of RAM or a size such as "8GiB"')]
 _Path = Annotated[
     Path | None, BeforeValidator(_absolute), Form("an absolute path, ~/ allowed", _write_path)
+]
+_Socket = Annotated[
+    Path | None,
+    BeforeValidator(_absolute),
+    AfterValidator(_file),
+    Form("an absolute path, ~/ allowed", _write_path),
 ]
 _Flag = Annotated[bool, Form("true or false", lambda value: str(value).lower())]
 
@@ -122,7 +153,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    socket: _Path = Field(
+    socket: _Socket = Field(
         default=None,
         description="Unix socket of the daemon. Unset: in the user's runtime directory.",
     )
@@ -200,7 +231,7 @@ class Settings(BaseModel):
     )
     offline: _Flag = Field(
         default=False,
-        description="Never use the network; HF_HUB_OFFLINE is honoured too.",
+        description="Never use the network. HF_HUB_OFFLINE only keeps from the hub.",
     )
     store_dir: _Path = Field(
         default=None,
@@ -290,7 +321,7 @@ def _flag(key: str) -> str:
     return f"--{key.replace('_', '-')}"
 
 
-_FOREIGN: Final = {"hub_endpoint": "HF_ENDPOINT", "offline": "HF_HUB_OFFLINE"}
+_FOREIGN: Final = {"hub_endpoint": "HF_ENDPOINT"}
 _OTHER_VARIABLES: Final = frozenset({"GEMD_AUTOSTART", "GEMD_CONFIG", "GEMD_DEBUG"})
 """Read elsewhere: no settings of the daemon."""
 _RESEMBLANCE: Final = 0.8
@@ -307,7 +338,8 @@ def load_settings(
 
     Args:
         environ: The process environment; an empty variable counts as unset.
-        file: The configuration file; where it does not exist, it says nothing.
+        file: The configuration file; where it does not exist, it says nothing, unless
+            GEMD_CONFIG names it.
         flags: Values of the command line by setting key (`log_level`, not `--log-level`).
 
     Raises:
@@ -333,7 +365,8 @@ def _entries(
     environ: Mapping[str, str], file: Path | None, flags: Mapping[str, str]
 ) -> Iterator[tuple[str, str, object]]:
     """Key, origin and value of every source, weakest first."""
-    for key, value in _read_file(file).items():
+    named = file is not None and environ.get("GEMD_CONFIG") == str(file)
+    for key, value in _read_file(file, named=named).items():
         _check_key(key, str(file), key)
         yield key, str(file), value
     for key, variable in _FOREIGN.items():
@@ -353,48 +386,67 @@ def _environment_entries(environ: Mapping[str, str]) -> Iterator[tuple[str, str,
         if variable in variables:
             yield variables[variable], variable, value
         elif near := difflib.get_close_matches(variable, variables, 1, _RESEMBLANCE):
-            raise _unknown_key(variable, "the environment", near[0])
+            raise _unknown_key(variable, "the environment", near[0], f"unset {variable}")
 
 
-def _read_file(file: Path | None) -> dict[str, object]:
+def _read_file(file: Path | None, *, named: bool) -> dict[str, object]:
     if file is None:
         return {}
+    edit = f"${{EDITOR:-vi}} {file}"
+    advice = ("unset GEMD_CONFIG", edit) if named else (edit,)
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        if not named:
+            return {}
+        why = "GEMD_CONFIG names it, and there is no such file"
+    except RecursionError:
+        why = "it is nested too deeply"
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(
-            f"the configuration file {file} cannot be read",
-            why=str(error),
-            advice=("gemctl config show --origin",),
-            metadata={"file": file},
-        ) from None
+        why = str(error)
+    raise ConfigError(
+        f"the configuration file {file} cannot be read",
+        why=why,
+        advice=advice,
+        metadata={"file": file},
+    )
 
 
 def _check_key(key: str, origin: str, shown: str) -> None:
     if key not in Settings.model_fields:
         near = difflib.get_close_matches(key, Settings.model_fields, 1, 0.4)
-        raise _unknown_key(shown, origin, near[0] if near else "")
+        mend = "gemd --help" if shown.startswith("--") else f"${{EDITOR:-vi}} {origin}"
+        raise _unknown_key(shown, origin, near[0] if near else "", mend)
 
 
-def _unknown_key(key: str, origin: str, nearest: str) -> ConfigError:
+def _unknown_key(key: str, origin: str, nearest: str, mend: str) -> ConfigError:
     return ConfigError(
         f"{origin} sets {key}, which is no setting of gemd",
         why=f"the nearest one is {nearest}" if nearest else "no setting has a similar name",
-        advice=(f"write {nearest} instead of {key}",) if nearest else ("gemctl config show",),
+        advice=(f"write {nearest} instead of {key}", mend) if nearest else (mend,),
         metadata={"origin": origin, "key": key, "nearest": nearest},
     )
 
 
 def _bad_value(key: str, value: object, origin: str, problem: str) -> ConfigError:
     accepts = _form(key).accepts
+    shown = _LOGIN.sub("", value) if isinstance(value, str) else value
     return ConfigError(
-        f"{origin} sets {key} to {value!r}, which is not allowed",
+        f"{origin} sets {key} to {shown!r}, which is not allowed",
         why=f"{key} {_clause(problem)}; allowed is {accepts}",
-        advice=("gemctl config show --origin",),
-        metadata={"origin": origin, "key": key, "value": value, "allowed": accepts},
+        advice=(_mend(key, origin),),
+        metadata={"origin": origin, "key": key, "value": shown, "allowed": accepts},
     )
+
+
+def _mend(key: str, origin: str) -> str:
+    """The command that takes the value away, or leads to where it stands."""
+    if origin == _flag(key):
+        default = _described(key).default
+        return f"gemd {origin} {default}" if default else "gemd --help"
+    if origin in {_variable(key), _FOREIGN.get(key)}:
+        return f"unset {origin}"
+    return f"${{EDITOR:-vi}} {origin}"
 
 
 def _clause(problem: str) -> str:

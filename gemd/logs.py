@@ -34,7 +34,11 @@ CONTENT_KEYS: Final = frozenset(
 )
 """Event keys that hold what users sent or models answered."""
 
-_QUIET_LIBRARIES: Final = ("asyncio", "grpc", "httpx", "huggingface_hub", "urllib3")
+_QUIET_LIBRARIES: Final = ("asyncio", "grpc", "huggingface_hub", "urllib3")
+"""Their chatter is for debugging."""
+
+_TELLTALE_LIBRARIES: Final = ("httpcore2", "httpx2")
+"""What they say below a warning holds signed addresses and headers; it is never logged."""
 
 
 def configure_logging(settings: Settings, stream: TextIO, *, file: Path | None = None) -> None:
@@ -94,7 +98,9 @@ def _formatter(
     tail: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if console:
         colors = colors and "NO_COLOR" not in os.environ
-        tail.append(structlog.dev.ConsoleRenderer(colors=colors))
+        # The default prints every local variable: prompts, tokens, passwords.
+        plain = structlog.dev.plain_traceback
+        tail.append(structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain))
     else:
         tail += [
             structlog.processors.format_exc_info,
@@ -147,4 +153,6 @@ def _install(handlers: list[logging.Handler], level: int, *, debug: bool) -> Non
     root.setLevel(level)
     for name in _QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.NOTSET if debug else max(level, logging.WARNING))
+    for name in _TELLTALE_LIBRARIES:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
     logging.captureWarnings(capture=not sys.warnoptions)

@@ -180,9 +180,11 @@ def ensure_private_directory(path: Path) -> None:
     except OSError as error:
         raise _unfit(path, f"it cannot be made: {error.strerror}", _ELSEWHERE) from None
     if not stat.S_ISDIR(found.st_mode):
-        raise _unfit(path, "it is a symbolic link", _ELSEWHERE)
+        raise _unfit(path, "it is a symbolic link", (f"ls -ld {path}", *_ELSEWHERE))
     if found.st_uid != os.getuid():
-        raise _unfit(path, f"it belongs to user {found.st_uid}, not {os.getuid()}", _ELSEWHERE)
+        # After a `sudo -E`, say.
+        why = f"it belongs to user {found.st_uid}, not {os.getuid()}"
+        raise _unfit(path, why, (f"ls -ld {path}", *_ELSEWHERE))
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o077:
         raise _unfit(path, f"its mode {mode:04o} lets others in", (f"chmod 700 {path}",))

@@ -51,7 +51,7 @@ def read_profile(file: Path) -> Profile:
         if file.stat().st_size > _MAX_FILE_BYTES:
             raise _refusal(file, "", f"is larger than {_MAX_FILE_BYTES} bytes")
         table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
         raise _refusal(file, "", f"cannot be read: {error}") from error
     try:
         profile = Profile.model_validate(table)

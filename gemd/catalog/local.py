@@ -31,12 +31,12 @@ def local_profile(name: str) -> Profile:
     """
     # Not resolved: in a cache of links the link has the telling name, not its target.
     path = Path(os.path.normpath(name))
-    if path.suffix.lower() != _SUFFIX:
+    if path.suffix.lower() != _SUFFIX or "\0" in name:
         raise InvalidRequestError(
-            f"cannot serve {path}",
-            why=f"a model file ends in {_SUFFIX}",
+            f"cannot serve {str(path)!r}",
+            why=f"a model file ends in {_SUFFIX} and has no NUL in its name",
             advice=("gemctl list",),
-            metadata={"field": "model", "path": path},
+            metadata={"field": "model", "path": repr(str(path))},
         )
     try:
         size = path.stat().st_size

@@ -36,13 +36,15 @@ def load_nvml() -> Nvml | None:
 
 
 def read_gpus(nvml: Nvml) -> tuple[Gpu, ...]:
-    """The GPUs that the driver lists; none where there is no driver."""
+    """The GPUs that the driver lists; none where there is no driver, or it does not answer."""
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:
         return ()
     try:
         return tuple(_devices(nvml))
+    except nvml.NVMLError:
+        return ()
     finally:
         with contextlib.suppress(nvml.NVMLError):
             nvml.nvmlShutdown()

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 18
 
+PULL_AGAIN = "gemctl pull MODEL"
+"""Advice after which a pull goes on where it ended; the store puts in the model's name."""
+
 SPARE_BYTES = 64 << 20
 """Left free on the disk: a download must not be what fills it."""
 
@@ -73,7 +76,7 @@ def disk_errors(path: Path, written: Callable[[], int], total: int) -> Iterator[
         raise DiskFullError(
             f"cannot write {path}: {done} of {total} bytes are there",
             why=FULL[error.errno],
-            advice=(f"df -h {path.parent}", "gemctl rm MODEL", "pull again; it resumes"),
+            advice=(f"df -h {path.parent}", "gemctl list", "gemctl rm MODEL", PULL_AGAIN),
             metadata={
                 "path": path,
                 "written_bytes": done,

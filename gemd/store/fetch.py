@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from gemd.errors import ContentMismatchError, HubUnreachableError
-from gemd.store.disk import CHUNK_BYTES, disk_errors, opened, require_space
-from gemd.store.http import Http, Reply, UnreachableError, split_credentials
+from gemd.store.disk import CHUNK_BYTES, PULL_AGAIN, disk_errors, opened, require_space
+from gemd.store.http import Http, Reply, UnreachableError, is_http, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,15 +26,17 @@ if TYPE_CHECKING:
     from gemd.store.transport import Retries
 
 _AGAIN = frozenset({408, 425, 429})
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+_LONGEST_RETRY_AFTER_S = 86400.0
+"""A server may name any number; what is told to a client has to be one that it can hold."""
 
 
 class RefusedError(Exception):
     """The server answered, and means no: a status below 500 that waiting does not change."""
 
     def __init__(self, url: str, status: int, code: str) -> None:
-        super().__init__(f"{split_credentials(url)[0]} answered {status} {code}".rstrip())
-        self.url = split_credentials(url)[0]
+        super().__init__(f"{redacted(url)} answered {status} {code}".rstrip())
+        self.url = redacted(url)
         self.status = status
         self.code = code
         """The hub's X-Error-Code, or empty."""
@@ -62,6 +64,10 @@ class Wanted:
     token: str = ""
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Fetcher:
     """What fetching needs besides the file.
@@ -72,6 +78,8 @@ class Fetcher:
         tracker: Takes the progress.
         disk_usage: As `shutil.disk_usage`.
         wall: Seconds since the epoch, for servers that name a time to come back.
+        asking: Called, in the fetching thread, before the first request.
+        answered: Called there when bytes of a request's answer have come.
 
     """
 
@@ -80,6 +88,8 @@ class Fetcher:
     tracker: Tracker
     disk_usage: Callable[[Path], tuple[int, int, int]]
     wall: Callable[[], float] = time.time
+    asking: Callable[[], None] = _nothing
+    answered: Callable[[], None] = _nothing
 
     def fetch(self, wanted: Wanted, stop: Stop) -> None:
         """Completes the part file, so that it has the promised size and hash. Blocks.
@@ -135,6 +145,8 @@ class Fetcher:
         """Tries until the file has its size; returns the hash of all of it."""
         failures = 0
         progress_at = file.tell()
+        if progress_at < wanted.size_bytes:
+            self.asking()
         while file.tell() < wanted.size_bytes:
             try:
                 digest = self._attempt(wanted, file, digest, stop)
@@ -189,8 +201,12 @@ class Fetcher:
     def _copy(
         self, wanted: Wanted, reply: Reply, file: BinaryIO, digest: hashlib._Hash, stop: Stop
     ) -> None:
+        first = True
         while chunk := reply.read(CHUNK_BYTES):
             stop.check()
+            if first:
+                self.answered()
+                first = False
             if file.tell() + len(chunk) > wanted.size_bytes:
                 _empty(file)
                 raise mismatch(wanted.url, wanted.sha256, "more bytes than promised")
@@ -200,21 +216,22 @@ class Fetcher:
 
     def _retry_after(self, reply: Reply) -> float | None:
         value = reply.headers.get("Retry-After", "").strip()
-        if value.isdigit():
-            return float(value)
+        if value.isascii() and value.isdecimal():
+            return min(float(value), _LONGEST_RETRY_AFTER_S)
         try:
-            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - self.wall())
-        except ValueError:
+            until = email.utils.parsedate_to_datetime(value).timestamp()
+        except (ValueError, OverflowError):
             return None
+        return min(max(0.0, until - self.wall()), _LONGEST_RETRY_AFTER_S)
 
     def _gone(
         self, wanted: Wanted, error: _TransientError, failures: int, present: int
     ) -> HubUnreachableError:
-        url = split_credentials(wanted.url)[0]
+        url = redacted(wanted.url)
         return HubUnreachableError(
             f"{url} gave {present} of {wanted.size_bytes} bytes and failed {failures} times",
             why=str(error),
-            advice=("pull again; it resumes",),
+            advice=(PULL_AGAIN,),
             metadata={
                 "url": url,
                 "current_bytes": present,
@@ -233,11 +250,11 @@ class _TransientError(Exception):
 
 def mismatch(subject: str, expected: str, actual: str) -> ContentMismatchError:
     """The error for bytes that are not the promised ones; `actual` is a hash or says what."""
-    url = split_credentials(subject)[0]
+    url = redacted(subject) if is_http(subject) else subject
     return ContentMismatchError(
         f"{url} does not have the promised content",
         why=f"SHA-256 {expected} was promised, {actual} was found",
-        advice=("pull again", "gemctl logs"),
+        advice=(f"curl -sSL {url} | sha256sum", PULL_AGAIN) if is_http(url) else (PULL_AGAIN,),
         metadata={"subject": url, "expected_sha256": expected, "actual": actual},
     )
 

@@ -13,6 +13,7 @@ import contextlib
 import http.client
 import netrc
 import os
+import re
 import socket
 import ssl
 import urllib.parse
@@ -104,13 +105,13 @@ class Http:
         first = url
         for _ in range(_REDIRECTS):
             if not is_http(url):
-                raise UnreachableError(f"{url} is no http address")
+                raise UnreachableError(f"{redacted(url)} is no http address")
             plain, credentials = split_credentials(url)
             sent = dict(headers or {})
             if token and same_origin(url, first):
                 sent["Authorization"] = f"Bearer {token}"
             elif login := credentials or self._netrc(plain):
-                sent["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+                sent["Authorization"] = _basic(login)
             with self._exchange(plain, sent, stop) as reply:
                 target = reply.headers.get("Location")
                 if reply.status not in _REDIRECT_CODES or not target:
@@ -118,16 +119,18 @@ class Http:
                     return
                 following = urllib.parse.urljoin(plain, target)
             if plain.startswith("https:") and not following.startswith("https:"):
-                raise UnreachableError(f"{plain} redirects to {following}, which is not https")
+                raise UnreachableError(
+                    f"{redacted(plain)} redirects to {redacted(following)}, which is not https"
+                )
             if not is_http(following):
                 raise UnreachableError(
-                    f"{plain} redirects to {following}, which is no http address"
+                    f"{redacted(plain)} redirects to {redacted(following)}, "
+                    "which is no http address"
                 )
             url = following
             if same_origin(following, plain):
                 url = with_credentials(following, credentials)
-        plain, _ = split_credentials(url)
-        raise UnreachableError(f"{plain} redirects more than {_REDIRECTS} times")
+        raise UnreachableError(f"{redacted(url)} redirects more than {_REDIRECTS} times")
 
     @contextlib.contextmanager
     def _exchange(self, url: str, headers: Mapping[str, str], stop: Stop) -> Iterator[Reply]:
@@ -242,6 +245,11 @@ def with_credentials(url: str, login: str) -> str:
     return parts._replace(netloc=f"{quoted}@{parts.netloc}").geturl()
 
 
+def redacted(url: str) -> str:
+    """An address for messages, however broken: without logins and without its query."""
+    return re.sub(r"//.*@", "//", url.partition("?")[0].partition("#")[0], flags=re.DOTALL)
+
+
 def same_origin(one: str, other: str) -> bool:
     """Whether two URLs have scheme, host and port in common."""
     return _origin(one) == _origin(other)
@@ -289,7 +297,13 @@ def _proxy_login(proxy: urllib.parse.SplitResult | None) -> dict[str, str]:
     if not proxy or not proxy.username:
         return {}
     login = urllib.parse.unquote(f"{proxy.username}:{proxy.password or ''}")
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+    return {"Proxy-Authorization": _basic(login)}
+
+
+def _basic(login: str) -> str:
+    """The header for ``user:password``, or for a bare user, whose password is empty."""
+    complete = login if ":" in login else f"{login}:"
+    return f"Basic {base64.b64encode(complete.encode()).decode()}"
 
 
 def _reason(error: BaseException) -> str:

@@ -8,9 +8,10 @@ its downloads neither resume in another process nor check a hash.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gemd.errors import (
@@ -24,9 +25,13 @@ from gemd.errors import (
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gemd.catalog import HubSource, Variant
-    from gemd.store.fetch import RefusedError
+    from gemd.store.fetch import Fetcher, RefusedError, Wanted
     from gemd.store.transport import Transport
+
+    Tick = Callable[[], None]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNAUTHORIZED = 401
@@ -76,6 +81,7 @@ async def ask(source: HubSource, variant: Variant, transport: Transport) -> HubF
             f"{source.repository} has another {source.file} by now than the pinned one",
             why=f"{size} bytes with SHA-256 {etag}, {variant.size_bytes} and {variant.sha256} "
             "were expected",
+            advice=(f"open {transport.hub_endpoint}/{source.repository}",),
             metadata={
                 "repository": source.repository,
                 "file": source.file,
@@ -87,6 +93,51 @@ async def ask(source: HubSource, variant: Variant, transport: Transport) -> HubF
             },
         )
     return file
+
+
+async def first_bytes_within(
+    limit_s: float | None, fetcher: Fetcher, wanted: Wanted, transport: Transport, tick: Tick
+) -> None:
+    """Fetches a file of the hub, if its first bytes come in time after the first request.
+
+    A hub answers questions itself and sends for the bytes to other servers. Those may be the
+    ones that a network swallows, and patience with a transfer is measured in minutes.
+
+    Args:
+        limit_s: None where there is no other source to turn to.
+        fetcher: Does it.
+        wanted: The file.
+        transport: For the hub's name.
+        tick: Called about once a second.
+
+    Raises:
+        HubUnreachableError: Nothing came in time.
+        RefusedError: And what else `Fetcher.fetch` raises.
+
+    """
+    loop = asyncio.get_running_loop()
+
+    def move(when: float | None) -> None:
+        # Too late if the limit has struck or the file is complete.
+        with contextlib.suppress(RuntimeError):
+            limit.reschedule(when)
+
+    def asking() -> None:
+        if limit_s is not None:
+            loop.call_soon_threadsafe(move, loop.time() + limit_s)
+
+    def answered() -> None:
+        loop.call_soon_threadsafe(move, None)
+
+    patient = replace(fetcher, asking=asking, answered=answered)
+    try:
+        async with asyncio.timeout(None) as limit:
+            await in_thread(lambda stop: patient.fetch(wanted, stop), tick=tick)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        why = f"it has the file, but no bytes of it came within {limit_s:g} s"
+        raise unreachable(transport.hub_endpoint, why) from None
 
 
 def _head(
@@ -126,6 +177,9 @@ def _head(
         )
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, HFValidationError) as error:
         return unreachable(endpoint, f"{type(error).__name__}: {error}")
+    except (ImportError, ValueError) as error:
+        # What the client says to a proxy of a kind that it does not speak, such as SOCKS.
+        return unreachable(endpoint, f"the hub's client cannot be used: {error}")
     if not metadata.commit_hash:
         return unreachable(endpoint, "the answer is not that of a model hub")
     file = HubFile(address(metadata.commit_hash), token, metadata.commit_hash)

@@ -4,13 +4,16 @@
 
     <root>/blobs/<sha256>.gguf              content-addressed, read-only
     <root>/manifests/<model>/<variant>.json written last: what has none is not on disk
-    <root>/partial/<sha256>*                unfinished, resumable
+    <root>/partial/<sha256>.*               unfinished, resumable
     <root>/locks/<sha256>.lock              flock of whoever fetches that blob
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,7 @@ from gemd.errors import ConfigError, InvalidRequestError
 from gemd.store.disk import FULL
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -80,13 +84,26 @@ class Layout:
         """An unfinished wheel out of which the file `sha256` is made."""
         return self.partial / f"{sha256}.{wheel_sha256[:16]}.whl"
 
-    def unfinished(self, sha256: str) -> list[Path]:
-        """Everything in `partial` that was meant to become the file `sha256`."""
-        return sorted(self.partial.glob(f"{sha256}.*"))
+    def second_way(self, sha256: str) -> Path:
+        """Folder in which an installer works on the file `sha256`."""
+        return self.partial / f"{sha256}.second-way"
 
     def unfinished_bytes(self, sha256: str) -> int:
-        """What that takes on disk."""
-        return sum(path.stat().st_size for path in self.unfinished(sha256))
+        """What everything takes on disk that was meant to become the file `sha256`."""
+        return sum(map(_size, self._unfinished(sha256)))
+
+    def discard_unfinished(self, sha256: str) -> int:
+        """Removes that; how many bytes it took."""
+        freed = self.unfinished_bytes(sha256)
+        for path in self._unfinished(sha256):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        return freed
+
+    def _unfinished(self, sha256: str) -> list[Path]:
+        return sorted(self.partial.glob(f"{sha256}.*"))
 
     def lock(self, sha256: str) -> Path:
         """The lock file of one blob. It stays; removing it would let two holders in."""
@@ -97,22 +114,49 @@ class Layout:
         return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
 
     def make(self) -> None:
-        """Creates the folders, private to the user.
+        """Creates the folders, and those above them, private to the user.
 
         Raises:
-            ConfigError: The root cannot be used.
-            OSError: The disk is full.
+            ConfigError: Everybody may write to the root.
+            OSError: A folder cannot be made.
 
         """
+        for folder in reversed([self.root, *self.root.parents]):
+            # One by one: `parents` would leave those above to the umask.
+            folder.mkdir(mode=0o700, exist_ok=True)
+        for folder in (self.blobs, self.manifests, self.partial, self._locks):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        mode = stat.S_IMODE(self.root.stat().st_mode)
+        if mode & stat.S_IWOTH:
+            raise self._unfit(
+                f"everybody may write to it (mode {mode:04o}), also files of theirs",
+                f"chmod o-w {self.root}",
+            )
+
+    @contextlib.contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Turns what the file system refuses inside the block into `ConfigError`.
+
+        A full disk passes: it is no matter of settings (`disk_errors`).
+        """
         try:
-            for folder in (self.root, self.blobs, self.manifests, self.partial, self._locks):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            yield
         except OSError as error:
             if error.errno in FULL:
                 raise
-            raise ConfigError(
-                f"cannot keep models in {self.root}",
-                why=str(error),
-                advice=(f"ls -ld {self.root}", "set GEMD_STORE_DIR to a folder of yours"),
-                metadata={"path": self.root, "key": "store_dir"},
-            ) from error
+            raise self._unfit(str(error), f"ls -ld {self.root}") from error
+
+    def _unfit(self, why: str, advice: str) -> ConfigError:
+        return ConfigError(
+            f"cannot keep models in {self.root}",
+            why=why,
+            advice=(advice, 'export GEMD_STORE_DIR="$HOME/models"'),
+            metadata={"path": self.root, "key": "store_dir"},
+        )
+
+
+def _size(path: Path) -> int:
+    """Of a file, or of all files of a folder."""
+    if path.is_symlink() or not path.is_dir():
+        return path.lstat().st_size
+    return sum(inner.lstat().st_size for inner in path.rglob("*") if not inner.is_dir())

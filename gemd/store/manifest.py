@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from gemd.errors import ContentMismatchError
+from gemd.errors import ConfigError, ContentMismatchError
 from gemd.store.disk import write_whole
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Manifest(BaseModel):
         stamp: Of the file when it was hashed.
         source: Kind of source the bytes came from.
         origin: Repository, packages or file, with revision or versions.
-        url: Address of the (first) file that was fetched, without credentials; empty if none.
+        url: Address of the (first) file that was fetched, without credentials and query; empty
+            if none.
         licence: As in the profile.
         accepted_licence: Terms that the user accepted for this pull; empty if none.
         created: When the pull ended.
@@ -78,12 +79,20 @@ class Manifest(BaseModel):
 
         Raises:
             ContentMismatchError: It is damaged.
+            ConfigError: It cannot be read.
 
         """
         try:
             return cls.model_validate_json(file.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise ConfigError(
+                f"the manifest {file} cannot be read",
+                why=error.strerror or type(error).__name__,
+                advice=(f"ls -ld {file.parent} {file}",),
+                metadata={"path": file, "key": "store_dir"},
+            ) from error
         except ValidationError as error:
             raise ContentMismatchError(
                 f"the manifest {file} is damaged",

@@ -207,12 +207,17 @@ class Operations:
         return self._found(operation_id).snapshot
 
     def running_on(self, model: str) -> Operation | None:
-        """The operation that works on a model now; there is never more than one."""
+        """The operation that works on a model now; there is never more than one.
+
+        One that is being cancelled does not count: who asks for the work anew would get its end.
+        """
         return next(
             (
                 running.snapshot
                 for running in self._all.values()
-                if running.snapshot.model == model and not running.snapshot.done
+                if running.snapshot.model == model
+                and not running.snapshot.done
+                and not (running.task and running.task.cancelling())
             ),
             None,
         )
@@ -326,7 +331,7 @@ class Operations:
         log.error("operation.failed", operation=running.id, exc_info=failure)
         unexpected = UnexpectedError(
             "an error inside gemd ended this operation",
-            advice=("gemctl logs",),
+            advice=("gemctl info",),
             metadata={"operation": running.id},
         )
         return State.FAILED, None, unexpected

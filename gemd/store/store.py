@@ -10,8 +10,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gemd.errors import ContentMismatchError, OperationConflictError, RepoGatedError
-from gemd.store.disk import disk_errors
+from gemd.errors import (
+    ContentMismatchError,
+    GemdError,
+    OperationConflictError,
+    RepoGatedError,
+)
+from gemd.store.disk import PULL_AGAIN, disk_errors
 from gemd.store.manifest import Manifest, Stamp
 from gemd.store.progress import PullProgress, Tracker
 from gemd.store.pulling import Got, Pulling, Request
@@ -19,7 +24,7 @@ from gemd.store.shelf import Deleted, ModelFile, Shelf, as_found, found_file
 from gemd.store.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from gemd.catalog import Profile, Variant
@@ -112,7 +117,10 @@ class Store(Shelf):
         chosen = self.chosen(profile, variant)
         if path := as_found(chosen):
             return found_file(profile, chosen, path)
-        shared = self._running.get((profile.id, chosen.id))
+        key = (profile.id, chosen.id)
+        while (shared := self._running.get(key)) and shared.task.cancelling():
+            # That one ends because nobody wanted it any more; its end is not ours.
+            await asyncio.wait({shared.task})
         if shared is None:
             _check_terms(profile, accepted=accept_licence or self._is_there(profile, chosen))
             request = Request(profile, chosen, force=force, source=source)
@@ -180,8 +188,12 @@ class Store(Shelf):
             self._layout, self._transport, tracker, disk_usage=self._disk_usage, wall=self._wall
         )
         sha256 = request.variant.sha256
-        with disk_errors(
-            self.root, lambda: self._layout.unfinished_bytes(sha256), request.variant.size_bytes
+        with (
+            _advice_for(request.profile),
+            self._layout.refusals(),
+            disk_errors(
+                self.root, lambda: self._layout.unfinished_bytes(sha256), request.variant.size_bytes
+            ),
         ):
             await asyncio.to_thread(self._layout.make)
             got = await pulling.run(request, lambda: self._same_bytes(request.variant))
@@ -213,6 +225,18 @@ class Store(Shelf):
             created=datetime.fromtimestamp(self._wall(), UTC),
         )
         manifest.write(self._layout.manifest(profile.id, variant.id))
+
+
+@contextlib.contextmanager
+def _advice_for(profile: Profile) -> Iterator[None]:
+    """Puts the model's name into advice that was written where only bytes are known."""
+    try:
+        yield
+    except GemdError as error:
+        error.advice = tuple(
+            f"gemctl pull {profile.id}" if line == PULL_AGAIN else line for line in error.advice
+        )
+        raise
 
 
 def _check_terms(profile: Profile, *, accepted: bool) -> None:

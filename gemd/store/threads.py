@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+THREAD_NAME = "gemd-store"
 _GRACE_S = 2.0
 
 
@@ -98,7 +99,7 @@ async def in_thread(
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, deliver, value)
 
-    threading.Thread(target=run, name="gemd-store", daemon=True).start()
+    threading.Thread(target=run, name=THREAD_NAME, daemon=True).start()
     try:
         while not future.done():
             await asyncio.wait({future}, timeout=1.0)

@@ -37,9 +37,11 @@ class Transport:
 
     Attributes:
         hub_endpoint: Base URL of the model hub.
-        hub_timeout_s: Whole time that the hub gets to say what it has before the next source.
-        offline: The hub is not asked at all. The package index still is.
-        connect_timeout_s: For one connection, name resolution and TLS included.
+        hub_timeout_s: Whole time that the hub gets to say what it has, and then to send the
+            first bytes of it, before the next source.
+        offline: Neither the hub nor a package index is asked.
+        connect_timeout_s: For each address of a server, and for TLS; name resolution has the
+            patience of the system.
         read_timeout_s: A transfer that brings nothing for so long has stalled.
         retries: What happens after cuts, stalls and busy servers.
         second_way_timeout_s: Whole time for pip or uv, which show no progress to judge by.

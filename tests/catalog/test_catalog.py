@@ -99,9 +99,15 @@ def test_what_is_no_model_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"x")
     (tmp_path / "folder.gguf").mkdir()
     (tmp_path / "empty.gguf").touch()
-    for name in ("x.bin", "folder.gguf", "empty.gguf"):
+    for name in ("x.bin", "folder.gguf", "empty.gguf", "n\0ul.gguf"):
         with pytest.raises(InvalidRequestError):
             Catalog([]).resolve(str(tmp_path / name))
+
+
+def test_a_name_too_long_for_a_file_is_not_found(tmp_path: Path) -> None:
+    """The system's own words say why."""
+    with pytest.raises(ModelNotFoundError, match="too long"):
+        Catalog([]).resolve(str(tmp_path / f"{'x' * 300}.gguf"))
 
 
 def test_a_relative_path_is_told_to_be_absolute(tmp_path: Path) -> None:

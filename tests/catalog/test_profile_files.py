@@ -138,7 +138,9 @@ def test_a_wrong_value_names_its_key(tmp_path: Path, old: str, new: str, key: st
     assert error.why
 
 
-@pytest.mark.parametrize("text", ["= nonsense", "\udcff"], ids=["toml", "utf-8"])
+@pytest.mark.parametrize(
+    "text", ["= nonsense", "\udcff", "a = " + "[" * 10_000], ids=["toml", "utf-8", "deep"]
+)
 def test_what_is_no_toml_is_told(tmp_path: Path, text: str) -> None:
     """The reader's own words say where."""
     file = tmp_path / "tiny.toml"

@@ -113,18 +113,20 @@ def test_the_file_takes_toml_types(tmp_path: Path) -> None:
 
 
 def test_the_hub_clients_variables_count_below_ours(tmp_path: Path) -> None:
-    """HF_ENDPOINT and HF_HUB_OFFLINE beat the file and yield to GEMD_ variables."""
+    """HF_ENDPOINT beats the file and yields to ours; HF_HUB_OFFLINE is the client's own affair.
+
+    That client refuses by itself then, and a package index is still asked.
+    """
     file = tmp_path / "config.toml"
     file.write_text('hub_endpoint = "https://file.example"\n')
     environ = {"HF_ENDPOINT": "https://hf.example/", "HF_HUB_OFFLINE": "1"}
     resolved = load_settings(environ=environ, file=file)
     assert resolved.settings.hub_endpoint == "https://hf.example"
-    assert resolved.settings.offline
     assert resolved.origins["hub_endpoint"] == "HF_ENDPOINT"
-    assert resolved.origins["offline"] == "HF_HUB_OFFLINE"
-    resolved = load_settings(environ={**environ, "GEMD_OFFLINE": "false"})
     assert not resolved.settings.offline
-    assert resolved.origins["offline"] == "GEMD_OFFLINE"
+    resolved = load_settings(environ={**environ, "GEMD_HUB_ENDPOINT": "https://our.example"})
+    assert resolved.settings.hub_endpoint == "https://our.example"
+    assert resolved.origins["hub_endpoint"] == "GEMD_HUB_ENDPOINT"
 
 
 def test_an_empty_variable_and_an_absent_file_say_nothing(tmp_path: Path) -> None:
@@ -137,6 +139,8 @@ def test_an_empty_variable_and_an_absent_file_say_nothing(tmp_path: Path) -> Non
     "key, value",
     [
         ("socket", "gemd.sock"),
+        ("socket", "/"),
+        ("socket", "/run/.."),
         ("log_level", "loud"),
         ("keep_warm", "soon"),
         ("shutdown_grace", "1h"),
@@ -145,6 +149,12 @@ def test_an_empty_variable_and_an_absent_file_say_nothing(tmp_path: Path) -> Non
         ("threads", "-1"),
         ("ram_budget", "200%"),
         ("hub_endpoint", "ftp://x"),
+        ("hub_endpoint", "https://"),
+        ("hub_endpoint", "https://:80/x"),
+        ("hub_endpoint", "https://a.example:99999"),
+        ("hub_endpoint", "https://[a.example"),
+        ("hub_endpoint", "https://a.example/x?y"),
+        ("hub_endpoint", "https://a.example/x y"),
         ("hub_timeout", "0s"),
         ("offline", "perhaps"),
         ("tcp_port", "65536"),
@@ -161,6 +171,35 @@ def test_a_bad_value_is_named_with_what_is_allowed(key: str, value: str) -> None
     assert error.metadata["value"] == value
     assert error.metadata["allowed"]
     assert error.metadata["allowed"] in error.why
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    """The hub takes a token; what stands in a setting is shown, logged and told."""
+    error = _refused(environ={"GEMD_HUB_ENDPOINT": "https://me:secret@a.example/hf"})
+    assert "HF_TOKEN" in error.why
+    assert "a.example" in error.message
+    assert "secret" not in f"{error} {error.metadata} {error.advice}"
+
+
+def test_the_advice_mends_the_setting_where_it_is(tmp_path: Path) -> None:
+    """A command that shows the settings would meet the same error."""
+    assert _refused(environ={"GEMD_PARALLEL": "99"}).advice == ("unset GEMD_PARALLEL",)
+    assert _refused(environ={"HF_ENDPOINT": "x"}).advice == ("unset HF_ENDPOINT",)
+    assert _refused(environ={"GEMD_SOCKT": "/x"}).advice[-1] == "unset GEMD_SOCKT"
+    assert _refused(flags={"log_level": "loud"}).advice == ("gemd --log-level info",)
+    assert _refused(flags={"socket": "x"}).advice == ("gemd --help",)
+    file = tmp_path / "config.toml"
+    for text in ("parallel = 99\n", "parallel", "nonsense = 1\n"):
+        file.write_text(text)
+        assert f"${{EDITOR:-vi}} {file}" in _refused(file=file).advice
+
+
+def test_a_file_that_is_named_has_to_be_there(tmp_path: Path) -> None:
+    """Who sets GEMD_CONFIG does not want the defaults."""
+    file = tmp_path / "typo.toml"
+    error = _refused(environ={"GEMD_CONFIG": str(file)}, file=file)
+    assert error.metadata["file"] == str(file)
+    assert error.advice[0] == "unset GEMD_CONFIG"
 
 
 @pytest.mark.parametrize("line", ["keep_warm = 30", "parallel = true", "socket = 5"])
@@ -190,7 +229,11 @@ def test_variables_of_others_are_left_alone() -> None:
     assert set(resolved.origins.values()) == {"default"}
 
 
-@pytest.mark.parametrize("content", [b"a = = 1", b"\xff\xfe", b'a = 1\na = "x"'])
+@pytest.mark.parametrize(
+    "content",
+    [b"a = = 1", b"\xff\xfe", b'a = 1\na = "x"', b"a = " + b"[" * 10_000],
+    ids=["syntax", "bytes", "twice", "deep"],
+)
 def test_a_file_that_is_no_toml_is_refused(content: bytes, tmp_path: Path) -> None:
     """The error names the file and says where it goes wrong."""
     file = tmp_path / "config.toml"

@@ -70,16 +70,19 @@ def test_a_real_file_reads_as_ggufs_own_reader_reads_it(smollm2: Path) -> None:
 
 
 def test_a_large_vocabulary_is_read_in_time_and_little_memory(gemma3: Path) -> None:
-    """262,144 tokens take well under a second and under 64 MB."""
-    began = time.process_time()
+    """262,144 tokens take some 0.1 s, and under 64 MB.
+
+    The bound is far above, for slow machines; the naive way takes minutes.
+    """
+    began = time.thread_time()
     header = read_gguf_header(gemma3)
-    spent = time.process_time() - began
+    spent = time.thread_time() - began
     assert header.metadata["tokenizer.ggml.tokens"] == OmittedArray(262_144)
     tracemalloc.start()
     read_gguf_header(gemma3)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert spent < 1
+    assert spent < 10
     assert peak < 64_000_000
 
 
@@ -212,14 +215,14 @@ _MUTATION = st.tuples(st.integers(0, len(VALID)), st.sampled_from((0, 1, 4, 8)),
 
 @settings(
     max_examples=2000,
-    deadline=1000,
+    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(mutations=st.lists(_MUTATION, min_size=1, max_size=4))
 def test_any_mutation_gives_a_header_or_the_error(
     mutations: list[tuple[int, int, bytes]], tmp_path: Path
 ) -> None:
-    """Bytes changed, removed and added anywhere never cause anything else, nor take a second."""
+    """Bytes changed, removed and added anywhere never cause anything else."""
     mutated = bytearray(VALID)
     for at, removed, added in mutations:
         mutated[at : at + removed] = added

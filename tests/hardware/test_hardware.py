@@ -153,6 +153,7 @@ class _Nvml:
     devices: list[_Memory | None]
     has_driver: bool = True
     has_memory: bool = True
+    counts: bool = True
     calls: list[str] = field(default_factory=list)
     NVMLError: type[Exception] = _NvmlError
 
@@ -168,6 +169,8 @@ class _Nvml:
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
         """The number of devices, dead ones included."""
+        if not self.counts:
+            raise _NvmlError
         return len(self.devices)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
@@ -206,6 +209,13 @@ def test_unknown_memory_stays_unknown() -> None:
     (gpu,) = read_gpus(_Nvml([_Memory(0, 0)], has_memory=False))
     assert gpu.memory_total_bytes is None
     assert gpu.memory_free_bytes is None
+
+
+def test_a_driver_that_fails_leaves_the_rest_of_the_machine() -> None:
+    """A library that opens and then knows nothing, as after an update without a restart."""
+    nvml = _Nvml([_Memory(GIB, GIB)], counts=False)
+    assert read_inventory(Sensors(nvml=nvml)).gpus == ()
+    assert nvml.calls == ["init", "shutdown"]
 
 
 def test_without_a_driver_there_are_no_gpus() -> None:

@@ -26,7 +26,8 @@ def untouched_logging() -> Iterator[None]:
     """Leave the process's logging as it was found."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    library_levels = {name: logging.getLogger(name).level for name in logs._QUIET_LIBRARIES}
+    libraries = (*logs._QUIET_LIBRARIES, *logs._TELLTALE_LIBRARIES)
+    library_levels = {name: logging.getLogger(name).level for name in libraries}
     yield
     for handler in root.handlers[:]:
         if handler not in handlers:
@@ -92,6 +93,29 @@ def test_a_traceback_stays_in_its_line() -> None:
         structlog.get_logger("gemd.x").exception("failed")
     (event,) = _events(stream)
     assert "ValueError: invalid literal" in str(event["exception"])
+
+
+def test_a_traceback_shows_no_values(tmp_path: Path) -> None:
+    """Local variables hold prompts and tokens; the console's pretty form would print them."""
+    for form in ("console", "json"):
+        stream = io.StringIO()
+        configure_logging(Settings(log_format=form), stream, file=tmp_path / "gemd.log")
+        prompt = "secret words"
+        try:
+            len(prompt) / 0
+        except ZeroDivisionError:
+            structlog.get_logger("gemd.x").exception("failed")
+        assert "ZeroDivisionError" in stream.getvalue()
+        assert "secret" not in stream.getvalue()
+    assert "secret" not in (tmp_path / "gemd.log").read_text()
+
+
+@pytest.mark.parametrize("library", ["httpx2", "httpcore2.http11"])
+def test_the_hub_clients_addresses_are_not_logged(library: str) -> None:
+    """Signed links and headers are in them, so not even at the level for content."""
+    stream = _set_up("debug")
+    logging.getLogger(library).info("HTTP Request: GET https://cdn.example/x?signature=abc")
+    assert stream.getvalue() == ""
 
 
 def test_prompts_are_withheld_below_debug() -> None:

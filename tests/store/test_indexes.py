@@ -89,9 +89,60 @@ def test_extra_indexes_follow_and_folders_are_left_to_pip(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.parametrize("url", ["file:///srv/simple", "https://me:p/w@a.example/simple", "x"])
+@pytest.mark.parametrize("name", ["PIP_INDEX_URL", "UV_DEFAULT_INDEX"])
+def test_an_index_that_we_cannot_ask_is_not_replaced(tmp_path: Path, name: str, url: str) -> None:
+    """Who names an index does not want the public one, whatever kind theirs is."""
+    assert _find(tmp_path, **{name: url}).urls == ()
+    assert _find(tmp_path, **{name: url}, PIP_EXTRA_INDEX_URL="https://b.example/s").urls == (
+        "https://b.example/s",
+    )
+
+
+@pytest.mark.parametrize("value", ["1", "true", "on", "Yes"])
+def test_no_index_means_none(tmp_path: Path, value: str) -> None:
+    """The ways of pip and uv to forbid all indexes, in variables and files."""
+    urls = {"PIP_INDEX_URL": "https://a.example/s", "UV_INDEX": "https://b.example/s"}
+    assert _find(tmp_path, PIP_NO_INDEX=value, **urls).urls == ()
+    assert _find(tmp_path, UV_NO_INDEX=value, **urls).urls == ()
+    _write(tmp_path / "prefix/pip.conf", f"[global]\nno-index = {value}\n")
+    assert _find(tmp_path, **urls).urls == ()
+
+
+@pytest.mark.parametrize("text", ["no-index = true\n", "[pip]\nno-index = true\n"])
+def test_uvs_file_may_forbid_indexes(tmp_path: Path, text: str) -> None:
+    """At the top and in its pip section."""
+    _write(tmp_path / "home/.config/uv/uv.toml", text)
+    assert _find(tmp_path).urls == ()
+
+
+@pytest.mark.parametrize("value", ["0", "false", "off", "", "no"])
+def test_no_index_can_be_switched_off(tmp_path: Path, value: str) -> None:
+    """A variable overrules the file, as in pip."""
+    _write(tmp_path / "prefix/pip.conf", f"[global]\nno_index = {value or 'false'}\n")
+    assert _find(tmp_path, PIP_NO_INDEX=value).urls == (PUBLIC,)
+
+
+def test_names_in_pips_files_may_have_underscores(tmp_path: Path) -> None:
+    """As pip has it."""
+    _write(tmp_path / "prefix/pip.conf", "[global]\nIndex_URL = https://a.example/simple\n")
+    assert _find(tmp_path).urls == ("https://a.example/simple",)
+
+
+def test_an_explicit_uv_index_is_for_packages_that_name_it(tmp_path: Path) -> None:
+    """It is not asked for others; nor are files that the environment switches off."""
+    file = tmp_path / "home/.config/uv/uv.toml"
+    _write(file, '[[index]]\nurl = "https://a.example/simple"\nexplicit = true\n')
+    assert _find(tmp_path).urls == (PUBLIC,)
+    _write(file, 'index-url = "https://a.example/simple"\n')
+    assert _find(tmp_path, UV_NO_CONFIG="1").urls == (PUBLIC,)
+
+
 def test_pips_configuration_can_be_named_or_switched_off(tmp_path: Path) -> None:
-    """PIP_CONFIG_FILE adds a file; /dev/null switches all files off, as in pip."""
+    """PIP_CONFIG_FILE replaces the user's; /dev/null switches all files off, as in pip."""
     _write(tmp_path / "etc/pip.conf", "[global]\nindex-url = https://machine.example/simple\n")
+    user = "[global]\nextra-index-url = https://user.example/simple\n"
+    _write(tmp_path / "home/.config/pip/pip.conf", user)
     _write(tmp_path / "own.conf", "[global]\nindex-url = https://own.example/simple\n")
     own = _find(tmp_path, PIP_CONFIG_FILE=str(tmp_path / "own.conf"))
     assert own.urls == ("https://own.example/simple",)

@@ -159,6 +159,32 @@ async def test_the_same_work_is_joined() -> None:
     await operations.close()
 
 
+async def test_what_is_being_cancelled_is_not_joined() -> None:
+    """Who starts a pull anew while the old one still ends gets a new one."""
+    operations = Operations()
+    ending = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def slow_to_end(_report: Callable[[PullProgress], None]) -> Deleted:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await ending.wait()
+        return DONE
+
+    first = operations.start(Kind.PULL, "m", slow_to_end)
+    await begun.wait()
+    cancel = asyncio.create_task(operations.cancel(first.id))
+    await asyncio.sleep(0)
+    second = operations.start(Kind.PULL, "m", Job())
+    assert second.id != first.id
+    assert operations.running_on("m") == second
+    ending.set()
+    assert (await cancel).state is State.CANCELLED
+    await operations.close()
+
+
 async def test_a_repeated_request_gets_the_operation_of_the_first() -> None:
     """Also after it has ended; without a request id there is a new one."""
     operations = Operations()

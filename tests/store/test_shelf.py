@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from gemd.catalog import Catalog, LocalSource, Profile
 from gemd.errors import (
     ConfigError,
     ContentMismatchError,
+    DiskFullError,
     InvalidRequestError,
     ModelNotFoundError,
     OperationConflictError,
@@ -115,7 +117,10 @@ def test_delete_frees_blob_manifest_and_leftovers(tmp_path: Path) -> None:
     """What is freed is what was there, a broken pull's part included."""
     store, got = _pulled(tmp_path)
     (store.root / "partial" / f"{got.sha256}.part").write_bytes(bytes(10))
-    assert store.delete(PROFILE).freed_bytes == len(DATA) + 10
+    (store.root / "partial" / f"{got.sha256}.second-way").mkdir()
+    (store.root / "partial" / f"{got.sha256}.second-way" / "x.whl").write_bytes(bytes(7))
+    assert store.delete(PROFILE).freed_bytes == len(DATA) + 10 + 7
+    assert list((store.root / "partial").iterdir()) == []
     assert not store.on_disk(PROFILE)
     assert store.entries() == []
     assert store.delete(PROFILE).freed_bytes == 0
@@ -128,7 +133,7 @@ async def test_a_model_that_is_pulled_cannot_be_deleted(tmp_path: Path) -> None:
         hub.fault(Stall(10_000))
         store = make_store(tmp_path, hub=hub.url, read_timeout_s=60)
         pull = asyncio.create_task(store.pull(PROFILE))
-        await asyncio.to_thread(hub.reached.wait, 10)
+        assert await asyncio.to_thread(hub.reached.wait, 60)
         with pytest.raises(OperationConflictError):
             store.delete(PROFILE)
         pull.cancel()
@@ -193,6 +198,67 @@ async def test_a_store_that_cannot_be_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot keep models") as caught:
         await make_store(tmp_path).pull(PROFILE)
     assert caught.value.metadata["key"] == "store_dir"
+
+
+@pytest.mark.parametrize("place", ["locks/{sha}.lock", "partial/{sha}.part"])
+async def test_a_store_that_refuses_a_file_is_told(tmp_path: Path, place: str) -> None:
+    """A folder where a file belongs, or no permission, is no defect of gemd but named."""
+    with HubServer() as hub:
+        hub.add(REPOSITORY, FILE, DATA)
+        store = make_store(tmp_path, hub=hub.url)
+        sha = PROFILE.variants[0].sha256
+        (store.root / place.format(sha=sha)).mkdir(parents=True)
+        with pytest.raises(ConfigError, match="cannot keep models") as caught:
+            await store.pull(PROFILE)
+    assert sha in caught.value.why
+
+
+def test_a_manifest_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """Something else in its place, or no permission, is named."""
+    store = make_store(tmp_path)
+    (store.root / "manifests" / "tiny" / "q4.json").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"q4\.json"):
+        store.locate(PROFILE)
+    assert not store.on_disk(PROFILE)
+    assert store.entries() == []
+
+
+def test_every_folder_on_the_way_is_private(tmp_path: Path) -> None:
+    """Whatever the umask: who can write to a parent can put another store in its place."""
+    root = tmp_path / "a" / "b" / "store"
+    before = os.umask(0)
+    try:
+        Layout(root).make()
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (root, root.parent, root.parent.parent)}
+    assert modes == {0o700}
+
+
+async def test_a_store_that_everybody_may_write_to_is_refused(tmp_path: Path) -> None:
+    """Others could put their files in the place of verified ones."""
+    store = make_store(tmp_path)
+    store.root.mkdir()
+    store.root.chmod(0o777)
+    with pytest.raises(ConfigError, match="everybody may write") as caught:
+        await store.pull(PROFILE)
+    assert caught.value.advice[0] == f"chmod o-w {store.root}"
+
+
+def test_a_verified_file_is_served_though_that_cannot_be_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full or read-only disk a touched file is hashed each time, and used."""
+    store, got = _pulled(tmp_path)
+    os.utime(got.path, (1, 1))
+
+    def full(path: Path, content: bytes) -> None:
+        raise DiskFullError(f"cannot write {path}")
+
+    monkeypatch.setattr("gemd.store.manifest.write_whole", full)
+    with structlog.testing.capture_logs() as logged:
+        assert store.locate(PROFILE).path == got.path
+    assert [entry["event"] for entry in logged] == ["store.not_noted"]
 
 
 @given(st.text())

