@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import platform
 import secrets
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ import structlog
 import gemd
 from gemd import config, paths
 from gemd.errors import ConfigError, GemdError
+from gemd.logs import configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from gemd.rpc.socket import Lock
 
 EX_CONFIG = 78
+LONGEST_END_S = 19.8
+"""From the wish to the end; the ordered one takes less (`gemd.rpc.app`)."""
 
 log = structlog.get_logger("gemd.daemon")
 
@@ -90,7 +93,9 @@ def run(
     places = paths.resolve_paths(
         environ, platform=sys.platform, home=home, settings=resolved.settings
     )
-    configure_log(resolved.settings)
+    configure_logging(resolved.settings, sys.stderr)
+    # Libraries read it when they are imported; what is wrong with a call is logged by us.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     lock = claim(places)
     if lock is None:
         return 1
@@ -107,8 +112,8 @@ def claim(places: Paths) -> Lock | None:
     """The right to the socket, with nothing stale at its path; None if another daemon has it.
 
     Raises:
-        ConfigError: The path is too long, its directory is not private, or something
-            that is no socket lies there.
+        ConfigError: The path is too long, its directory is not private, the lock cannot be
+            used, or something that is no socket lies there.
 
     """
     from gemd.rpc import socket  # noqa: PLC0415 - after the settings are known to be good
@@ -119,13 +124,13 @@ def claim(places: Paths) -> Lock | None:
     taken = socket.take_lock(places.lock)
     if isinstance(taken, socket.Occupied):
         who = f"process {taken.pid}" if taken.pid else "another process"
-        click.echo(
-            f"gemd: another gemd runs already: {who} holds {places.lock} and serves "
-            f"{places.socket}\ntry: gemctl status\n     kill {taken.pid or 'PID'}",
-            err=True,
-        )
+        _say_occupied(f"{who} holds {places.lock} and serves {places.socket}", taken.pid)
         return None
     try:
+        if socket.is_served(places.socket):
+            _say_occupied(f"it serves {places.socket}, though {places.lock} was removed", 0)
+            taken.release()
+            return None
         if socket.remove_stale_socket(places.socket):
             log.info("daemon.stale_socket_removed", socket=str(places.socket))
     except BaseException:
@@ -134,30 +139,11 @@ def claim(places: Paths) -> Lock | None:
     return taken
 
 
-def configure_log(settings: Settings) -> None:
-    """Structured lines on standard error, for people on a terminal and as JSON elsewhere."""
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    console = settings.log_format == "console" or (
-        settings.log_format == "auto" and sys.stderr.isatty()
+def _say_occupied(how: str, pid: int) -> None:
+    click.echo(
+        f"gemd: another gemd runs already: {how}\ntry: gemctl status\n     kill {pid or 'PID'}",
+        err=True,
     )
-    last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
-        if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *last,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    # Libraries log through the standard library; only what is wrong with them is of interest.
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 async def _serve(
@@ -192,10 +178,26 @@ async def _serve(
         gc.collect()
         gc.freeze()
         defect = await _until_the_end(app)
+        _end_within(LONGEST_END_S)
         log.info("daemon.ending", defect=defect)
         await app.stop(grace_s=settings.shutdown_grace)
     log.info("daemon.ended")
     return 1 if defect else 0
+
+
+def _end_within(seconds: float) -> None:
+    """End the process then, however it stands: the interpreter waits for pool threads for ever.
+
+    The lock and the workers go with the process, and the next daemon removes the socket.
+    """
+
+    def give_up() -> None:
+        log.error("daemon.end_forced", seconds=seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
 
 
 async def _until_the_end(app: App) -> bool:
@@ -234,9 +236,12 @@ def _started_by(environ: Mapping[str, str], *, autostarted: bool) -> StartedBy:
 
     if autostarted:
         return StartedBy.AUTOSTART
-    # systemd sets the first for every unit; launchd the second for every job.
-    service = environ.get("INVOCATION_ID") or environ.get("XPC_SERVICE_NAME", "0") != "0"
-    return StartedBy.SERVICE if service else StartedBy.MANUAL
+    # A terminal may be a unit itself, and its shell inherits the variables. systemd says whose
+    # they are (since 248; before that, INVOCATION_ID alone has to do).
+    mine = environ.get("SYSTEMD_EXEC_PID", str(os.getpid())) == str(os.getpid())
+    unit = bool(environ.get("INVOCATION_ID")) and mine
+    job = environ.get("XPC_SERVICE_NAME", "0") != "0"
+    return StartedBy.SERVICE if unit or job else StartedBy.MANUAL
 
 
 def _named_file(name: str) -> Path:

@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import psutil
+
 from gemd.residency import planner
 from gemd.residency.states import Residence, State, Waiting, WaitReason
 
@@ -100,8 +102,14 @@ class Entry:
             self.alarm = None
 
     def sample_rss(self) -> int | None:
-        """Resident bytes of the running worker; None if none runs."""
-        return None if self.worker is None else self.worker.rss_bytes()
+        """Resident bytes of the running worker; None if none runs or nobody can tell."""
+        if self.worker is None:
+            return None
+        try:
+            return self.worker.rss_bytes()
+        except (OSError, psutil.Error):
+            # Such as no free descriptor: no reason for the one loop to end, and the daemon with it.
+            return None
 
     def residence(
         self, *, now: float, keep_warm_s: float, policy: planner.CrashPolicy

@@ -162,6 +162,10 @@ class Hold:
     ) -> None:
         self._desk.return_ticket(self._ticket)
 
+    def release(self) -> None:
+        """Give the claim back before leaving: the worker is done, whoever reads its answer."""
+        self._desk.return_ticket(self._ticket)
+
     def updates(self) -> AsyncGenerator[Waiting | LoadStep]:
         """Waiting positions and load steps, until the claim is granted or refused."""
         return self._ticket.updates()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -12,6 +13,8 @@ from gemd.errors import EventsLostError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from gemd.errors import GemdError
 
 Payload = TypeVar("Payload")
 
@@ -39,6 +42,7 @@ class Hub(Generic[Payload]):
         self._limit = limit
         self._kept: deque[Numbered[Payload]] = deque(maxlen=limit)
         self._subscribers: set[Subscription[Payload]] = set()
+        self._end: GemdError | None = None
         self.sequence = 0
 
     def publish(self, payload: Payload) -> None:
@@ -48,6 +52,12 @@ class Hub(Generic[Payload]):
         self._kept.append(event)
         for subscriber in self._subscribers:
             subscriber.offer(event)
+
+    def end(self, error: GemdError) -> None:
+        """Every reader gets this error after what it has not read yet; later ones too."""
+        self._end = error
+        for subscriber in self._subscribers:
+            subscriber.end(error)
 
     def subscribe(self, *, since: int | None = None) -> Subscription[Payload]:
         """A reader of everything after event `since`, or from now on if None.
@@ -67,7 +77,10 @@ class Hub(Generic[Payload]):
                     since=since,
                 )
             missed = [event for event in self._kept if event.sequence > since]
-        return Subscription(self._subscribers, limit=self._limit, missed=missed)
+        made = Subscription(self._subscribers, limit=self._limit, missed=missed)
+        if self._end is not None:
+            made.end(self._end)
+        return made
 
 
 class Subscription(Generic[Payload]):
@@ -85,6 +98,7 @@ class Subscription(Generic[Payload]):
         self._queue = deque(missed)
         self._arrived = asyncio.Event()
         self._overflowed = False
+        self._end: GemdError | None = None
 
     def __enter__(self) -> Self:
         self._registry.add(self)
@@ -106,6 +120,7 @@ class Subscription(Generic[Payload]):
 
         Raises:
             EventsLostError: This reader lagged behind by more than the limit.
+            GemdError: The one given to `Hub.end`.
 
         """
         while not self._queue:
@@ -115,9 +130,17 @@ class Subscription(Generic[Payload]):
                     why="the daemon does not wait for readers",
                     limit=self._limit,
                 )
+            if self._end is not None:
+                # A copy: several readers raise it, and each raise hangs its frames on the object.
+                raise copy.copy(self._end)
             self._arrived.clear()
             await self._arrived.wait()
         return self._queue.popleft()
+
+    def end(self, error: GemdError) -> None:
+        """Raise the error once everything is read."""
+        self._end = error
+        self._arrived.set()
 
     def offer(self, event: Numbered[Payload]) -> None:
         """Queue an event; past the limit, queue nothing ever again."""

@@ -301,6 +301,9 @@ class _Work:
     def _forget(self, life: tuple[str, int], task: asyncio.Task[None]) -> None:
         if self._lives.get(life) is task:
             del self._lives[life]
+        if task.cancelled():
+            # Said here: a task that is cancelled before its first step runs no line of its own.
+            self._post(self._answers.on_stopped, *life)
 
     def _detach(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -327,9 +330,6 @@ class _Work:
         outcome: Worker | GemdError
         try:
             outcome = await self._spawn(located.spec, report=report)
-        except asyncio.CancelledError:
-            self._post(self._answers.on_stopped, model, run)
-            raise
         except GemdError as error:
             outcome = error
         except Exception:

@@ -114,12 +114,16 @@ class Scheduler:
             entry.queue.remove(ticket)
         else:
             return
-        if entry.locating and not entry.queue:
+        if not entry.queue:
             # Nothing has been started yet: nobody wants this load any more.
+            self._end_search(entry)
+        self._advance(entry)
+
+    def _end_search(self, entry: Entry) -> None:
+        if entry.locating:
             entry.locating = False
             self._do.abandon(entry.model, entry.run)
             entry.run += 1
-        self._advance(entry)
 
     # --- reports of detached work -------------------------------------------------------
 
@@ -198,7 +202,10 @@ class Scheduler:
             entry.refuse_all(outcome)
             return
         entry.worker = outcome
-        entry.booked_bytes = outcome.rss_bytes()
+        measured = entry.sample_rss()
+        if measured is not None:
+            # Of what it may grow to, only the prompt cache is still empty now.
+            entry.booked_bytes = measured + outcome.spec.load.prompt_cache_bytes
         entry.last_load_s = now - entry.load_started
         entry.loads += 1
         entry.failure = None
@@ -244,6 +251,10 @@ class Scheduler:
         """Make a model cold."""
         entry = self._entry(model)
         entry.absentees.append(done)
+        if entry.locating:
+            # To its waiters the load has begun, though no process has.
+            entry.refuse_all(refusals.unloaded(entry))
+            self._end_search(entry)
         self._send_away(entry, drain_s)
 
     def on_claim(self, model: str, force: bool, done: asyncio.Future[None]) -> None:  # noqa: FBT001 - as `on_pin`.
@@ -271,9 +282,7 @@ class Scheduler:
         self._closing = True
         for entry in self.entries.values():
             entry.refuse_all(refusals.shutting_down())
-            if entry.locating:
-                entry.locating = False
-                self._do.abandon(entry.model, entry.run)
+            self._end_search(entry)
 
     # --- decisions ----------------------------------------------------------------------
 

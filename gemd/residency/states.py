@@ -111,7 +111,8 @@ class Residence:
         pinned: Whether a user forbade its eviction.
         active: Requests that hold its worker.
         waiting: Requests that wait for it.
-        booked_bytes: Reserved while it loads, measured once it is READY.
+        booked_bytes: Reserved while it loads; once it is READY, measured then and with room for
+            its prompt cache.
         estimate_bytes: What was predicted for the last load; 0 before the first.
         measured_bytes: Resident bytes of the worker now; None if none runs.
         worker: The running worker; None unless READY or DRAINING.

@@ -12,6 +12,7 @@ import structlog
 
 from gemd.residency.hub import Hub
 from gemd.residency.manager import Manager
+from gemd.residency.refusals import shutting_down
 from gemd.residency.states import State
 from gemd.rpc import auth, server
 from gemd.rpc.activity import Activity
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
 
 LONGEST_GRACE_S = 12.0
 CANCEL_GRACE_S = 0.5
-"""How long calls that outlast the grace get to see that they were cancelled."""
+"""How long calls that outlast the grace get to end with the worker they wait for."""
 LONGEST_STOP_S = 7.0
-"""For all workers together. The three make less than 20 s, after which service managers kill."""
+"""For all workers together. With the grace less than 20 s, after which service managers kill."""
 
 log = structlog.get_logger(__name__)
 
@@ -129,6 +130,7 @@ class App:
         self._servers: list[grpc.aio.Server] = []
         self._idle: IdleExit | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._drains: set[asyncio.Task[tuple[int, int]]] = set()
 
     async def __aenter__(self) -> Self:
         """Listen and serve.
@@ -155,24 +157,34 @@ class App:
     async def drain(self, grace_s: float) -> tuple[int, int]:
         """Refuse what is new, and give what runs that long to finish; then ask for the end.
 
+        It goes on if its caller goes away: a daemon that has begun to refuse has to end. Of
+        several calls the one that is over first counts.
+
         Returns:
             How many requests finished, and how many did not.
 
         """
+        draining = asyncio.create_task(self._drain(grace_s))
+        self._drains.add(draining)
+        draining.add_done_callback(self._drains.discard)
+        return await asyncio.shield(draining)
+
+    async def _drain(self, grace_s: float) -> tuple[int, int]:
         await self._refuse()
         running = {record.work_id for record in self.requests.live()}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self.requests.wait_until_idle()
         left = running & {record.work_id for record in self.requests.live()}
-        self.lifecycle.end()
+        # Those that are left have had their time: the settings' grace is not for them.
+        self.lifecycle.end(at_once=bool(left))
         return len(running) - len(left), len(left)
 
     async def stop(self, *, grace_s: float) -> None:
         """End everything in order; returns when no worker is left.
 
         Health says NOT_SERVING and new requests are refused; running ones get the grace, or
-        until the end is asked for a second time; calls are cancelled; workers end together.
+        until the end is asked for a second time; then workers and calls end together.
         Any number of calls share one ending; the first one's grace counts.
         """
         if self._stopping is None:
@@ -187,7 +199,15 @@ class App:
         await asyncio.gather(
             self._operations.close(), self._wait_for_requests(min(grace_s, LONGEST_GRACE_S))
         )
-        await asyncio.gather(*(listener.stop(CANCEL_GRACE_S) for listener in self._servers))
+        self.hub.end(shutting_down())
+        # At the same time: what still runs ends with its worker, which tells its client more
+        # than a connection that is cut.
+        await asyncio.gather(
+            self._close_manager(),
+            *(listener.stop(CANCEL_GRACE_S) for listener in self._servers),
+        )
+
+    async def _close_manager(self) -> None:
         try:
             async with asyncio.timeout(LONGEST_STOP_S):
                 await self.manager.close(grace_s=0)

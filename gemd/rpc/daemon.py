@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd.errors import EventsLostError
-from gemd.rpc.convert.fields import page, seconds
+from gemd.rpc.convert.fields import check_known, page, seconds
 from gemd.rpc.unimplemented import not_yet
 from gemd.v1 import daemon_service_pb2 as service
 from gemd.v1 import daemon_service_pb2_grpc as stubs
@@ -52,17 +52,22 @@ class DaemonService(stubs.DaemonServiceServicer):
         self, request: service.ListDevicesRequest, context: Context
     ) -> service.ListDevicesResponse:
         """The devices of this machine, GPUs first."""
-        devices, token = page(
-            await self._observer.devices(),
+        numbered, token = page(
+            list(enumerate(await self._observer.devices())),
+            key=lambda item: (item[0],),
             page_size=request.page_size,
             page_token=request.page_token,
         )
-        return service.ListDevicesResponse(devices=devices, next_page_token=token)
+        return service.ListDevicesResponse(
+            devices=[device for _, device in numbered], next_page_token=token
+        )
 
     async def WatchEvents(
         self, request: service.WatchEventsRequest, context: Context
     ) -> AsyncGenerator[service.WatchEventsResponse]:
         """Changes as they happen, after a snapshot if asked for."""
+        for kind in request.types:
+            check_known(kind, event_pb2.Event.Type.values(), field="types")
         wanted = frozenset(request.types)
         since = request.since_sequence if request.HasField("since_sequence") else None
         if since is not None and request.instance_id not in {"", self._observer.instance_id}:

@@ -79,7 +79,9 @@ class GenerationService(stubs.GenerationServiceServicer):
                 worker = await hold.worker()
                 message = self._wire_request(asked, way, tracked, context)
                 first_token_s = None
-                async with aclosing(worker.generate(message)) as events:
+                # A client that reads slowly, or never, keeps its text and not the sequence.
+                answer = worker.generate(message, on_complete=hold.release)
+                async with aclosing(answer) as events:
                     async for event in events:
                         if isinstance(event, wire.Delta):
                             if first_token_s is None:

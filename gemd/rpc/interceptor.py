@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
-from gemd.errors import GemdError, UnexpectedError
+from gemd.errors import GemdError, InvalidRequestError, UnexpectedError
 from gemd.rpc import auth
 from gemd.rpc.status import to_grpc
 
@@ -64,35 +67,41 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def _wrap(
         self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        codec = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
+        # The call parses its request itself: where gRPC does it, bytes that are no message end
+        # in a status of gRPC's own, without a reason.
+        assert handler.request_deserializer is not None
+        parse = partial(_parse, method, handler.request_deserializer)
+        serializer = handler.response_serializer
         if handler.unary_unary is not None:
-            behavior = self._unary(method, cast("Unary", handler.unary_unary))
-            return grpc.unary_unary_rpc_method_handler(behavior, **codec)
+            behavior = self._unary(method, cast("Unary", handler.unary_unary), parse)
+            return grpc.unary_unary_rpc_method_handler(behavior, response_serializer=serializer)
         if handler.unary_stream is not None:
-            stream = self._stream(method, cast("Stream", handler.unary_stream))
-            return grpc.unary_stream_rpc_method_handler(stream, **codec)
+            stream = self._stream(method, cast("Stream", handler.unary_stream), parse)
+            return grpc.unary_stream_rpc_method_handler(stream, response_serializer=serializer)
         # Reflection, the only other kind here, maps its errors itself.
         return handler
 
-    def _unary(self, method: str, behavior: Unary) -> Unary:
-        async def call(request: Any, context: Context) -> Any:
+    def _unary(self, method: str, behavior: Unary, parse: Callable[[bytes], Any]) -> Unary:
+        async def call(request: bytes, context: Context) -> Any:
             with self._activity.call(method), _Call(method, context) as this:
                 try:
-                    return await behavior(request, context)
+                    return await behavior(parse(request), context)
                 except Exception as error:  # noqa: BLE001 - this is the last place that can.
                     await this.abort(error)
 
         return call
 
-    def _stream(self, method: str, behavior: Stream) -> Stream:
-        async def call(request: Any, context: Context) -> AsyncGenerator[Any]:
+    def _stream(self, method: str, behavior: Stream, parse: Callable[[bytes], Any]) -> Stream:
+        async def call(request: bytes, context: Context) -> AsyncGenerator[Any]:
             with self._activity.call(method), _Call(method, context) as this:
                 try:
-                    events = cast("AsyncGenerator[Any]", behavior(request, context))
-                    async with aclosing(events):
+                    events = behavior(parse(request), context)
+                    if inspect.iscoroutine(events):
+                        # The other style of grpc.aio, that of the health service's Watch: it
+                        # writes to the context itself.
+                        await events
+                        return
+                    async with aclosing(cast("AsyncGenerator[Any]", events)):
                         async for event in events:
                             yield event
                 except Exception as error:  # noqa: BLE001 - this is the last place that can.
@@ -127,11 +136,14 @@ class _Call:
         )
 
     async def abort(self, error: Exception) -> NoReturn:
-        """End the call with the error's status; a defect shows nothing but an id."""
+        """End the call with the error's status; a defect shows nothing but an id.
+
+        `UnexpectedError` is a defect too, wherever it was made: what it tells is for the log.
+        """
         if isinstance(error, grpc.aio.AbortError):
             self._outcome = "ABORTED"
             raise error
-        if not isinstance(error, GemdError):
+        if not isinstance(error, GemdError) or isinstance(error, UnexpectedError):
             log.error("rpc.defect", method=self._method, call=self._id, exc_info=error)
             error = UnexpectedError(
                 f"unexpected error; request id {self._id}",
@@ -141,6 +153,17 @@ class _Call:
         self._outcome = error.reason
         await self._context.abort_with_status(to_grpc(error))
         raise AssertionError("abort_with_status returned")  # pragma: no cover
+
+
+def _parse(method: str, deserialize: Callable[[bytes], Any], data: bytes) -> Any:
+    try:
+        return deserialize(data)
+    except DecodeError as error:
+        raise InvalidRequestError(
+            f"{len(data)} bytes are no request of {method}",
+            why="they are damaged, of another message, or hold text that is not UTF-8",
+            metadata={"method": method, "size_bytes": len(data)},
+        ) from error
 
 
 def _refusing(path: Path) -> grpc.RpcMethodHandler[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from gemd import wire
@@ -10,6 +9,7 @@ from gemd.catalog import LocalSource
 from gemd.engine.spec import WorkerSpec
 from gemd.residency.states import Located
 from gemd.rpc.convert.models import OnDisk
+from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ class Library:
 
     async def on_disk(self) -> dict[str, dict[str, OnDisk]]:
         """Complete files by model and variant."""
-        return await asyncio.to_thread(self._scan)
+        return await in_thread(lambda _: self._scan(), abandon=True)
 
     def sampling_defaults(self, model: str) -> dict[str, Any]:
         """What sampling fields are where a request leaves them unset."""
@@ -81,8 +81,9 @@ class Library:
 
         """
         profile = self.catalog.resolve(model)
-        # In a thread: a file that was touched is hashed again.
-        file = await asyncio.to_thread(self.store.locate, profile)
+        # In a thread: a file that was touched is hashed again. In one of its own, which the
+        # daemon's end does not wait for: that takes a minute for a large file.
+        file = await in_thread(lambda _: self.store.locate(profile), abandon=True)
         variant = profile.variant(file.variant)
         assert variant is not None
         engine = variant.engine
@@ -90,12 +91,13 @@ class Library:
             path=str(file.path),
             context_tokens=self.context_tokens(profile),
             max_sequences=self._settings.parallel,
+            prompt_cache_bytes=self._settings.prompt_cache,
             threads=self._threads,
             chat_template=profile.chat_template,
         )
-        estimate = (
-            await asyncio.to_thread(_estimate, file, load) if engine == "llama" else file.size_bytes
-        )
+        estimate = file.size_bytes
+        if engine == "llama":
+            estimate = await in_thread(lambda _: _estimate(file, load), abandon=True)
         spec = WorkerSpec(
             model=profile.id,
             engine=engine,
@@ -155,5 +157,6 @@ def _estimate(file: ModelFile, load: wire.Load) -> int:
         header,
         context_tokens=load.context_tokens,
         max_sequences=load.max_sequences,
+        prompt_cache_bytes=load.prompt_cache_bytes,
         batch=LLAMA_BATCH,
     ).total_bytes

@@ -84,9 +84,9 @@ class Lifecycle:
             self.phase = phase
             self._changed(self)
 
-    def end(self) -> None:
-        """Ask for the end; asking twice means at once."""
-        if self._ending.is_set():
+    def end(self, *, at_once: bool = False) -> None:
+        """Ask for the end; asking twice means at once, too."""
+        if at_once or self._ending.is_set():
             self._hurried.set()
         self._ending.set()
 
@@ -95,5 +95,5 @@ class Lifecycle:
         await self._ending.wait()
 
     async def wait_hurried(self) -> None:
-        """Return when it was asked for twice."""
+        """Return when it was asked for at once."""
         await self._hurried.wait()

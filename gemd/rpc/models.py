@@ -11,9 +11,18 @@ from gemd.residency.pins import write_pins
 from gemd.residency.states import LoadStep
 from gemd.rpc.calls import time_remaining
 from gemd.rpc.convert import generation as progress
-from gemd.rpc.convert.fields import model_id, page, required_model_id, seconds
+from gemd.rpc.convert.fields import (
+    check_known,
+    check_range,
+    page,
+    required_model_id,
+    seconds,
+    short_text,
+)
 from gemd.rpc.convert.models import model as to_message
 from gemd.rpc.convert.models import state as state_of
+from gemd.rpc.convert.requests import check_priority
+from gemd.v1 import model_pb2
 from gemd.v1 import model_service_pb2 as service
 from gemd.v1 import model_service_pb2_grpc as stubs
 
@@ -21,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from gemd.catalog import Profile
     from gemd.residency.manager import Manager
     from gemd.rpc.calls import Context
     from gemd.rpc.observer import Observer
-    from gemd.v1 import model_pb2
 
 
 class ModelService(stubs.ModelServiceServicer):
@@ -41,17 +50,25 @@ class ModelService(stubs.ModelServiceServicer):
         self._observer = observer
         self._manager = manager
         self._pins_file = pins_file
+        self._writing_pins = asyncio.Lock()
 
     async def ListModels(
         self, request: service.ListModelsRequest, context: Context
     ) -> service.ListModelsResponse:
         """Models of the catalogue and of the disk, ordered by id."""
+        for state in request.states:
+            check_known(state, model_pb2.Model.State.values(), field="states")
         views = [
             view
             for view in await self._observer.models()
             if not request.states or state_of(view) in request.states
         ]
-        shown, token = page(views, page_size=request.page_size, page_token=request.page_token)
+        shown, token = page(
+            views,
+            key=lambda view: (view.profile.id,),
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
         return service.ListModelsResponse(
             models=[to_message(view, wall_of=self._observer.wall_of) for view in shown],
             next_page_token=token,
@@ -62,7 +79,7 @@ class ModelService(stubs.ModelServiceServicer):
     ) -> service.GetModelResponse:
         """One model."""
         name = required_model_id(request.name, field="name")
-        return service.GetModelResponse(model=await self._model(name))
+        return service.GetModelResponse(model=await self._model(self._observer.resolve(name)))
 
     async def LoadModel(
         self, request: service.LoadModelRequest, context: Context
@@ -70,6 +87,8 @@ class ModelService(stubs.ModelServiceServicer):
         """Make a model warm, with progress."""
         profile = self._observer.resolve(required_model_id(request.model))
         _check_placement(request)
+        check_priority(request.priority)
+        short_text(request.client, field="client")
         remaining = time_remaining(context)
         hold = self._manager.hold(
             profile.id,
@@ -86,7 +105,7 @@ class ModelService(stubs.ModelServiceServicer):
                     else:
                         yield service.LoadModelResponse(queued=progress.queued(update))
             await hold.worker()
-        yield service.LoadModelResponse(ready=await self._model(profile.id))
+        yield service.LoadModelResponse(ready=await self._model(profile))
 
     async def UnloadModel(
         self, request: service.UnloadModelRequest, context: Context
@@ -97,7 +116,7 @@ class ModelService(stubs.ModelServiceServicer):
         if request.HasField("drain_timeout"):
             drain_s = seconds(request.drain_timeout, field="drain_timeout")
         await self._manager.unload(profile.id, drain_s=drain_s)
-        return service.UnloadModelResponse(model=await self._model(profile.id))
+        return service.UnloadModelResponse(model=await self._model(profile))
 
     async def PinModel(
         self, request: service.PinModelRequest, context: Context
@@ -105,15 +124,21 @@ class ModelService(stubs.ModelServiceServicer):
         """Pin a model, or take the pin away; survives a restart."""
         profile = self._observer.resolve(required_model_id(request.model))
         await self._manager.pin(profile.id, pinned=request.pinned)
-        await asyncio.to_thread(write_pins, self._pins_file, self._manager.pins())
-        return service.PinModelResponse(model=await self._model(profile.id))
+        # One after the other, each with the pins of its moment: the file ends with the last.
+        async with self._writing_pins:
+            await asyncio.to_thread(write_pins, self._pins_file, self._manager.pins())
+        return service.PinModelResponse(model=await self._model(profile))
 
-    async def _model(self, name: str) -> model_pb2.Model:
-        view = await self._observer.model(self._observer.resolve(model_id(name)))
+    async def _model(self, profile: Profile) -> model_pb2.Model:
+        view = await self._observer.model(profile)
         return to_message(view, wall_of=self._observer.wall_of)
 
 
 def _check_placement(request: service.LoadModelRequest) -> None:
+    if request.HasField("context_length"):
+        check_range(request.context_length, field="context_length", least=1)
+    if request.HasField("max_sequences"):
+        check_range(request.max_sequences, field="max_sequences", least=1)
     for field in ("variant", "context_length", "max_sequences"):
         if getattr(request, field):
             raise NotImplementedYetError(

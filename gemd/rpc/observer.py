@@ -24,6 +24,7 @@ from gemd.rpc.convert.operations import operation_name
 from gemd.rpc.lifecycle import Lifecycle
 from gemd.rpc.requests import RequestRecord, RequestState
 from gemd.store import Kind, Operation
+from gemd.store.threads import in_thread
 from gemd.v1 import event_pb2, model_pb2, status_pb2
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Observer:
         self._hub = hub
         self._inventory = inventory
         self._wall = wall
+        self._looking: asyncio.Task[Inventory] | None = None
 
     @property
     def instance_id(self) -> str:
@@ -121,12 +123,12 @@ class Observer:
 
     async def devices(self) -> list[device_pb2.Device]:
         """The devices of this machine, GPUs first."""
-        inventory = await asyncio.to_thread(self._inventory)
+        inventory = await self._look()
         return convert.devices(inventory, self._ram(), now=self._wall())
 
     async def status(self) -> status_pb2.DaemonStatus:
         """The whole state. Slow looks come first, so that the rest is of one moment."""
-        inventory = await asyncio.to_thread(self._inventory)
+        inventory = await self._look()
         disk = await self._library.on_disk()
         now = self._wall()
         views = [
@@ -182,6 +184,18 @@ class Observer:
             case Lifecycle():
                 event.daemon.CopyFrom(self.info())
         return event
+
+    async def _look(self) -> Inventory:
+        """The devices as they are; who asks during a look gets its result.
+
+        A sensor can hang in its driver. Then one thread hangs, however many clients ask, and
+        nothing else waits for it.
+        """
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(
+                in_thread(lambda _: self._inventory(), abandon=True), name="devices"
+            )
+        return await asyncio.shield(self._looking)
 
     async def _model_after(self, residence: Residence) -> model_pb2.Model:
         profile = self._library.resolve(residence.model)

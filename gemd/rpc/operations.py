@@ -6,7 +6,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from gemd.rpc.convert import operations as convert
-from gemd.rpc.convert.fields import model_id, page
+from gemd.rpc.convert.fields import check_known, model_id, page
+from gemd.v1 import operation_pb2
 from gemd.v1 import operation_service_pb2 as service
 from gemd.v1 import operation_service_pb2_grpc as stubs
 
@@ -39,8 +40,17 @@ class OperationService(stubs.OperationServiceServicer):
         self, request: service.ListOperationsRequest, context: Context
     ) -> service.ListOperationsResponse:
         """Running and remembered operations, newest first."""
+        for kind in request.kinds:
+            check_known(kind, operation_pb2.Operation.Kind.values(), field="kinds")
+        for state in request.states:
+            check_known(state, operation_pb2.Operation.State.values(), field="states")
         wanted = [item for item in self._operations.list() if _is_wanted(item, request)]
-        shown, token = page(wanted, page_size=request.page_size, page_token=request.page_token)
+        shown, token = page(
+            sorted(wanted, key=_newest_first),
+            key=_newest_first,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
         return service.ListOperationsResponse(
             operations=[convert.operation(item) for item in shown], next_page_token=token
         )
@@ -60,6 +70,10 @@ class OperationService(stubs.OperationServiceServicer):
         async with aclosing(watching) as snapshots:
             async for snapshot in snapshots:
                 yield service.WatchOperationResponse(operation=convert.operation(snapshot))
+
+
+def _newest_first(item: Operation) -> tuple[float, str]:
+    return -item.created, item.id
 
 
 def _is_wanted(item: Operation, request: service.ListOperationsRequest) -> bool:

@@ -83,7 +83,8 @@ def build(
         interceptors=(interceptor,),
         options=(
             ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", max_message_bytes),
+            # Answers are as large as they are; the receiver has a limit of its own.
+            ("grpc.max_send_message_length", -1),
             # Without this, a second daemon would share the port and get half the calls.
             ("grpc.so_reuseport", 0),
         ),

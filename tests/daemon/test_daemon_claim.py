@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -15,7 +16,14 @@ from gemd.config import Settings
 from gemd.errors import ConfigError
 from gemd.paths import resolve_paths
 from gemd.rpc.auth import ensure_token, is_authorized
-from gemd.rpc.socket import Lock, Occupied, private_umask, remove_stale_socket, take_lock
+from gemd.rpc.socket import (
+    Lock,
+    Occupied,
+    is_served,
+    private_umask,
+    remove_stale_socket,
+    take_lock,
+)
 from tests.support.app import short_directory
 
 if TYPE_CHECKING:
@@ -41,6 +49,53 @@ def test_a_lock_has_one_holder(tmp_path: Path) -> None:
     assert isinstance(second, Lock)
     second.release()
     assert path.exists()
+
+
+def test_a_client_that_looks_at_the_lock_is_no_daemon(tmp_path: Path) -> None:
+    """It holds the lock for a moment, to see whether somebody does; the daemon asks again."""
+    path = tmp_path / "lock"
+    path.touch()
+    with path.open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        waits: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            fcntl.flock(looking, fcntl.LOCK_UN)
+
+        taken = take_lock(path, sleep=sleep)
+    assert isinstance(taken, Lock)
+    assert len(waits) == 1
+    taken.release()
+
+
+def test_a_lock_that_cannot_be_taken_is_a_wrong_setting(tmp_path: Path) -> None:
+    """A directory, or a link that may lead anywhere, with the reason and no traceback."""
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("directory", "link", "missing/lock"):
+        with pytest.raises(ConfigError) as caught:
+            take_lock(tmp_path / name)
+        assert caught.value.why
+        assert caught.value.metadata["path"] == str(tmp_path / name)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_socket_is_served_while_somebody_listens() -> None:
+    """Not before, and not when the listener is gone but its socket is left."""
+    with short_directory() as directory:
+        path = directory / "s"
+        assert not is_served(path)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            assert not is_served(path)
+            listener.listen()
+            assert is_served(path)
+        assert path.exists()
+        assert not is_served(path)
+        path.unlink()
+        path.write_text("a file", encoding="utf-8")
+        assert not is_served(path)
 
 
 def test_only_a_socket_is_removed(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -8,7 +11,7 @@ import grpc
 import psutil
 import pytest
 
-from gemd.v1 import daemon_service_pb2, daemon_service_pb2_grpc
+from gemd.v1 import daemon_service_pb2, daemon_service_pb2_grpc, status_pb2
 from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import generation_service_pb2_grpc as stubs
 from tests.support.app import connect
@@ -67,6 +70,20 @@ async def test_a_second_daemon_is_refused(user: Home) -> None:
         assert await answer(user) == "it answers"
 
 
+async def test_a_second_daemon_is_refused_without_the_lock_file_too(user: Home) -> None:
+    """A cleaner of old files took it; the first one still serves, and goes on."""
+    with serving(user):
+        inode = user.socket.stat().st_ino
+        user.socket.with_name("gemd.sock.lock").unlink()
+        second = user.start()
+        assert second.wait(20) == 1
+        assert second.stdout is not None
+        second.stdout.close()
+        assert f"serves {user.socket}" in user.log()
+        assert user.socket.stat().st_ino == inode
+        assert await answer(user) == "it answers"
+
+
 async def test_a_killed_daemon_takes_its_workers_along(user: Home) -> None:
     """Kill -9: the workers are gone within a second, and the next daemon serves at once."""
     with serving(user) as first:
@@ -92,6 +109,131 @@ async def test_an_autostarted_daemon_ends_when_idle(user: Home) -> None:
                     assert answered.info.HasField("idle_exit_time")
         assert process.wait(10) == 0
     assert not user.socket.exists()
+
+
+STUCK = """
+import sys, threading
+from gemd import daemon
+from gemd.rpc import compose
+first = compose.read_inventory
+def read(sensors, looks=[]):
+    looks.append(1)
+    if len(looks) > 1:
+        print("stuck", file=sys.stderr, flush=True)
+        threading.Event().wait()
+    return first(sensors)
+compose.read_inventory = read
+daemon.main()
+"""
+"""A daemon whose second look at the devices never comes back, as in a driver that hangs."""
+
+
+async def test_a_thread_that_hangs_does_not_hold_up_the_end(user: Home) -> None:
+    """Blocking work has threads that nobody waits for: the end is ordered and in time."""
+    process = with_a_piped_log(user, "-c", STUCK)
+    try:
+        assert process.stderr is not None
+        read_until("daemon.serving", process)
+        async with connect(user.socket) as channel:
+            daemon = daemon_service_pb2_grpc.DaemonServiceStub(channel)
+            status = daemon.GetStatus(daemon_service_pb2.GetStatusRequest())
+            await asyncio.to_thread(read_until, "stuck", process)
+            process.terminate()
+            assert await asyncio.to_thread(process.wait, 20) == 0
+            status.cancel()
+    finally:
+        end(process)
+
+
+POOLED = """
+import asyncio, threading
+from gemd import daemon
+from gemd.rpc import compose
+made = compose.compose
+def hanging(*arguments, **named):
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    return made(*arguments, **named)
+compose.compose = hanging
+daemon.LONGEST_END_S = 1
+daemon.main()
+"""
+"""A daemon with a thread that the interpreter itself would wait for."""
+
+
+def test_the_end_has_a_last_moment(user: Home) -> None:
+    """Past it the process is gone whatever still runs, and says so."""
+    process = with_a_piped_log(user, "-c", POOLED)
+    try:
+        read_until("daemon.serving", process)
+        process.terminate()
+        read_until("daemon.end_forced", process)
+        assert process.wait(20) == 1
+    finally:
+        end(process)
+
+
+def read_until(word: str, process: subprocess.Popen[str]) -> None:
+    """Read its log up to a line with the word."""
+    assert process.stderr is not None
+    while word not in process.stderr.readline():
+        assert process.poll() is None
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """It is certainly gone afterwards."""
+    process.kill()
+    process.wait()
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+def with_a_piped_log(user: Home, *arguments: str) -> subprocess.Popen[str]:
+    """A daemon whose standard error is read here."""
+    return subprocess.Popen(
+        [sys.executable, *(arguments or ("-m", "gemd"))],
+        env=user.environ(),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def test_a_log_that_nobody_takes_any_more_stops_no_answer(user: Home) -> None:
+    """A reader of the log that goes away costs the log, not the daemon: it serves and ends."""
+    process = with_a_piped_log(user)
+    try:
+        read_until("daemon.serving", process)
+        assert process.stderr is not None
+        process.stderr.close()
+        assert await answer(user) == "it answers"
+        assert await answer(user) == "it answers"
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        end(process)
+
+
+@pytest.mark.parametrize(
+    "variables,kind",
+    [
+        ({"INVOCATION_ID": "a1"}, status_pb2.DaemonInfo.STARTED_BY_SERVICE),
+        (
+            # A shell in a terminal that is a unit.
+            {"INVOCATION_ID": "a1", "SYSTEMD_EXEC_PID": "1"},
+            status_pb2.DaemonInfo.STARTED_BY_MANUAL,
+        ),
+    ],
+)
+async def test_no_other_daemon_ends_when_idle(
+    user: Home, variables: dict[str, str], kind: status_pb2.DaemonInfo.StartedBy.ValueType
+) -> None:
+    """One of a service or of a user has no end, whatever idle_exit says."""
+    with serving(user, GEMD_IDLE_EXIT="1s", **variables):
+        async with connect(user.socket) as channel:
+            daemon = daemon_service_pb2_grpc.DaemonServiceStub(channel)
+            info = (await daemon.GetInfo(daemon_service_pb2.GetInfoRequest())).info
+        assert not info.HasField("idle_exit_time")
+        assert info.started_by == kind
 
 
 def test_a_wrong_setting_exits_with_78(user: Home) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemd.errors import EventsLostError
+from gemd.errors import EventsLostError, ShuttingDownError
 from gemd.residency.hub import Hub
 from gemd.residency.pins import read_pins, write_pins
 
@@ -68,6 +68,26 @@ async def test_a_reader_waits_for_the_next_event() -> None:
         assert (await waiting).payload == "a"
     events.publish("b")
     assert not subscription._queue
+
+
+async def test_the_end_reaches_readers_behind_what_is_left() -> None:
+    """Those who wait, those who are behind, and those who come later."""
+    events = hub()
+    with events.subscribe() as waiting, events.subscribe() as behind:
+        next_event = asyncio.ensure_future(anext(waiting))
+        await asyncio.sleep(0)
+        events.publish("a")
+        await next_event
+        next_event = asyncio.ensure_future(anext(waiting))
+        await asyncio.sleep(0)
+        events.end(ShuttingDownError("over"))
+        with pytest.raises(ShuttingDownError):
+            await next_event
+        assert (await anext(behind)).payload == "a"
+        with pytest.raises(ShuttingDownError):
+            await anext(behind)
+    with events.subscribe() as late, pytest.raises(ShuttingDownError):
+        await anext(late)
 
 
 def test_pins_outlive_the_daemon(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,13 @@ from gemd.errors import (
 )
 from gemd.residency.planner import CrashPolicy
 from gemd.residency.states import LoadStep, State, StateChanged, Waiting, WaitReason
-from tests.support.residency import GIB, FakeClock, Plant, settle
+from tests.support.residency import GIB, FakeClock, FakeWorker, Plant, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from gemd.residency.manager import Manager
+    from gemd.residency.states import Located
 
 
 @pytest.fixture
@@ -217,6 +219,30 @@ async def test_memory_is_reserved_and_then_measured(plant: Plant, manager: Manag
         assert manager.residence("m").booked_bytes == GIB - 1
 
 
+async def test_a_prompt_cache_that_is_still_empty_stays_booked(
+    plant: Plant, manager: Manager
+) -> None:
+    """A warm model may grow by it, and nobody else may be given that room."""
+    plant.sizes["m"] = GIB
+    plant.prompt_cache_bytes = 1000
+    await use(manager)
+    assert manager.residence("m").booked_bytes == GIB - 1 + 1000
+
+
+async def test_a_worker_that_cannot_be_measured_keeps_its_estimate(
+    plant: Plant, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a free descriptor nobody can look; the loop goes on, and so does the booking."""
+
+    def unseen(_: FakeWorker) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(FakeWorker, "rss_bytes", unseen)
+    await use(manager)
+    seen = manager.residence("m")
+    assert (seen.state, seen.booked_bytes, seen.measured_bytes) == (State.READY, GIB, None)
+
+
 async def test_a_model_beyond_the_budget_is_too_large(plant: Plant, manager: Manager) -> None:
     """Nothing is started for a model that can never fit."""
     plant.sizes["m"] = 5 * GIB
@@ -313,6 +339,43 @@ async def test_unload_during_a_load_abandons_it(plant: Plant, manager: Manager) 
     assert plant.cancelled_spawns == 1
     assert manager.residence("m").state is State.COLD
     assert manager.residence("m").booked_bytes == 0
+
+
+async def test_unload_in_the_moment_a_load_begins(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task that would start the process has not run yet; the model is cold all the same."""
+    find = plant.locate
+    unloads: list[asyncio.Task[None]] = []
+
+    async def found_and_unwanted(model: str) -> Located:
+        located = await find(model)
+        if not unloads:
+            unloads.append(asyncio.create_task(running.unload(model)))
+        return located
+
+    monkeypatch.setattr(plant, "locate", found_and_unwanted)
+    async with plant.manager() as running:
+        with pytest.raises(CancelledError):
+            await use(running)
+        await asyncio.wait_for(unloads[0], 1)
+        assert (plant.spawned, plant.cancelled_spawns) == ([], 0)
+        await use(running)
+        assert running.residence("m").state is State.READY
+
+
+async def test_unload_ends_a_search_for_the_bytes(plant: Plant, manager: Manager) -> None:
+    """The model is cold when unload returns, and stays so: no load follows."""
+    plant.may_locate.clear()
+    request = asyncio.create_task(use(manager))
+    await settle()
+    await manager.unload("m")
+    with pytest.raises(CancelledError):
+        await request
+    plant.may_locate.set()
+    await settle()
+    assert plant.spawned == []
+    assert manager.residence("m").state is State.COLD
 
 
 async def test_unloading_a_cold_model_succeeds(manager: Manager) -> None:

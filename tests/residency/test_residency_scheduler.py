@@ -91,6 +91,7 @@ class World:
             policy=CrashPolicy(),
         )
         self.tickets: list[Ticket] = []
+        self.claims: list[tuple[str, Promise]] = []
         self.plant = Plant()
 
     def pick(self, items: list[Any]) -> Any:
@@ -135,10 +136,10 @@ class World:
         """A load ends."""
         if not self.does.spawning:
             return
-        model, run, _ = self.pick(self.does.spawning)
+        model, run, located = self.pick(self.does.spawning)
         if well or self.draw(st.booleans()):
             worker = object.__new__(FakeWorker)
-            worker.pid, worker.rss = 1, GIB
+            worker.spec, worker.pid, worker.rss = located.spec, 1, GIB
             worker.ready = SimpleNamespace(max_sequences=SEQUENCES)
             self.does.living[model, run] = worker
             self.scheduler.on_spawned(model, run, worker)  # type: ignore[arg-type] # a fake
@@ -163,6 +164,18 @@ class World:
         """A user unloads."""
         drain_s = self.draw(st.sampled_from([None, 0.0, 5.0]))
         self.scheduler.on_unload(self.model(), drain_s, Promise())  # type: ignore[arg-type] # as above
+
+    def claim(self) -> None:
+        """Somebody wants a model's files."""
+        model, promise = self.model(), Promise()
+        self.claims.append((model, promise))
+        self.scheduler.on_claim(model, self.draw(st.booleans()), promise)  # type: ignore[arg-type] # as above
+
+    def unclaim(self) -> None:
+        """And gives them back, or gives up."""
+        if self.claims:
+            model, promise = self.pick(self.claims)
+            self.scheduler.on_unclaim(model, promise)
 
     def pin(self) -> None:
         """A user pins."""
@@ -193,6 +206,10 @@ class World:
             assert all(ticket.worker is entry.worker for ticket in entry.held)
             if entry.state in {State.COLD, State.FAILED}:
                 assert entry.booked_bytes == 0
+        for model, promise in self.claims:
+            if promise.kept:
+                assert self.scheduler.entries[model].state in {State.COLD, State.FAILED}
+                assert model not in {living for living, _ in self.does.living}
 
 
 class Promise:
@@ -200,17 +217,25 @@ class Promise:
 
     def __init__(self) -> None:
         self.kept = False
+        self.broken = False
 
     def done(self) -> bool:
-        """Whether it was kept."""
-        return self.kept
+        """Whether it was kept or broken."""
+        return self.kept or self.broken
+
+    def set_exception(self, _: Exception) -> None:
+        """Break it."""
+        self.broken = True
 
     def set_result(self, _: None) -> None:
         """Keep it."""
         self.kept = True
 
 
-STEPS = ("arrive", "leave", "located", "spawned", "crash", "stopped", "unload", "pin", "advance")
+STEPS = (
+    *("arrive", "leave", "located", "spawned", "crash", "stopped", "unload", "pin", "advance"),
+    *("claim", "unclaim"),
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -229,6 +254,7 @@ def test_whatever_happens_the_books_are_right_and_nobody_waits_for_ever(data: An
         for ticket in [ticket for ticket in world.tickets if ticket.settled]:
             world.tickets.remove(ticket)
             world.scheduler.on_return(ticket)
+        world.unclaim()
         world.located(well=True)
         world.spawned(well=True)
         world.stopped()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import math
 from typing import Any
 
@@ -9,11 +10,13 @@ from hypothesis import strategies as st
 
 from gemd.errors import InvalidRequestError, UnsupportedInputError
 from gemd.routing.request import Mode, Tier
-from gemd.rpc.convert.fields import page
+from gemd.rpc.convert.fields import page, required_model_id
 from gemd.rpc.convert.requests import (
+    client_name,
     count_request,
     embed_request,
     generate_request,
+    optional_model,
     score_request,
 )
 from gemd.v1 import generation_pb2 as messages
@@ -37,6 +40,7 @@ BAD_SAMPLING = [
     ({"frequency_penalty": 3}, "sampling.frequency_penalty", "must be <= 2"),
     ({"presence_penalty": -3}, "sampling.presence_penalty", "must be >= -2"),
     ({"penalty_last_n": -2}, "sampling.penalty_last_n", "must be >= -1"),
+    ({"penalty_last_n": 2**31 - 1}, "sampling.penalty_last_n", "must be <= 16777216"),
     ({"logit_bias": {5: 101}}, "sampling.logit_bias[5]", "must be <= 100"),
     ({"stop": ["a", ""]}, "sampling.stop[1]", "must not be empty"),
     ({"stop": ["a"] * 17}, "sampling.stop", "must be <= 16"),
@@ -199,22 +203,156 @@ def test_embedding_needs_texts() -> None:
     assert not embed_request(plain, work_id="w").normalize
 
 
-@given(items=st.lists(st.integers(), max_size=50), size=st.integers(min_value=1, max_value=60))
-def test_pages_make_up_the_list(items: list[int], size: int) -> None:
+def itself(item: int) -> tuple[int]:
+    """The key of a number in a list of numbers."""
+    return (item,)
+
+
+@given(items=st.sets(st.integers(), max_size=50), size=st.integers(min_value=1, max_value=60))
+def test_pages_make_up_the_list(items: set[int], size: int) -> None:
     """Following the tokens gives every item once, in order."""
     seen: list[int] = []
     token = ""
     while True:
-        shown, token = page(items, page_size=size, page_token=token)
+        shown, token = page(sorted(items), key=itself, page_size=size, page_token=token)
         assert len(shown) <= size
         seen += shown
         if not token:
             break
-    assert seen == items
+    assert seen == sorted(items)
 
 
-def test_a_made_up_page_token_is_refused() -> None:
-    """Only tokens that this daemon gave are taken."""
+def test_what_comes_or_goes_between_pages_moves_nothing_else() -> None:
+    """Neither a removed item nor a new one makes another be left out or shown twice."""
+    _, token = page([1, 2, 3, 4], key=itself, page_size=2, page_token="")
+    assert page([3, 4], key=itself, page_size=2, page_token=token) == ([3, 4], "")
+    assert page([0, 1, 2, 3, 4], key=itself, page_size=9, page_token=token) == ([3, 4], "")
+
+
+MADE_UP = ["-1", "x", "1" * 5000, "é", "W10=="]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [*MADE_UP, *(base64.b64encode(text).decode() for text in (b"7", b'["a"]', b"[" * 9999))],
+)
+def test_a_made_up_page_token_is_refused(token: str) -> None:
+    """Only tokens that this daemon gave are taken, however they are made."""
     with pytest.raises(InvalidRequestError) as caught:
-        page([1], page_size=0, page_token="-1")
+        page([1], key=itself, page_size=0, page_token=token)
     assert caught.value.metadata["field"] == "page_token"
+
+
+def test_numbers_of_a_refusal_are_in_its_metadata() -> None:
+    """The value and the bound, as the message has them; whole numbers lose no digit."""
+    with pytest.raises(InvalidRequestError) as caught:
+        generate_request(text_request(sampling=messages.Sampling(temperature=11)))
+    assert caught.value.metadata == {"field": "sampling.temperature", "value": "11", "most": "10"}
+    with pytest.raises(InvalidRequestError) as caught:
+        generate_request(text_request(candidates=4_000_000_001))
+    assert caught.value.metadata["value"] == "4000000001"
+    assert "4000000001" in caught.value.message
+    with pytest.raises(InvalidRequestError) as caught:
+        client_name(text_request(client="x" * 129))
+    assert caught.value.metadata["characters"] == "129"
+    assert caught.value.metadata["limit_characters"] == "128"
+
+
+UNKNOWN: list[tuple[service.GenerateRequest, str]] = [
+    (text_request(mode=99), "mode"),
+    (text_request(tier=99), "tier"),
+    (text_request(priority=99), "priority"),
+    (
+        service.GenerateRequest(
+            chat=messages.Chat(
+                messages=[messages.Message(role=99, parts=[messages.Part(text="x")])]  # type: ignore[arg-type] # on purpose
+            )
+        ),
+        "chat.messages[0].role",
+    ),
+]
+
+
+@pytest.mark.parametrize("request_,path", UNKNOWN)
+def test_an_unknown_enumerator_is_refused(request_: service.GenerateRequest, path: str) -> None:
+    """What a newer client means by it cannot be guessed."""
+    with pytest.raises(InvalidRequestError) as caught:
+        generate_request(request_)
+    assert caught.value.metadata["field"] == path
+
+
+def test_unknown_enumerators_of_other_requests_are_refused() -> None:
+    """Scoring and embedding check theirs too."""
+    continuations = [service.Continuation(text="y")]
+    scoring = service.ScoreRequest(text="x", continuations=continuations)
+    scoring.priority = 99  # type: ignore[assignment] # on purpose
+    with pytest.raises(InvalidRequestError):
+        score_request(scoring, work_id="w")
+    for field in ("pooling", "priority"):
+        embedding = service.EmbedRequest(texts=["a"])
+        setattr(embedding, field, 99)
+        with pytest.raises(InvalidRequestError) as caught:
+            embed_request(embedding, work_id="w")
+        assert caught.value.metadata == {"field": field, "value": "99"}
+
+
+@pytest.mark.parametrize("name", ["x" * 4097, "models/" + "é" * 2049, "/a\0b.gguf", "a\0"])
+def test_a_name_that_no_model_can_have_is_refused(name: str) -> None:
+    """A megabyte of name is not compared with every id, and NUL ends no path."""
+    for call in (required_model_id, optional_model):
+        with pytest.raises(InvalidRequestError) as caught:
+            call(name)
+        assert caught.value.metadata["field"] == "model"
+
+
+def test_the_longest_path_is_a_name() -> None:
+    """4096 bytes, the prefix apart."""
+    path = "/" + "x" * 4095
+    assert required_model_id(f"models/{path}") == path
+
+
+NOT_NUMBERS = [math.nan, math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("value", NOT_NUMBERS)
+@pytest.mark.parametrize(
+    "field",
+    ["temperature", "top_p", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty"],
+)
+def test_what_is_no_finite_number_is_refused(field: str, value: float) -> None:
+    """NaN and both infinities, in every field that takes a fraction."""
+    fields: dict[str, Any] = {field: value}
+    with pytest.raises(InvalidRequestError) as caught:
+        generate_request(text_request(sampling=messages.Sampling(**fields)))
+    assert caught.value.metadata["field"] == f"sampling.{field}"
+    assert caught.value.metadata["value"] == f"{value:g}"
+
+
+@pytest.mark.parametrize("value", NOT_NUMBERS)
+def test_a_bias_that_is_no_finite_number_is_refused(value: float) -> None:
+    """The same for the map's values."""
+    with pytest.raises(InvalidRequestError) as caught:
+        generate_request(text_request(sampling=messages.Sampling(logit_bias={3: value})))
+    assert caught.value.metadata["field"] == "sampling.logit_bias[3]"
+
+
+OPTIONAL = {
+    "temperature": 0.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "penalty_last_n": 0,
+    "seed": 0,
+    "max_tokens": 0,
+    "ignore_eos": False,
+    "logprobs": 0,
+}
+
+
+@pytest.mark.parametrize("field,zero", OPTIONAL.items())
+def test_zero_is_a_value_in_every_optional_field(field: str, zero: float) -> None:
+    """Set to 0 it is passed on, and only then."""
+    fields: dict[str, Any] = {field: zero}
+    asked = generate_request(text_request(sampling=messages.Sampling(**fields)))
+    assert asked.sampling == {"logit_bias": {}, "stop": (), field: zero}

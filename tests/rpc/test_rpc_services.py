@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from gemd.errors import ConfigError
 from gemd.hardware import Gpu
 from gemd.rpc.server import SERVICES
+from gemd.store import Kind
 from gemd.v1 import (
     daemon_service_pb2,
     event_pb2,
@@ -59,6 +60,10 @@ UNIMPLEMENTED = {
 }
 
 
+NO_UTF8 = b"\x0a\x02\xff\xfe"
+"""Field 1, of which every request here has none or a message or text, as no UTF-8."""
+
+
 @pytest.fixture
 async def running() -> AsyncGenerator[Running]:
     """A daemon with one scripted model."""
@@ -92,6 +97,11 @@ def call(channel: grpc.aio.Channel, path: str, method: Any, metadata: Any = None
     return channel.unary_unary(path, **codec)(request, metadata=metadata, timeout=10)
 
 
+def channel_kind(channel: grpc.aio.Channel, method: Any) -> Any:
+    """What makes calls of this method."""
+    return channel.unary_stream if method.server_streaming else channel.unary_unary
+
+
 async def test_what_is_not_there_says_so(running: Running) -> None:
     """Each unfinished method answers UNIMPLEMENTED, with its name and a reason."""
     seen = set()
@@ -119,6 +129,31 @@ async def test_defects_show_no_inside(running: Running, monkeypatch: pytest.Monk
     assert (found.code, found.reason) == (grpc.StatusCode.INTERNAL, "UNEXPECTED")
     assert found.metadata["request_id"] in found.message
     assert "secret" not in str(found)
+
+
+async def test_a_defect_in_residency_shows_no_inside() -> None:
+    """What goes wrong behind the services ends in the same fixed text and id."""
+
+    async def broken(*_: Any, **__: Any) -> None:
+        raise ValueError("a secret path")
+
+    async with serving(spawn=broken) as running:
+        found = await fails(running.ask("a"))
+        assert (found.code, found.reason) == (grpc.StatusCode.INTERNAL, "UNEXPECTED")
+        assert found.message == f"unexpected error; request id {found.metadata['request_id']}"
+
+
+@pytest.mark.parametrize("name", ["GetModel", "Generate", "LoadModel", "Check"])
+async def test_bytes_that_are_no_message_are_an_invalid_request(
+    running: Running, name: str
+) -> None:
+    """Text that is not UTF-8, as some languages send it, is refused with a reason."""
+    path, method = named(name)
+    kind = channel_kind(running.channel, method)
+    found = await fails(kind(path, request_serializer=bytes, response_deserializer=bytes)(NO_UTF8))
+    assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert found.metadata["method"] == path
+    assert found.metadata["size_bytes"] == str(len(NO_UTF8))
 
 
 async def test_health_is_about_every_service(running: Running) -> None:
@@ -455,6 +490,124 @@ async def test_drain_lets_answers_finish(running: Running) -> None:
     counted = await drain
     assert (counted.finished_requests, counted.cancelled_requests) == (1, 0)
     await asyncio.wait_for(running.app.lifecycle.wait_ending(), 5)
+
+
+async def test_a_drain_goes_on_without_its_caller(running: Running) -> None:
+    """A daemon that refuses everything has to end, though whoever asked for it gave up."""
+    await running.answer("warm")
+    answer = running.ask(count=20, token_seconds=0.02)
+    await until_delta(answer)
+    drain = running.daemon.Drain(daemon_service_pb2.DrainRequest())
+    await until(lambda: running.app.lifecycle.phase.value == "DRAINING")
+    drain.cancel()
+    rest = [event async for event in answer]
+    assert rest[-1].WhichOneof("event") == "finished"
+    await asyncio.wait_for(running.app.lifecycle.wait_ending(), 5)
+
+
+async def test_after_a_drain_ran_out_of_time_no_other_grace_begins(running: Running) -> None:
+    """What outlasts the drain is counted as cut off, and is cut off."""
+    answer = running.ask(count=100_000, token_seconds=0.005)
+    await until_delta(answer)
+    nothing = duration_pb2.Duration()
+    counted = await running.daemon.Drain(daemon_service_pb2.DrainRequest(timeout=nothing))
+    assert (counted.finished_requests, counted.cancelled_requests) == (0, 1)
+    await asyncio.wait_for(running.app.lifecycle.wait_hurried(), 1)
+    answer.cancel()
+
+
+async def test_watchers_of_health_hear_of_the_end(running: Running) -> None:
+    """Each service's watcher is told NOT_SERVING when the daemon begins to refuse."""
+    health: Any = health_pb2_grpc.HealthStub(running.channel)
+    watches = [
+        health.Watch(health_pb2.HealthCheckRequest(service=name)) for name in ("", SERVICES[1])
+    ]
+    for watch in watches:
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    await running.app.drain(0)
+    for watch in watches:
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+
+
+async def test_watchers_of_events_are_told_of_the_end(running: Running) -> None:
+    """They read what is left and get a reason, not a connection that broke."""
+    watch: Any = running.daemon.WatchEvents(
+        daemon_service_pb2.WatchEventsRequest(initial_state=True)
+    )
+    events = aiter(watch)
+    await anext(events)
+    stopping = asyncio.create_task(running.app.stop(grace_s=0))
+    draining = (await anext(events)).event
+    assert draining.daemon.state == status_messages.DaemonInfo.STATE_DRAINING
+    ended = await fails(watch)
+    assert (ended.code, ended.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    await stopping
+
+
+UNKNOWN_VALUES = [
+    ("daemon", "WatchEvents", daemon_service_pb2.WatchEventsRequest, "types"),
+    ("models", "ListModels", model_service_pb2.ListModelsRequest, "states"),
+    ("operations", "ListOperations", operation_service_pb2.ListOperationsRequest, "kinds"),
+    ("operations", "ListOperations", operation_service_pb2.ListOperationsRequest, "states"),
+]
+
+
+@pytest.mark.parametrize("stub,method,kind,field", UNKNOWN_VALUES)
+async def test_a_filter_by_something_unknown_is_refused(
+    running: Running, stub: str, method: str, kind: Any, field: str
+) -> None:
+    """It would match nothing, for ever, and look like «there is none»."""
+    found = await fails(getattr(getattr(running, stub), method)(kind(**{field: [99]})))
+    assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert found.fields == (field,)
+
+
+LOADS: list[tuple[dict[str, Any], str, str]] = [
+    ({"context_length": 0}, "INVALID_REQUEST", "context_length"),
+    ({"max_sequences": 0}, "INVALID_REQUEST", "max_sequences"),
+    ({"priority": 99}, "INVALID_REQUEST", "priority"),
+    ({"client": "x" * 129}, "INVALID_REQUEST", "client"),
+    ({"context_length": 512}, "UNIMPLEMENTED", "context_length"),
+]
+
+
+@pytest.mark.parametrize("fields,reason,field", LOADS)
+async def test_a_load_checks_its_fields(
+    running: Running, fields: dict[str, Any], reason: str, field: str
+) -> None:
+    """0 is no length, and what is not chosen by the request yet says so."""
+    request = model_service_pb2.LoadModelRequest(model=MODEL, **fields)
+    found = await fails(running.models.LoadModel(request))
+    assert (found.reason, found.metadata["field"]) == (reason, field)
+
+
+async def test_a_daemon_of_short_requests_gives_long_answers() -> None:
+    """The limit is on what it takes; a status or a list of vectors may be larger."""
+    async with serving(max_message_bytes="64KiB") as running:
+        continuation = generation_service_pb2.Continuation(text="x " * 20_000)
+        answer = await running.generation.Score(
+            generation_service_pb2.ScoreRequest(text="a", continuations=[continuation])
+        )
+        assert answer.ByteSize() > 64 * 1024
+
+
+async def test_operations_are_listed_newest_first_in_pages(running: Running) -> None:
+    """An operation that starts between two pages moves none of the others."""
+
+    async def never(_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    operations = running.app._operations
+    names = [f"operations/{operations.start(Kind.PULL, f'm{n}', never).id}" for n in range(3)]
+    request = operation_service_pb2.ListOperationsRequest(page_size=2)
+    first = await running.operations.ListOperations(request)
+    operations.start(Kind.PULL, "late", never)
+    request.page_token = first.next_page_token
+    second = await running.operations.ListOperations(request)
+    shown = [item.name for item in (*first.operations, *second.operations)]
+    assert shown == names[::-1]
+    assert not second.next_page_token
 
 
 def free_port() -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gemd import wire
 from gemd.routing.request import Mode, Request, Tier
 from gemd.rpc.convert.fields import (
+    check_known,
     check_range,
     invalid,
     model_id,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 MAX_CANDIDATES = 64
 MAX_CONTINUATIONS = 256
 MAX_LOGPROBS = 20
+MAX_PENALTY_WINDOW = 1 << 24
+"""No context is longer, and an engine reserves memory for as many tokens."""
 MAX_STOPS = 16
 MAX_TEXTS = 1024
 
@@ -54,7 +57,7 @@ _RANGES: Mapping[str, _Bounds] = {
     "repeat_penalty": {"above": 0, "most": 10},
     "frequency_penalty": {"least": -2, "most": 2},
     "presence_penalty": {"least": -2, "most": 2},
-    "penalty_last_n": {"least": -1},
+    "penalty_last_n": {"least": -1, "most": MAX_PENALTY_WINDOW},
     "logprobs": {"most": MAX_LOGPROBS},
 }
 _PLAIN = ("top_k", "seed", "max_tokens", "ignore_eos")
@@ -77,13 +80,12 @@ def generate_request(message: service.GenerateRequest) -> Request:
         raise unsupported("thinking", "thinking")
     check_range(message.candidates, field="candidates", most=MAX_CANDIDATES)
     check_range(message.best_of, field="best_of", most=MAX_CANDIDATES)
-    if message.mode not in _MODES:
-        raise invalid("mode", f"mode {message.mode} is not known to this daemon")
+    check_known(message.mode, _MODES, field="mode")
+    check_priority(message.priority)
     target = message.WhichOneof("target")
     tier = None
     if target == "tier" and message.tier != model_pb2.TIER_UNSPECIFIED:
-        if message.tier not in _TIERS:
-            raise invalid("tier", f"tier {message.tier} is not known to this daemon")
+        check_known(message.tier, _TIERS, field="tier")
         tier = _TIERS[message.tier]
     return Request(
         prompt=_prompt(message, message.WhichOneof("input")),
@@ -115,6 +117,7 @@ def optional_model(name: str) -> str | None:
 def score_request(message: service.ScoreRequest, *, work_id: str) -> wire.Score:
     """The worker's message for a ScoreRequest, without a deadline."""
     check_range(message.alternatives, field="alternatives", least=0, most=MAX_LOGPROBS)
+    check_priority(message.priority)
     which = message.WhichOneof("prompt")
     # Unlike a prompt to answer, the text before a continuation may be empty.
     prompt = (
@@ -139,14 +142,19 @@ def embed_request(message: service.EmbedRequest, *, work_id: str) -> wire.Embed:
     for index, text in enumerate(message.texts):
         if not text:
             raise invalid(f"texts[{index}]", f"texts[{index}] must not be empty")
-    if message.pooling not in _POOLINGS:
-        raise invalid("pooling", f"pooling {message.pooling} is not known to this daemon")
+    check_known(message.pooling, _POOLINGS, field="pooling")
+    check_priority(message.priority)
     return wire.Embed(
         request_id=work_id,
         texts=tuple(message.texts),
         pooling=_POOLINGS[message.pooling],
         normalize=message.normalize if message.HasField("normalize") else True,
     )
+
+
+def check_priority(priority: generation.Priority.ValueType) -> None:
+    """Raise InvalidRequestError for a priority that this version does not know."""
+    check_known(priority, generation.Priority.values(), field="priority")
 
 
 def client_name(
