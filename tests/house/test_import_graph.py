@@ -44,6 +44,12 @@ ALLOWED: dict[str, set[str]] = {
 
 ENGINES = {"torch", "transformers", "llama_cpp", "diffusers", "xllamacpp"}
 
+BY_NAME = {"gemd.cli.app", "gemd.client", "gemd.worker.host"}
+"""Modules that import others by a name that is put together while they run."""
+
+HIDDEN = {"__import__", "exec", "eval", "exec_module", "load_module", "run_module", "run_path"}
+"""Calls that import what no parser sees."""
+
 
 def _part(module: str) -> str:
     """`gemd.rpc.status` belongs to `rpc`; `gemd` itself is `__init__`."""
@@ -74,7 +80,58 @@ def _imports(module: str) -> frozenset[str]:
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             names.update(_from(node, package))
+        elif isinstance(node, ast.Call) and _called(node) == "import_module":
+            names.update(_named(node, module))
     return frozenset(names)
+
+
+def _called(call: ast.Call) -> str:
+    """The last part of the name of what is called."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _named(call: ast.Call, module: str) -> set[str]:
+    """What `import_module` may import: its text, all that begins so, or any text of the module.
+
+    `import_module(f"gemd.cli.{name}")` counts as importing everything in `gemd.cli`, and
+    `import_module(name)` as importing every module that the file's texts name.
+    """
+    argument = call.args[0]
+    if isinstance(argument, ast.Constant):
+        return {str(argument.value)}
+    beginning = _beginning(argument, module)
+    if beginning:
+        found = {name for name in _modules() if name.startswith(beginning)}
+        assert found, f"{module} imports {beginning}…, and there is no such module"
+        return found
+    source = ast.parse(_modules()[module].read_text(encoding="utf-8"))
+    texts = {
+        node.value.partition(":")[0]
+        for node in ast.walk(source)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    found = {text for text in texts if text in _modules() or text in ENGINES}
+    assert found, f"{module} imports by a name, and nothing says which ones there are"
+    return found
+
+
+def _beginning(text: ast.expr, module: str) -> str:
+    """The part of an f-string that is known beforehand."""
+    known = ""
+    for part in text.values if isinstance(text, ast.JoinedStr) else []:
+        if isinstance(part, ast.Constant):
+            known += str(part.value)
+        elif (
+            isinstance(part, ast.FormattedValue)
+            and isinstance(part.value, ast.Name)
+            and part.value.id == "__name__"
+        ):
+            known += module
+        else:
+            break
+    return known
 
 
 def _from(node: ast.ImportFrom, package: str) -> set[str]:
@@ -126,6 +183,22 @@ def test_the_parser_sees_every_form_of_import() -> None:
     relative = ast.parse("from ..engine import x").body[0]
     assert isinstance(relative, ast.ImportFrom)
     assert _from(relative, "gemd.rpc") == {"gemd.engine"}
+
+
+def test_imports_by_name_are_seen() -> None:
+    """A name that is put together counts as every module it may mean; nothing else hides one."""
+    by_name, hidden = set(), set()
+    for module, path in _modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and _called(node) == "import_module":
+                by_name.add(module)
+            if isinstance(node, ast.Call) and _called(node) in HIDDEN:
+                hidden.add(module)
+    assert by_name == BY_NAME
+    assert not hidden
+    assert {"gemd.cli.run", "gemd.cli.daemon"} <= _imports("gemd.cli.app")
+    assert {"gemd.client.sync", "gemd.client.aio"} <= _imports("gemd.client")
+    assert {"gemd.worker.llama", "gemd.worker.scripted"} <= _imports("gemd.worker.host")
 
 
 @pytest.mark.parametrize("part", ALLOWED)

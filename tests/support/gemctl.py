@@ -22,14 +22,21 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "gemd.cli"]
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Gemctl:
-    """Runs `gemctl` with one environment."""
+    """Runs `gemctl` with one environment.
+
+    Attributes:
+        environ: Its whole environment.
+        patience: Seconds after which a command has failed.
+
+    """
 
     environ: Mapping[str, str]
+    patience: float = TIMEOUT_SECONDS
 
     def __call__(
         self, *arguments: str, stdin: str | bytes | None = None, **environ: str
@@ -43,7 +50,7 @@ class Gemctl:
             input=content,
             stdin=subprocess.DEVNULL if content is None else None,
             capture_output=True,
-            timeout=TIMEOUT_SECONDS,
+            timeout=self.patience,
             check=False,
         )
         return subprocess.CompletedProcess(

@@ -38,6 +38,7 @@ class Bench:
         context_tokens: int = 1024,
         max_sequences: int = 4,
         chat_template: str | None = None,
+        prompt_cache_bytes: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.said: list[wire.FromWorker] = []
@@ -52,6 +53,7 @@ class Bench:
                 # One thread: two busy ones on a shared two-core machine fight.
                 threads=1,
                 chat_template=chat_template,
+                prompt_cache_bytes=prompt_cache_bytes,
             ),
             lambda *at: self.progress.append(at),
         )

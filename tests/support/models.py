@@ -7,8 +7,13 @@ import fcntl
 import os
 from pathlib import Path
 
+import platformdirs
+
 from gemd.catalog import Catalog
 from gemd.store import Store, Transport
+
+CACHE = Path(os.environ.get("GEMD_TEST_MODELS") or platformdirs.user_cache_dir("gemd-tests"))
+"""Where models and the stubs' generator are kept between runs, about 450 MB."""
 
 PROFILES = Path(__file__).parents[2] / "profiles" / "models"
 

@@ -120,6 +120,7 @@ class Plant:
     located: list[str] = field(default_factory=list)
     spawned: list[FakeWorker] = field(default_factory=list)
     cancelled_spawns: int = 0
+    prompt_cache_bytes: int = 0
     events: list[ResidencyEvent] = field(default_factory=list)
     may_locate: asyncio.Event = field(default_factory=asyncio.Event)
     may_load: asyncio.Event = field(default_factory=asyncio.Event)
@@ -135,7 +136,11 @@ class Plant:
         if model in self.errors:
             raise self.errors[model]
         load = wire.Load(
-            path=str(Path("/nowhere") / model), context_tokens=64, max_sequences=2, threads=1
+            path=str(Path("/nowhere") / model),
+            context_tokens=64,
+            max_sequences=2,
+            threads=1,
+            prompt_cache_bytes=self.prompt_cache_bytes,
         )
         spec = WorkerSpec(model=model, engine="scripted", load=load, environ={})
         return Located(spec, self.sizes.get(model, GIB))
