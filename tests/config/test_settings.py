@@ -20,6 +20,7 @@ OTHER_VALUES = {
     "shutdown_grace": "7s",
     "default_model": "gemma3-270m",
     "context_tokens": "2048",
+    "prompt_cache": "0B",
     "parallel": "2",
     "threads": "3",
     "ram_budget": "3GiB",

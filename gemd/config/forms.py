@@ -1,0 +1,134 @@
+"""What may be written for a setting, and how its value is written back."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+
+from gemd.quantities import (
+    Budget,
+    format_bytes,
+    format_duration,
+    parse_budget,
+    parse_bytes,
+    parse_duration,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a user may write for a setting, and how gemd writes its value back."""
+
+    accepts: str
+    write: Callable[[Any], str] = str
+
+
+def _parsed(parse: Callable[[str], object]) -> BeforeValidator:
+    def read(value: object) -> object:
+        return parse(value) if isinstance(value, str) else _number_or_value(value)
+
+    return BeforeValidator(read)
+
+
+def _number_or_value(value: object) -> object:
+    # A bare number in the file has no unit; guessing one would be wrong half of the time.
+    if isinstance(value, int | float):
+        raise ValueError("has to be text with a unit, in quotes")  # noqa: TRY004 -- pydantic's way
+    return value
+
+
+def _limitless(word: str) -> tuple[BeforeValidator, Form]:
+    """A duration that may also be a word; the value is then None."""
+
+    def parse(text: str) -> float | None:
+        return None if text.strip().lower() == word else parse_duration(text)
+
+    def write(value: float | None) -> str:
+        return word if value is None else format_duration(value)
+
+    return _parsed(parse), Form(f'a duration such as "30m" or "{word}"', write)
+
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("has to be a number")  # noqa: TRY004 -- pydantic's way
+    return value
+
+
+def _absolute(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        return value
+    home = (info.context or {}).get("home")
+    if home is not None and (value == "~" or value.startswith("~/")):
+        value = f"{home}{value[1:]}"
+    if not Path(value).is_absolute() or "\0" in value:
+        raise ValueError("has to be an absolute path, or one that starts with ~/")
+    return value
+
+
+def _file(value: object) -> object:
+    if isinstance(value, Path) and value.name in {"", ".."}:
+        raise ValueError("has to name a file")
+    return value
+
+
+def _write_path(value: Path | None) -> str:
+    return "" if value is None else str(value)
+
+
+def endpoint(value: object) -> object:
+    """An http(s) address without a login in it, and without a slash at its end."""
+    if not isinstance(value, str):
+        return value
+    if LOGIN.search(value):
+        raise ValueError("must hold no user name or password; the hub takes a token from HF_TOKEN")
+    if not re.fullmatch(r"https?://[^\s?#]+", value) or not _has_host(value):
+        raise ValueError("has to start with http:// or https:// and name a host")
+    return value.rstrip("/")
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        # Reading the port checks it.
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+LOGIN: Final = re.compile(r"(?<=//).*@")
+"""``user:password@`` of an address; also where the password has unquoted slashes."""
+
+
+Duration = Annotated[
+    float, _parsed(parse_duration), Form('a duration such as "5s" or "1m"', format_duration)
+]
+Never = Annotated[float | None, *_limitless("never")]
+Forever = Annotated[float | None, *_limitless("forever")]
+Bytes = Annotated[int, _parsed(parse_bytes), Form('a size such as "32MiB"', format_bytes)]
+BudgetField = Annotated[
+    Budget, _parsed(parse_budget), Form('"50%" of RAM or a size such as "8GiB"')
+]
+PathField = Annotated[
+    Path | None, BeforeValidator(_absolute), Form("an absolute path, ~/ allowed", _write_path)
+]
+SocketField = Annotated[
+    Path | None,
+    BeforeValidator(_absolute),
+    AfterValidator(_file),
+    Form("an absolute path, ~/ allowed", _write_path),
+]
+Flag = Annotated[bool, Form("true or false", lambda value: str(value).lower())]
+
+
+def whole(lowest: int, highest: int) -> tuple[BeforeValidator, Form]:
+    """The annotations of a whole number; its field states the same bounds."""
+    return BeforeValidator(_no_boolean), Form(f"a whole number from {lowest} to {highest}")

@@ -1,0 +1,208 @@
+"""Every setting, what it means, and the values in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from gemd.config.forms import (
+    BudgetField,
+    Bytes,
+    Duration,
+    Flag,
+    Forever,
+    Form,
+    Never,
+    PathField,
+    SocketField,
+    endpoint,
+    whole,
+)
+from gemd.quantities import MIB, Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class Settings(BaseModel):
+    """Every setting of gemd. Durations are seconds, sizes are bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    socket: SocketField = Field(
+        default=None,
+        description="Unix socket of the daemon. Unset: in the user's runtime directory.",
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Form("debug, info, warning or error")
+    ] = Field(
+        default="info",
+        description="Least severe log lines that are written. Prompts appear in debug only.",
+    )
+    log_format: Annotated[Literal["auto", "json", "console"], Form("auto, json or console")] = (
+        Field(
+            default="auto",
+            description="Form of the log on stderr; auto is console on a terminal, else json.",
+        )
+    )
+    idle_exit: Never = Field(
+        default=1800.0,
+        description="Idle time after which a daemon that gemctl started ends by itself.",
+    )
+    shutdown_grace: Duration = Field(
+        default=5.0,
+        le=15.0,
+        description="Time that running requests get to end at shutdown; at most 15s.",
+    )
+    default_model: Annotated[str, Form("a model's name or a path to a .gguf file")] = Field(
+        default="smollm2-135m",
+        min_length=1,
+        description="Model that answers a request which names none.",
+    )
+    context_tokens: Annotated[int, *whole(256, 2**24)] = Field(
+        default=4096,
+        ge=256,
+        le=2**24,
+        description="Cells of a model's KV cache, shared by all requests it decodes together.",
+    )
+    prompt_cache: Bytes = Field(
+        default=256 * MIB,
+        ge=0,
+        description="RAM per model for prompts that have left the KV cache; 0B keeps none.",
+    )
+    parallel: Annotated[int, *whole(1, 64)] = Field(
+        default=8,
+        ge=1,
+        le=64,
+        description="Requests that one model decodes together.",
+    )
+    threads: Annotated[int, *whole(0, 1024)] = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="CPU threads per model; 0 takes the physical cores.",
+    )
+    ram_budget: BudgetField = Field(
+        default=Budget(percent=50.0),
+        description="RAM that all warm models together may take.",
+    )
+    keep_warm: Forever = Field(
+        default=1800.0,
+        description="Idle time after which a model that is not pinned is unloaded.",
+    )
+    queue_limit: Annotated[int, *whole(1, 100_000)] = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="Requests that may wait; one more is refused with QUEUE_FULL.",
+    )
+    load_stall_timeout: Duration = Field(
+        default=60.0,
+        gt=0,
+        description="Time without progress after which loading a model is given up.",
+    )
+    hub_endpoint: Annotated[str, BeforeValidator(endpoint), Form("an http(s) address")] = Field(
+        default="https://huggingface.co",
+        description="Model hub; HF_ENDPOINT is honoured too.",
+    )
+    hub_timeout: Duration = Field(
+        default=5.0,
+        gt=0,
+        description="Time the hub gets to answer before another source is tried.",
+    )
+    offline: Flag = Field(
+        default=False,
+        description="Never use the network. HF_HUB_OFFLINE only keeps from the hub.",
+    )
+    store_dir: PathField = Field(
+        default=None,
+        description="Directory of downloaded models. Unset: `models` in the cache directory.",
+    )
+    tcp_port: Annotated[int, *whole(0, 65535)] = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Also listen on this port of the loopback interface, with a token; 0 is off.",
+    )
+    max_message_bytes: Bytes = Field(
+        default=32 * MIB,
+        ge=64 * 1024,
+        le=2**31 - 1,
+        description="Largest request the daemon takes, from 64KiB to below 2GiB.",
+    )
+
+    @classmethod
+    def describe(cls) -> tuple[SettingDescription, ...]:
+        """Every setting in the order of declaration."""
+        return tuple(described(key) for key in cls.model_fields)
+
+
+@dataclass(frozen=True)
+class SettingDescription:
+    """What a user has to know about one setting."""
+
+    key: str
+    meaning: str
+    accepts: str
+    default: str
+    """As it would be written in the file; empty where the setting is unset by default."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return variable_of(self.key)
+
+    @property
+    def flag(self) -> str:
+        """The command-line option that sets it, where a program has one."""
+        return flag_of(self.key)
+
+
+@dataclass(frozen=True)
+class SettingValue:
+    """One setting in force."""
+
+    description: SettingDescription
+    value: str
+    """As it would be written in the file; empty where it is unset."""
+    origin: str
+    """``default``, a variable, a flag, or the path of the configuration file."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The settings in force and where each came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def describe(self) -> Iterator[SettingValue]:
+        """Every setting with its value and origin, in the order of declaration."""
+        for description in Settings.describe():
+            key = description.key
+            value = form_of(key).write(getattr(self.settings, key))
+            yield SettingValue(description, value, self.origins[key])
+
+
+def described(key: str) -> SettingDescription:
+    """What a user has to know about the setting."""
+    field = Settings.model_fields[key]
+    form = form_of(key)
+    return SettingDescription(key, field.description or "", form.accepts, form.write(field.default))
+
+
+def form_of(key: str) -> Form:
+    """How the setting is written."""
+    return next(item for item in Settings.model_fields[key].metadata if isinstance(item, Form))
+
+
+def variable_of(key: str) -> str:
+    """The environment variable that sets it."""
+    return f"GEMD_{key.upper()}"
+
+
+def flag_of(key: str) -> str:
+    """The command-line option that sets it, where a program has one."""
+    return f"--{key.replace('_', '-')}"
