@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -35,6 +36,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 """Name: module, attribute, and the first line of its help, so that `--help` loads none."""
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What writing to standard output fails with where its file system is the reason."""
+
 
 class _Commands(click.Group):
     """A group that loads a command's module when the command is asked for."""
@@ -52,6 +56,25 @@ class _Commands(click.Group):
         module, attribute, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(f"gemd.cli.{module}"), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # click looks for similar names among the commands that it holds, and it holds none.
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            name = ctx.invoked_subcommand
+            command = self.get_command(ctx, name) if name else None
+            if error.ctx is None and command is not None:
+                # Found while the command's options were read, before it had a context.
+                error.ctx = click.Context(command, info_name=name, parent=ctx)
+            raise
 
     def format_commands(
         self,
@@ -89,26 +112,47 @@ def invoke(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     output = Output.standard(environ)
     try:
         return _run(arguments, Session(output, environ))
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort as error:
+        # click ends the line after a Ctrl-C, but not the one that ends with its own question.
+        if error.__cause__ is None:
+            output.note("")
         return Exit.INTERRUPTED
-    except ReaderGoneError:
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last stop before the interpreter's own
+        return _end(error, output)
+
+
+def _end(error: Exception, output: Output) -> int:
+    """Say what ended the command, and return its exit code."""
+    if isinstance(error, ReaderGoneError):
         _forget_stdout()
         return Exit.READER_GONE
-    except StdoutFailedError as error:
-        _forget_stdout()
-        output.failure("standard output cannot be written", why=str(error))
-        return Exit.FAILURE
-    except click.UsageError as error:
+    if isinstance(error, click.UsageError):
         return _report_usage(error, output)
-    except Exception as error:  # noqa: BLE001 - the last stop before the interpreter's own
+    unwritable = _unwritable(error)
+    if unwritable is None:
         return _report_error(error, output)
+    _forget_stdout()
+    output.failure("standard output cannot be written", why=unwritable)
+    return Exit.FAILURE
+
+
+def _unwritable(error: Exception) -> str | None:
+    """Why standard output could not be written to, if that is what failed."""
+    if isinstance(error, StdoutFailedError):
+        return str(error)
+    # click writes help, version and completions itself.
+    if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+        return error.strerror or ""
+    return None
 
 
 def _run(arguments: Sequence[str], session: Session) -> int:
     for argument in arguments:
         if not _is_text(argument):
-            shown = argument.encode(errors="backslashreplace").decode()
-            raise click.UsageError(f"the argument {shown!r} is not UTF-8 text")
+            shown = os.fsencode(argument).decode(errors="backslashreplace")
+            raise click.UsageError(f"the argument '{shown}' is not UTF-8 text")
     result = gemctl.main(
         args=list(arguments), prog_name="gemctl", obj=session, standalone_mode=False
     )

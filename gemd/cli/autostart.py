@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
+import shlex
 import socket
+import stat
 import subprocess
 import time
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,32 +27,74 @@ _POLL_SECONDS = 0.02
 _EX_CONFIG = 78
 _TAIL_BYTES = 4096
 _TAIL_LINES = 12
+_CONTINUED = "\n       "
+"""Between the lines of a «why», so that they stand below each other."""
+_ON = frozenset({"", "1", "true", "yes", "on"})
 _OFF = frozenset({"0", "false", "no", "off"})
 
 
 def answers(path: Path) -> bool:
     """Whether somebody accepts connections on the socket at `path`."""
+    return silence(path) is None
+
+
+def silence(path: Path) -> str | None:
+    """Why nobody accepts connections on the socket at `path`; None if somebody does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return _why_silent(path, error)
+    return None
+
+
+def _why_silent(path: Path, error: OSError) -> str:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ""
+    except OSError as problem:
+        return f"{path}: {os.strerror(problem.errno or 0)}"
+    if not stat.S_ISSOCK(found.st_mode):
+        return f"{path} is no socket"
+    if error.errno == errno.ECONNREFUSED:
+        return "the socket is left over from a daemon that has ended"
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def allowed(environ: Mapping[str, str]) -> bool:
-    """Whether GEMD_AUTOSTART lets `gemctl` start a daemon; it does unless it says no."""
-    return environ.get("GEMD_AUTOSTART", "1").strip().lower() not in _OFF
+    """Whether GEMD_AUTOSTART lets `gemctl` start a daemon; it does unless it says no.
+
+    Raises:
+        CommandError: It says neither yes nor no.
+
+    """
+    word = environ.get("GEMD_AUTOSTART", "").strip().lower()
+    if word not in _ON | _OFF:
+        raise CommandError(
+            f"GEMD_AUTOSTART is {word!r}",
+            Exit.PRECONDITION,
+            why="it can be 1 or 0",
+            advice=("unset GEMD_AUTOSTART",),
+        )
+    return word in _ON
 
 
-def not_running(path: Path, *, why: str = "") -> CommandError:
-    """The error of a command that needs a daemon and may not start one."""
+def not_running(path: Path, *, why: str = "", may_start: bool) -> CommandError:
+    """The error of a command that needs a daemon and does not start one.
+
+    Args:
+        path: Where nobody answers.
+        why: What is known of the reason.
+        may_start: Whether another command would start one.
+
+    """
     return CommandError(
         f"gemd is not running (nobody answers at {path})",
         Exit.UNREACHABLE,
         why=why,
-        advice=("gemd", "gemctl run 'Hello'"),
+        advice=("gemctl run 'Hello'", "gemd") if may_start else ("gemd",),
     )
 
 
@@ -66,7 +112,8 @@ def ensure_running(
     """Return as soon as a daemon answers at `path`, having started one if need be.
 
     Two commands that do this at once both start one; the daemon's own lock decides, and the
-    loser's command goes on with the winner.
+    loser's command goes on with the winner. Where the winner was on its way out, another one
+    is started as soon as it is gone.
 
     Args:
         path: The daemon's socket.
@@ -85,23 +132,29 @@ def ensure_running(
     if answers(path):
         return
     if not allowed(environ):
-        raise not_running(path, why="GEMD_AUTOSTART forbids to start it")
+        why = "GEMD_AUTOSTART forbids to start it"
+        raise not_running(path, why=why, may_start=False)
     output.note("starting gemd (it ends by itself when idle; `gemctl stop` ends it now)")
-    log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with log_file.open("ab") as log:
-        begin = log.tell()
-        process = _spawn(command, log, environ)
+    process, begin = _start(command, log_file, environ)
+    lost = False
     give_up = clock() + START_SECONDS
     while not answers(path):
-        # A daemon that ended because another one holds the lock leaves us waiting for that one.
-        if process.poll() is not None and not _is_held(lock):
-            raise _ended(process.returncode, log_file, begin)
+        if process.poll() is not None:
+            # A daemon that ended because another one holds the lock leaves us waiting for
+            # that one: until it answers, or, if it was ending, until it is gone.
+            if _is_held(lock):
+                lost = True
+            elif lost:
+                process, begin = _start(command, log_file, environ)
+                lost = False
+            else:
+                raise _ended(process.returncode, log_file, begin)
         if clock() >= give_up:
             raise CommandError(
                 f"gemd was started but did not answer at {path} within {START_SECONDS:.0f} s",
                 Exit.UNREACHABLE,
-                why=_tail(log_file, begin),
-                advice=(f"tail {log_file}",),
+                why=_CONTINUED.join(_tail(log_file, begin)),
+                advice=(f"tail {shlex.quote(str(log_file))}",),
             )
         sleep(_POLL_SECONDS)
 
@@ -117,6 +170,29 @@ def _is_held(lock: Path) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def _start(
+    command: Sequence[str], log_file: Path, environ: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], int]:
+    """A new daemon, and where in the log file its output begins.
+
+    Raises:
+        CommandError: The log cannot be written, or the command cannot be run.
+
+    """
+    try:
+        log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with log_file.open("ab") as log:
+            begin = log.tell()
+            return _spawn(command, log, environ), begin
+    except OSError as error:
+        raise CommandError(
+            f"gemd cannot be started with its log in {log_file}",
+            Exit.PRECONDITION,
+            why=f"{error.filename}: {error.strerror}" if error.filename else str(error),
+            advice=(f"ls -ld {shlex.quote(str(log_file.parent))}", "gemd"),
+        ) from None
 
 
 def _spawn(
@@ -138,18 +214,38 @@ def _spawn(
 def _ended(returncode: int, log_file: Path, begin: int) -> CommandError:
     how = f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
     config = returncode == _EX_CONFIG
+    said, advice = _last_words(_tail(log_file, begin))
+    if not advice:
+        advice = ["gemctl config show --origin" if config else f"tail {shlex.quote(str(log_file))}"]
     return CommandError(
         f"gemd was started but ended at once with {how}",
         Exit.PRECONDITION if config else Exit.UNREACHABLE,
-        why=_tail(log_file, begin),
-        advice=("gemctl config show --origin",) if config else (f"tail {log_file}",),
+        why=_CONTINUED.join(said),
+        advice=advice,
     )
 
 
-def _tail(log_file: Path, begin: int) -> str:
+def _last_words(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What a daemon that could not start said on stderr: why, and what it advised.
+
+    It writes ``gemd: MESSAGE``, then ``try: COMMAND``, then further commands, indented.
+    """
+    said: list[str] = []
+    advice: list[str] = []
+    for line in lines:
+        if line.startswith("try: "):
+            advice.append(line.removeprefix("try: "))
+        elif advice and line.startswith("     "):
+            advice.append(line.strip())
+        else:
+            said.append(line.removeprefix("gemd: "))
+    return said, advice
+
+
+def _tail(log_file: Path, begin: int) -> list[str]:
     """The last lines that the daemon wrote since its start."""
     with log_file.open("rb") as log:
         end = log.seek(0, 2)
         log.seek(max(begin, end - _TAIL_BYTES))
-        lines = log.read().decode(errors="replace").strip().splitlines()
-    return "\n        ".join(lines[-_TAIL_LINES:])
+        lines = log.read().decode(errors="replace").rstrip().splitlines()
+    return lines[-_TAIL_LINES:]

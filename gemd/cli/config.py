@@ -49,7 +49,7 @@ def show(session: Session, *, origin: bool, as_json: bool) -> None:
 
 
 def _files(session: Session) -> Iterator[tuple[str, str, str]]:
-    paths = session.paths
+    paths = session.settled_paths
     found = "read" if paths.config_file.exists() else "does not exist"
     store_origin = session.resolved.origins["store_dir"]
     yield "config_file", str(paths.config_file), found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -12,30 +12,58 @@ from gemd.cli.documents import document, listing
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.session import Session, pass_session
 from gemd.cli.text import format_bytes, format_seconds
+from gemd.cli.values import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gemd.cli.output import Output
-    from gemd.client import Condition, Device, Info, Model, Operation, Status
+    from gemd.client import Client, Condition, Device, Info, Model, Operation, Status
 
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.05
+_WATCH_SECONDS = 1.0
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @click.command()
+@click.option("--watch", "-w", is_flag=True, help="Show it again and again until Ctrl-C.")
+@click.option(
+    "--interval", type=seconds, metavar="SECONDS", help="Time between two looks of --watch; 1."
+)
 @_json_option
 @pass_session
-def status(session: Session, *, as_json: bool) -> None:
-    """Show the daemon, its devices and its models."""
+def status(session: Session, *, watch: bool, interval: float | None, as_json: bool) -> None:
+    """Show the daemon, its devices and its models.
+
+    With --watch --json, each look is one line.
+    """
+    if interval is not None and not watch:
+        raise click.UsageError("--interval is for --watch")
+    output = session.output
     with session.client(start=False) as client:
+        if watch:
+            _watch(client, output, interval or _WATCH_SECONDS, as_json=as_json)
         state = client.status()
     if as_json:
-        session.output.document(document(state.raw))
+        output.document(document(state.raw))
     else:
-        _print_status(state, session.output)
+        _print_status(state, output)
+
+
+def _watch(client: Client, output: Output, interval: float, *, as_json: bool) -> NoReturn:
+    """Look again and again. Figures of memory change without an event, so that it polls."""
+    looks = 0
+    while True:
+        state = client.status()
+        if as_json:
+            output.record(document(state.raw))
+        else:
+            output.frame(first=not looks)
+            _print_status(state, output)
+        looks += 1
+        time.sleep(interval)
 
 
 def _print_status(state: Status, output: Output) -> None:
@@ -187,7 +215,8 @@ def stop(session: Session, *, now: bool) -> None:
             )
         time.sleep(_POLL_SECONDS)
     cut = drained.cancelled_requests
-    session.output.note("gemd has ended" + (f"; {cut} answers were cut short" if cut else ""))
+    answers = "1 answer was" if cut == 1 else f"{cut} answers were"
+    session.output.note("gemd has ended" + (f"; {answers} cut short" if cut else ""))
 
 
 def _alive(pid: int) -> bool:

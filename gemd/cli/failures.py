@@ -49,8 +49,18 @@ class CommandError(Exception):
         self.advice = tuple(advice)
 
 
-# A reason says more than its gRPC code, and is looked up first.
+# A reason says more than its gRPC code, and is looked up first. The error of an operation has
+# no code at all, so that every reason with an exit code of its own is here.
 _BY_REASON = {
+    "AUTH_REQUIRED": Exit.PRECONDITION,
+    "CPU_CONSENT_NEEDED": Exit.PRECONDITION,
+    "ENGINE_MISSING": Exit.PRECONDITION,
+    "ENGINE_START_FAILED": Exit.PRECONDITION,
+    "INVALID_REQUEST": Exit.USAGE,
+    "MODEL_BUSY": Exit.PRECONDITION,
+    "MODEL_QUARANTINED": Exit.PRECONDITION,
+    "REPO_GATED": Exit.PRECONDITION,
+    "UNSUPPORTED_INPUT": Exit.USAGE,
     "DAEMON_UNREACHABLE": Exit.UNREACHABLE,
     "SHUTTING_DOWN": Exit.UNREACHABLE,
     "MODEL_NOT_FOUND": Exit.NOT_FOUND,

@@ -55,10 +55,9 @@ def list_models(session: Session, *, as_json: bool) -> None:
 @pass_session
 def pull(session: Session, model: str, *, force: bool, accept_licence: bool, as_json: bool) -> None:
     """Fetch MODEL and verify it. Ctrl-C leaves the download running in the daemon."""
-    output = session.output
+    output, name = session.output, model_name(model)
     with session.client(start=True) as client:
-        begun = client.pull(model_name(model), force=force, accept_licence=accept_licence)
-        already = begun.done and begun.state == "SUCCEEDED"
+        begun = client.pull(name, force=force, accept_licence=accept_licence)
         last = follow_operation(client, begun, output)
     if as_json:
         output.document(document(last.raw))
@@ -66,46 +65,32 @@ def pull(session: Session, model: str, *, force: bool, accept_licence: bool, as_
     result = last.raw.pull
     size = format_bytes(result.size_bytes or last.total_bytes)
     origin = f" from {result.origin}" if result.origin else ""
-    verb = "is on disk already" if already and not result.transferred_bytes else "is on disk"
+    verb = "is on disk" if result.transferred_bytes else "is on disk already"
     output.note(f"{last.model} {verb} ({size}{origin})")
     output.hint(f"gemctl run --model {last.model} 'Why is the sky blue?'")
 
 
 @click.command()
 @_model_argument
-@click.option(
-    "--context", type=click.IntRange(1, 2**32 - 1), metavar="TOKENS", help="Context length."
-)
-@click.option("--allow-cpu", is_flag=True, help="Leave a GPU unused if need be.")
 @click.option("--clear-failure", is_flag=True, help="Forget earlier crashes and try now.")
 @_json_option
 @pass_session
-def load(
-    session: Session,
-    model: str,
-    *,
-    context: int | None,
-    allow_cpu: bool,
-    clear_failure: bool,
-    as_json: bool,
-) -> None:
+def load(session: Session, model: str, *, clear_failure: bool, as_json: bool) -> None:
     """Make MODEL warm, so that it answers at once."""
     from gemd.client import Model
 
+    name = model_name(model)
     ready: Model | None = None
-    with session.client(start=True) as client, Progress(session.output) as progress:
-        events = client.load(
-            model_name(model),
-            context_length=context,
-            allow_cpu=allow_cpu,
-            clear_failure=clear_failure,
-        )
-        with events:
-            for event in events:
-                if isinstance(event, Model):
-                    ready = event
-                else:
-                    show_loading(progress, event)
+    with (
+        session.client(start=True) as client,
+        Progress(session.output) as progress,
+        client.load(name, clear_failure=clear_failure) as events,
+    ):
+        for event in events:
+            if isinstance(event, Model):
+                ready = event
+            else:
+                show_loading(progress, event)
     if ready is None:
         raise CommandError(f"the daemon did not say how the load of {model} ended", Exit.FAILURE)
     if as_json:
@@ -121,8 +106,9 @@ def load(
 @pass_session
 def unload(session: Session, model: str, *, now: bool, as_json: bool) -> None:
     """Make MODEL cold and release its memory."""
+    name = model_name(model)
     with session.client(start=False) as client:
-        cold = client.unload(model_name(model), drain_timeout=0.0 if now else None)
+        cold = client.unload(name, drain_timeout=0.0 if now else None)
     if as_json:
         session.output.document(document(cold.raw))
     else:
@@ -136,8 +122,9 @@ def unload(session: Session, model: str, *, now: bool, as_json: bool) -> None:
 @pass_session
 def pin(session: Session, model: str, *, off: bool, as_json: bool) -> None:
     """Keep MODEL in memory once it is loaded."""
+    name = model_name(model)
     with session.client(start=True) as client:
-        pinned = client.pin(model_name(model), pinned=not off)
+        pinned = client.pin(name, pinned=not off)
     if as_json:
         session.output.document(document(pinned.raw))
     else:
@@ -152,9 +139,9 @@ def pin(session: Session, model: str, *, off: bool, as_json: bool) -> None:
 @pass_session
 def remove(session: Session, model: str, *, force: bool, yes: bool, as_json: bool) -> None:
     """Remove the files of MODEL from this machine."""
-    output = session.output
+    output, name = session.output, model_name(model)
     with session.client(start=True) as client:
-        found = client.model(model_name(model))
+        found = client.model(name)
         if not yes:
             _confirm_removal(session, found)
         last = follow_operation(client, client.delete(found.id, force=force), output)

@@ -34,7 +34,7 @@ def list_operations(session: Session, *, as_json: bool) -> None:
 @_json_option
 @pass_session
 def cancel(session: Session, name: str, *, as_json: bool) -> None:
-    """Ask the operation NAME to stop; what it fetched is kept for the next time."""
+    """Ask the operation NAME to stop. What it fetched is kept for the next time."""
     full = name if name.startswith("operations/") else f"operations/{name}"
     with session.client(start=False) as client:
         operation = client.cancel(full)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import io
+import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -11,6 +12,9 @@ from gemd.cli import text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+
+
+_COLUMNS = 80
 
 
 class ReaderGoneError(Exception):
@@ -83,6 +87,20 @@ class Output:
 
         self.data(json.dumps(content, indent=2, ensure_ascii=self.stdout.isatty()) + "\n")
 
+    def record(self, content: Any) -> None:
+        """One JSON document of several, on a line of its own."""
+        import json
+
+        self.data(json.dumps(content, ensure_ascii=self.stdout.isatty()) + "\n")
+
+    def frame(self, *, first: bool) -> None:
+        """Make room for the next of several pictures: on a terminal it replaces the last one."""
+        if self.stdout.isatty() and self.environ.get("TERM") != "dumb":
+            # Home, and clear to the end; only the first clears what stood there before.
+            self.stdout.write("\x1b[2J\x1b[H" if first else "\x1b[H\x1b[J")
+        elif not first:
+            self.line()
+
     def table(
         self,
         headers: Sequence[str],
@@ -118,10 +136,28 @@ class Output:
         """Whether a person is there to answer a question."""
         return sys.stdin is not None and sys.stdin.isatty() and self.stderr.isatty()
 
-    def transient(self, content: str) -> None:
-        """Replaces the line that the cursor is on; only for a stderr that is a terminal."""
-        self.stderr.write(f"\r\x1b[K{text.visible(content)}")
-        self.stderr.flush()
+    def columns(self) -> int:
+        """Width of the terminal that messages appear on; 80 if it has none."""
+        try:
+            return os.get_terminal_size(self.stderr.fileno()).columns or _COLUMNS
+        except (OSError, ValueError):
+            return _COLUMNS
+
+    def transient(self, content: str, *, columns: int = 0) -> None:
+        """Replaces the line that the cursor is on; only for a stderr that is a terminal.
+
+        Args:
+            content: The line; empty takes it away.
+            columns: Where it is cut off: a line that wraps could not be taken away again.
+
+        """
+        shown = text.cut(text.visible(content.replace("\n", " ")), columns)
+        try:
+            self.stderr.write(f"\r\x1b[K{shown}")
+            self.stderr.flush()
+        except OSError:
+            # The terminal is gone; the work itself goes on.
+            return
 
     def _labelled(self, label: str, content: str, colour: Colour) -> None:
         self._write(self.stderr, label, colour)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from gemd.cli import text
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _REDRAW_SECONDS = 0.1
 _BAR_COLUMNS = 24
 _TENTHS = 10
+_ECHO_COLUMNS = 3
+"""Left free behind the live line: the cursor's, and those of a «^C» that the terminal echoes."""
 
 
 def progress_line(
@@ -64,7 +66,7 @@ class Progress:
     Args:
         output: Where to show it.
         clock: Monotonic seconds.
-        columns: Width of the terminal.
+        columns: Width of the terminal; by default that of `output`.
 
     """
 
@@ -73,11 +75,11 @@ class Progress:
         output: Output,
         *,
         clock: Callable[[], float] = time.monotonic,
-        columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns,
+        columns: Callable[[], int] | None = None,
     ) -> None:
         self._output = output
         self._clock = clock
-        self._columns = columns
+        self._columns = columns or output.columns
         self._live = output.stderr.isatty() and output.environ.get("TERM") != "dumb"
         self._drawn_at: float | None = None
         self._label: str | None = None
@@ -139,17 +141,22 @@ class Progress:
         if not due:
             return
         self._tenth = tenth
-        content = progress_line(
+        draw = partial(
+            progress_line,
             label,
             current=current,
             total=total,
             rate=rate,
             remaining=remaining,
             bytes_counted=bytes_counted,
-            bar=self._live,
         )
         if self._live:
-            self._output.transient(content[: max(self._columns() - 1, 1)])
+            columns = max(self._columns() - _ECHO_COLUMNS, 1)
+            content = draw(bar=True)
+            if text.width(content) > columns:
+                # On a narrow terminal the figures say more than the bar.
+                content = draw(bar=False)
+            self._output.transient(content, columns=columns)
             self._drawn_at = now
         else:
-            self._output.note(content)
+            self._output.note(draw(bar=False))

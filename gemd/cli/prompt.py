@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gemd.cli.failures import CommandError, Exit
+from gemd.cli.text import format_bytes
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from gemd.cli.output import Output
 
 _PATIENCE_SECONDS = 1.0
+
+LONGEST_BYTES = 32 * 1024 * 1024
+"""Of standard input: more than any model's context, and than one request may carry."""
 
 
 def read_prompt(argument: str | None, output: Output) -> str:
@@ -31,20 +35,23 @@ def read_prompt(argument: str | None, output: Output) -> str:
         CommandError: Standard input is not UTF-8 text.
 
     """
-    wanted = argument is None or argument == "-"
-    if sys.stdin is None or sys.stdin.isatty():
-        if wanted:
-            raise click.UsageError(
-                "a prompt is needed: gemctl run 'Why is the sky blue?', or pipe it in"
-            )
-        return argument or ""
-    stdin = sys.stdin.buffer
-    if wanted:
-        return _read(stdin, output)
-    if not _holds_data(stdin):
-        return argument or ""
-    piped = _read(stdin, output)
-    return f"{argument}\n\n{piped}" if piped.strip() else argument or ""
+    on_terminal = sys.stdin is not None and sys.stdin.isatty()
+    if argument is None and (sys.stdin is None or on_terminal):
+        raise click.UsageError(
+            "a prompt is needed: gemctl run 'Why is the sky blue?', or pipe it in"
+        )
+    if argument == "-" and sys.stdin is None:
+        raise click.UsageError("a prompt is needed, and standard input is closed")
+    if argument == "-" and on_terminal:
+        return _read(
+            sys.stdin.buffer, output, "type the prompt; Ctrl-D at the start of a line ends it"
+        )
+    if argument is None or argument == "-":
+        return _read(sys.stdin.buffer, output)
+    if sys.stdin is None or on_terminal or not _holds_data(sys.stdin.buffer):
+        return argument
+    piped = _read(sys.stdin.buffer, output)
+    return f"{argument}\n\n{piped}" if piped.strip() else argument
 
 
 def _holds_data(stdin: BinaryIO) -> bool:
@@ -53,12 +60,20 @@ def _holds_data(stdin: BinaryIO) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
-def _read(stdin: BinaryIO, output: Output) -> str:
-    readable, _, _ = select.select([stdin], [], [], _PATIENCE_SECONDS)
-    if not readable:
+def _read(stdin: BinaryIO, output: Output, hint: str = "") -> str:
+    if hint:
+        output.hint(hint)
+    elif not select.select([stdin], [], [], _PATIENCE_SECONDS)[0]:
         output.hint("reading the prompt from standard input …")
+    content = stdin.read(LONGEST_BYTES + 1)
+    if len(content) > LONGEST_BYTES:
+        raise CommandError(
+            f"standard input is longer than {format_bytes(LONGEST_BYTES)}",
+            Exit.USAGE,
+            why="no prompt can be",
+        )
     try:
-        return stdin.read().decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         bad = error.object[error.start]
         raise CommandError(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gemd.cli.documents import document
+from gemd.cli.failures import CommandError, Exit
 from gemd.cli.follow import pull_unasked, show_loading
 from gemd.cli.progress import Progress
 from gemd.cli.prompt import read_prompt
 from gemd.cli.session import Session, model_name, pass_session
 from gemd.cli.text import format_seconds
+from gemd.cli.values import seconds, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,35 +23,34 @@ if TYPE_CHECKING:
     from gemd.client import Client, Finished, Generation, ModelNotFoundError
 
 # What the fields of the API can hold; what makes sense is the daemon's to say.
-_UINT32 = click.IntRange(0, 2**32 - 1)
-_UINT64 = click.IntRange(0, 2**64 - 1)
+_UINT32 = whole_number(2**32 - 1)
+_UINT64 = whole_number(2**64 - 1)
 _MODES = ("fast", "balanced", "best", "exact")
 
 
 @click.command()
-@click.argument("prompt", required=False)
+@click.argument("prompt", nargs=-1, metavar="[PROMPT]")
 @click.option("--model", "-m", metavar="MODEL", help="Model id, or path of a GGUF file.")
 @click.option("--system", metavar="TEXT", help="Instructions to the model.")
 @click.option("--mode", type=click.Choice(_MODES), help="Speed against quality.")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without a chat template.")
-@click.option("--temperature", type=float, help="Randomness; 0 takes the likeliest token.")
-@click.option("--top-p", type=float, help="Choose within this probability.")
-@click.option("--top-k", type=_UINT32, help="Choose among this many tokens.")
-@click.option("--min-p", type=float, help="Leave out what is less likely than this share.")
-@click.option("--seed", type=_UINT64, help="Start of the random numbers.")
-@click.option("--max-tokens", type=_UINT32, help="Longest answer in tokens.")
-@click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text.")
 @click.option(
-    "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Give up after this time.",
+    "--temperature", type=float, metavar="X", help="Randomness; 0 takes the likeliest token."
 )
+@click.option("--top-p", type=float, metavar="P", help="Choose within this probability.")
+@click.option("--top-k", type=_UINT32, metavar="N", help="Choose among this many tokens.")
+@click.option(
+    "--min-p", type=float, metavar="P", help="Leave out what is less likely than this share."
+)
+@click.option("--seed", type=_UINT64, metavar="N", help="Start of the random numbers.")
+@click.option("--max-tokens", type=_UINT32, metavar="N", help="Longest answer in tokens.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text.")
+@click.option("--deadline", type=seconds, metavar="SECONDS", help="Give up after this time.")
 @click.option("--yes", "-y", is_flag=True, help="Fetch a missing model without asking.")
 @click.option("--stats", "--verbose", "-v", is_flag=True, help="Tokens and times on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
 @pass_session
-def run(session: Session, /, prompt: str | None, **options: Any) -> None:
+def run(session: Session, /, prompt: tuple[str, ...], **options: Any) -> None:
     """Answer PROMPT, or what is piped in.
 
     Piped text is appended to PROMPT; `-` reads the prompt from standard input alone.
@@ -56,8 +58,18 @@ def run(session: Session, /, prompt: str | None, **options: Any) -> None:
     """
     if options["raw"] and options["system"]:
         raise click.UsageError("--system needs the chat template that --raw leaves out")
-    text = read_prompt(prompt, session.output)
-    if not text:
+    if options["model"] is not None:
+        options["model"] = model_name(options["model"])
+    if len(prompt) > 1:
+        raise CommandError(
+            f"the prompt came as {len(prompt)} arguments",
+            Exit.USAGE,
+            why="it has to be one, in quotes",
+            advice=(f"gemctl run {shlex.quote(' '.join(prompt))}",),
+        )
+    text = read_prompt(prompt[0] if prompt else None, session.output)
+    # A template would wrap an answerable conversation around nothing but blanks.
+    if not (text if options["raw"] else text.strip()):
         raise click.UsageError("the prompt is empty: gemctl run 'Why is the sky blue?'")
     with session.client(start=True) as client:
         generation = _answer(client, session, text, options)
@@ -66,6 +78,8 @@ def run(session: Session, /, prompt: str | None, **options: Any) -> None:
         session.output.document(_document(generation))
     if options["stats"]:
         _stats(session.output, finished)
+    elif not options["as_json"]:
+        _say_if_cut(session.output, generation, asked=options["max_tokens"] is not None)
 
 
 def _answer(client: Client, session: Session, text: str, options: dict[str, Any]) -> Generation:
@@ -85,7 +99,7 @@ def _starter(client: Client, text: str, options: dict[str, Any]) -> Callable[[],
 
     names = ("temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "stop")
     settings = GenerationOptions(
-        model=model_name(options["model"]) if options["model"] else None,
+        model=options["model"],
         mode=options["mode"],
         sampling=Sampling(**{name: options[name] for name in names}),
     )
@@ -129,6 +143,18 @@ def _show(generation: Generation, output: Output, *, quiet: bool) -> Generation:
             if last and not quiet and not last.endswith("\n"):
                 output.line()
     return generation
+
+
+def _say_if_cut(output: Output, generation: Generation, *, asked: bool) -> None:
+    """Tell an answer that was cut off from one that ended, unless the user set the limit."""
+    answer = generation.answer()
+    reason, started = answer.finished.finish_reason, answer.started
+    if reason == "CONTEXT_FULL":
+        size = f" of {started.context_length} tokens" if started else ""
+        output.hint(f"the answer is cut off: the model's context{size} is full")
+    elif reason == "MAX_TOKENS" and not asked:
+        count = answer.finished.usage.completion_tokens
+        output.hint(f"the answer is cut off after {count} tokens; --max-tokens sets the limit")
 
 
 def _document(generation: Generation) -> dict[str, Any]:

@@ -55,23 +55,35 @@ class Session:
 
     @cached_property
     def paths(self) -> Paths:
-        """The directories and files of this user.
+        """Where the daemon listens and logs. Of the store, only `settled_paths` knows.
 
         Raises:
             ConfigError: A setting is wrong.
 
         """
-        from gemd.paths import check_socket_path, resolve_paths
+        from gemd.paths import check_socket_path
 
-        paths = resolve_paths(
-            self.environ,
-            platform=sys.platform,
-            home=self._home,
-            settings=self._plain_overrides() or self.resolved.settings,
-        )
+        paths = self._resolve(self._plain_overrides() or self.resolved.settings)
         # «Nobody answers there» would be true of a path that no daemon can have, and no help.
         check_socket_path(paths.socket, platform=sys.platform)
         return paths
+
+    @cached_property
+    def settled_paths(self) -> Paths:
+        """All directories and files of this user, as all settings have them.
+
+        Raises:
+            ConfigError: A setting is wrong.
+
+        """
+        return self._resolve(self.resolved.settings)
+
+    def _resolve(self, settings: Settings) -> Paths:
+        from gemd.paths import resolve_paths
+
+        return resolve_paths(
+            self.environ, platform=sys.platform, home=self._home, settings=settings
+        )
 
     @property
     def _home(self) -> Path:
@@ -80,15 +92,16 @@ class Session:
         return Path(self.environ.get("HOME") or Path.home())
 
     def _plain_overrides(self) -> Settings | None:
-        """The settings that paths depend on, where they can be told without reading any.
+        """The socket, where it can be told without reading the settings.
 
-        Importing the settings takes 100 ms (pydantic). A command that only wants the socket
-        can do without if there is no file and the socket's path is plain.
+        Importing the settings takes 100 ms (pydantic), and a mistake in their file must not
+        keep `gemctl --socket PATH stop` from a daemon that runs. The file has no say where
+        the socket is named, and none where it does not exist.
         """
         from pathlib import Path
 
         given = self.flags.get("socket") or self.environ.get("GEMD_SOCKET")
-        if self.config_file.exists() or (given and not given.startswith("/")):
+        if (given and not given.startswith("/")) or (not given and self.config_file.exists()):
             return None
         return cast(
             "Settings", SimpleNamespace(socket=Path(given) if given else None, store_dir=None)
@@ -116,8 +129,8 @@ class Session:
                 environ=self.environ,
                 output=self.output,
             )
-        elif not autostart.answers(socket):
-            raise autostart.not_running(socket)
+        elif (why := autostart.silence(socket)) is not None:
+            raise autostart.not_running(socket, why=why, may_start=autostart.allowed(self.environ))
         from gemd import __version__
         from gemd.client import Client
 
@@ -136,8 +149,16 @@ pass_session = click.make_pass_decorator(Session)
 
 
 def model_name(given: str) -> str:
-    """A model as the daemon should be told of it: the path of a file is made absolute."""
+    """A model as the daemon should be told of it: the path of a file is made absolute.
+
+    Raises:
+        click.UsageError: Nothing was given, as by a shell variable that is not set.
+
+    """
     from pathlib import Path
+
+    if not given.strip():
+        raise click.UsageError("the model's name is empty; `gemctl list` shows the names")
 
     looks_like_path = given.endswith(".gguf") or given.startswith(("/", "./", "../", "~"))
     if looks_like_path or ("/" in given and Path(given).exists()):

@@ -72,6 +72,16 @@ def width(text: str) -> int:
     )
 
 
+def cut(text: str, columns: int) -> str:
+    """As much of `text` as fits into that many columns."""
+    taken = 0
+    for position, char in enumerate(text):
+        taken += width(char)
+        if taken > columns:
+            return text[:position]
+    return text
+
+
 def table(
     headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()
 ) -> list[str]:

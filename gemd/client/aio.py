@@ -66,7 +66,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; running calls are cancelled."""
-        await self._transport.channel.close()
+        await self._transport.close()
 
     # --- generation ---------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import grpc
@@ -11,7 +12,7 @@ import grpc.aio
 
 from gemd.client.endpoint import CHANNEL_OPTIONS, Endpoint
 from gemd.client.retry import Attempts, RetryPolicy
-from gemd.client.status import client_error
+from gemd.client.status import Circumstances, client_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,21 +30,32 @@ class Transport:
 
     def __init__(self, endpoint: Endpoint, retry: RetryPolicy, random: Callable[[], float]) -> None:
         self.endpoint = endpoint
-        self.channel = grpc.aio.insecure_channel(endpoint.target, options=CHANNEL_OPTIONS)
         self._retry = retry
         self._random = random
+
+    @cached_property
+    def channel(self) -> grpc.aio.Channel:
+        """Made when it is first used: it belongs to the event loop that runs at that moment."""
+        return grpc.aio.insecure_channel(self.endpoint.target, options=CHANNEL_OPTIONS)
+
+    async def close(self) -> None:
+        """Close the channel, if there ever was one."""
+        if "channel" in self.__dict__:
+            await self.channel.close()
 
     def attempts(self, deadline: float | None) -> Attempts:
         """A new count of attempts for one call."""
         return Attempts(self._retry, deadline, clock=time.monotonic, random=self._random)
 
-    async def wait(self, attempts: Attempts, running: Any, *, repeatable: bool) -> None:
+    async def wait(
+        self, attempts: Attempts, running: Any, *, repeatable: bool, answering: bool = False
+    ) -> None:
         """Wait for the next attempt; raises what the failed one means if there is none."""
         failure = client_error(
             (await running.code()).name,
             await running.details() or "",
             await running.trailing_metadata() or (),
-            self.endpoint,
+            Circumstances(self.endpoint, attempts.deadline, answering),
         )
         try:
             delay = attempts.delay_after(failure, repeatable=repeatable)
@@ -74,10 +86,14 @@ class Transport:
                 call.request, timeout=attempts.remaining(), metadata=self.endpoint.metadata
             )
             try:
-                return call.convert(await running)
-            except (grpc.aio.AioRpcError, asyncio.CancelledError):
+                response = await running
+            except grpc.aio.AioRpcError:
+                pass
+            except asyncio.CancelledError:
                 if _is_being_cancelled():
                     raise
+            else:
+                return call.convert(response)
             await self.wait(attempts, running, repeatable=call.retried)
 
 
@@ -101,6 +117,7 @@ class AsyncStream(Generic[T]):
         self._transport = transport
         self._call = call
         self._attempts = transport.attempts(deadline)
+        self._answering = False
         self._committed = False
         self._closed = False
         self._failed = False
@@ -115,13 +132,17 @@ class AsyncStream(Generic[T]):
                 self._running = self._transport.stream(self._call, self._attempts.remaining())
             try:
                 message = await self._running.read()
-            except (grpc.aio.AioRpcError, asyncio.CancelledError):
+            except grpc.aio.AioRpcError:
+                await self._recover()
+                continue
+            except asyncio.CancelledError:
                 if _is_being_cancelled():
                     raise
                 await self._recover()
                 continue
             if message is grpc.aio.EOF:
                 break
+            self._answering = True
             answer = self._call.convert(message)
             if answer is not None:
                 self._committed = self._committed or self._call.commits(answer)
@@ -133,8 +154,20 @@ class AsyncStream(Generic[T]):
         if self._closed:
             return
         failed, self._running, self._failed = self._running, None, True
-        await self._transport.wait(self._attempts, failed, repeatable=not self._committed)
+        await self._transport.wait(
+            self._attempts,
+            failed,
+            repeatable=not self._committed,
+            answering=self._answering,
+        )
         self._failed = False
+
+    def __del__(self) -> None:
+        # A loop that was left early without closing the stream: grpc.aio's own tasks would
+        # keep the call, and the daemon at work, for as long as the channel lives.
+        running = getattr(self, "_running", None)
+        if running is not None and not running.done():
+            running.cancel()
 
     async def __aenter__(self) -> Self:
         return self

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
@@ -49,7 +51,8 @@ class Endpoint:
         """
         if isinstance(address, Path) or address.startswith(("/", "unix:")):
             path = Path(str(address).removeprefix("unix:"))
-            return cls(f"unix:{path.absolute()}", token)
+            # A target is a URI: gRPC would cut it at "?" and "#", and decode "%41".
+            return cls(f"unix:{quote(os.fsencode(path.absolute()))}", token)
         host, colon, port = address.rpartition(":")
         if not colon or not port.isdecimal():
             raise ValueError(f"{address!r} is neither an absolute socket path nor HOST:PORT")
@@ -66,8 +69,12 @@ class Endpoint:
     def socket(self) -> Path | None:
         """Path of the UNIX socket, if it is one."""
         if self.target.startswith("unix:"):
-            return Path(self.target.removeprefix("unix:"))
+            return Path(os.fsdecode(unquote_to_bytes(self.target.removeprefix("unix:"))))
         return None
+
+    def __str__(self) -> str:
+        """As people know it: the socket's path, or the target."""
+        return str(self.socket or self.target)
 
 
 def _is_loopback(host: str) -> bool:

@@ -38,7 +38,8 @@ class GemdClientError(Exception):
         message: What failed, with the object's name and the numbers.
         reason: Stable identifier such as ``MODEL_NOT_FOUND``; the code's name where the
             other side gave none.
-        code: Name of the gRPC code, such as ``NOT_FOUND``.
+        code: Name of the gRPC code, such as ``NOT_FOUND``; empty for an error that did not end
+            a call but is told by an operation or a model.
         why: One clause that says why; may be empty.
         advice: Literal commands or settings to try, most promising first.
         metadata: Every number and name of the message again, machine-readable.

@@ -45,6 +45,7 @@ class Sampling:
     """How tokens are chosen. None is the default of the model's profile, and 0 means 0.
 
     Ranges are checked by the daemon, which answers `InvalidRequestError`; nothing is clamped.
+    A value that its field cannot even hold, such as a negative count, is a `ValueError` here.
     """
 
     temperature: float | None = None
@@ -78,20 +79,43 @@ Text = str | Sequence[int]
 
 
 def sampling_proto(sampling: Sampling) -> generation_pb2.Sampling:
-    """`sampling` with only the fields set that the caller has set."""
-    proto = generation_pb2.Sampling(stop=sampling.stop, logit_bias=sampling.logit_bias or {})
+    """`sampling` with only the fields set that the caller has set.
+
+    Raises:
+        ValueError: A value does not go into its field.
+
+    """
+    proto = generation_pb2.Sampling()
     for field in fields(sampling):
         value = getattr(sampling, field.name)
-        if field.name not in {"stop", "logit_bias"} and value is not None:
-            setattr(proto, field.name, value)
+        if value is None:
+            continue
+        try:
+            if field.name == "stop":
+                # A single string would be taken for a list of its letters.
+                proto.stop.extend([value] if isinstance(value, str) else value)
+            elif field.name == "logit_bias":
+                proto.logit_bias.update(value)
+            else:
+                setattr(proto, field.name, value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"sampling.{field.name} cannot be {value!r}: {error}") from None
     return proto
 
 
 def chat_proto(conversation: Conversation) -> generation_pb2.Chat:
-    """The conversation as a proto message."""
+    """The conversation as a proto message.
+
+    Raises:
+        ValueError: A message has a role that there is not.
+
+    """
     messages = (
         [Message("user", conversation)] if isinstance(conversation, str) else list(conversation)
     )
+    for message in messages:
+        if message.role not in _ROLES:
+            raise ValueError(f"a message's role is {message.role!r}; it can be {', '.join(_ROLES)}")
     return generation_pb2.Chat(
         messages=[
             generation_pb2.Message(
@@ -120,10 +144,18 @@ def set_duration(duration: Duration, seconds: float) -> None:
 def prompt_source(
     prompt: Text | Sequence[Message],
 ) -> str | Sequence[int] | generation_pb2.Chat:
-    """A conversation as proto message; text and token ids as they are."""
+    """A conversation as proto message; text and token ids as they are.
+
+    Raises:
+        TypeError: It is neither; nothing of it is left out in silence.
+
+    """
     if isinstance(prompt, str):
         return prompt
     messages = [part for part in prompt if isinstance(part, Message)]
-    if messages:
+    if messages and len(messages) == len(prompt):
         return chat_proto(messages)
-    return [part for part in prompt if isinstance(part, int)]
+    ids = [part for part in prompt if isinstance(part, int)]
+    if len(ids) != len(prompt):
+        raise TypeError("a prompt is a string, messages only, or token ids only")
+    return ids

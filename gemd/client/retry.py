@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gemd.client.errors import GemdClientError
+
+LONGEST_DEADLINE_SECONDS = 1e9
+"""More than thirty years are none: gRPC's clock overflows, and the call would end at once."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,9 @@ class Attempts:
         clock: Monotonic seconds.
         random: Draws from [0, 1).
 
+    Raises:
+        ValueError: The deadline is not a number.
+
     """
 
     def __init__(
@@ -80,6 +87,12 @@ class Attempts:
         self._policy = policy
         self._clock = clock
         self._random = random
+        if deadline is not None and math.isnan(deadline):
+            raise ValueError("the deadline has to be a number of seconds, or None")
+        if deadline is not None and deadline > LONGEST_DEADLINE_SECONDS:
+            deadline = None
+        self.deadline = deadline
+        """What all attempts may take together, in seconds."""
         self._ends = None if deadline is None else clock() + deadline
         self._made = 0
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from google.rpc import error_details_pb2, status_pb2
 
-from gemd.client.errors import DaemonUnreachableError, GemdClientError, error_class
+from gemd.client.errors import (
+    DaemonUnreachableError,
+    DeadlineExpiredError,
+    GemdClientError,
+    error_class,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,8 +23,19 @@ DOMAIN = "gemd"
 _DETAILS_KEY = "grpc-status-details-bin"
 
 
+@dataclass(frozen=True)
+class Circumstances:
+    """What the text of an error needs that no status of gRPC's own holds."""
+
+    endpoint: Endpoint
+    deadline: float | None = None
+    """Of the call, in seconds."""
+    answering: bool = False
+    """Whether a part of the answer had arrived."""
+
+
 def client_error(
-    code: str, text: str, trailing: Iterable[tuple[str, Any]], endpoint: Endpoint
+    code: str, text: str, trailing: Iterable[tuple[str, Any]], around: Circumstances
 ) -> GemdClientError:
     """The exception for a failed call.
 
@@ -26,12 +43,12 @@ def client_error(
         code: Name of the gRPC code.
         text: Details of the status.
         trailing: Trailing metadata of the call.
-        endpoint: Where the call went, for the text of a connection failure.
+        around: Where the call went, and how far it had come.
 
     """
     info, retry_after = _details(trailing)
     if info is None:
-        return _without_reason(code, text, endpoint)
+        return _without_reason(code, text, around)
     metadata = dict(info.metadata)
     why = metadata.pop("why", "")
     advice = [line for line in metadata.pop("try", "").split("\n") if line]
@@ -66,18 +83,43 @@ def _details(
     return info, retry_after
 
 
-def _without_reason(code: str, text: str, endpoint: Endpoint) -> GemdClientError:
+def _without_reason(code: str, text: str, around: Circumstances) -> GemdClientError:
     """What gRPC itself reports: no daemon, a lost connection, a deadline, a cancel."""
-    kind = error_class(None, code)
     if code == "UNAVAILABLE":
-        return _unreachable(text, endpoint)
+        return _lost(text, around) if around.answering else _unreachable(text, around.endpoint)
+    if code == "DEADLINE_EXCEEDED":
+        return _expired(text, around)
     message = {
-        "DEADLINE_EXCEEDED": "the deadline passed before the daemon had answered",
         "CANCELLED": "the call was cancelled",
         "UNIMPLEMENTED": "this daemon does not know the call",
     }.get(code, text or f"the call failed with {code}")
     why = "" if message == text else text
-    return kind(message, reason=code, code=code, why=why)
+    return error_class(None, code)(message, reason=code, code=code, why=why)
+
+
+def _expired(text: str, around: Circumstances) -> GemdClientError:
+    # gRPC's own text says no more than the code.
+    metadata = {"detail": text}
+    if around.deadline is not None:
+        metadata["deadline_seconds"] = f"{around.deadline:g}"
+    which = "" if around.deadline is None else f" of {around.deadline:g} s"
+    what = "the answer was complete" if around.answering else "the daemon had answered"
+    return DeadlineExpiredError(
+        f"the deadline{which} passed before {what}",
+        reason="DEADLINE_EXCEEDED",
+        code="DEADLINE_EXCEEDED",
+        metadata=metadata,
+    )
+
+
+def _lost(text: str, around: Circumstances) -> GemdClientError:
+    """The connection broke while an answer came in; gRPC's own words would explain nothing."""
+    return DaemonUnreachableError(
+        f"the connection to gemd at {around.endpoint} was lost during the answer",
+        why="the daemon has ended, or was killed",
+        advice=("gemctl status",),
+        metadata={"target": around.endpoint.target, "detail": text},
+    )
 
 
 def _unreachable(text: str, endpoint: Endpoint) -> GemdClientError:
@@ -86,8 +128,8 @@ def _unreachable(text: str, endpoint: Endpoint) -> GemdClientError:
     return DaemonUnreachableError(
         f"gemd is not running (no socket at {path})"
         if missing
-        else f"gemd does not answer at {endpoint.target}",
+        else f"gemd does not answer at {endpoint}",
         why="" if missing else text,
         advice=("gemd",),
-        metadata={"target": endpoint.target},
+        metadata={"target": endpoint.target, "detail": text},
     )

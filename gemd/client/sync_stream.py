@@ -9,7 +9,7 @@ import grpc
 
 from gemd.client.endpoint import CHANNEL_OPTIONS, Endpoint
 from gemd.client.retry import Attempts, RetryPolicy
-from gemd.client.status import client_error
+from gemd.client.status import Circumstances, client_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +35,15 @@ class Transport:
         """A new count of attempts for one call."""
         return Attempts(self._retry, deadline, clock=time.monotonic, random=self._random)
 
-    def wait(self, attempts: Attempts, error: Any, *, repeatable: bool) -> None:
+    def wait(
+        self, attempts: Attempts, error: Any, *, repeatable: bool, answering: bool = False
+    ) -> None:
         """Wait for the next attempt; raises what the failed one means if there is none."""
         failure = client_error(
-            error.code().name, error.details() or "", error.trailing_metadata(), self.endpoint
+            error.code().name,
+            error.details() or "",
+            error.trailing_metadata() or (),
+            Circumstances(self.endpoint, attempts.deadline, answering),
         )
         try:
             delay = attempts.delay_after(failure, repeatable=repeatable)
@@ -85,6 +90,7 @@ class Stream(Generic[T]):
         self._transport = transport
         self._call = call
         self._attempts = transport.attempts(deadline)
+        self._answering = False
         self._committed = False
         self._closed = False
         self._failed = False
@@ -98,14 +104,24 @@ class Stream(Generic[T]):
             try:
                 if self._running is None:
                     self._running = self._transport.stream(self._call, self._attempts.remaining())
-                answer = self._call.convert(next(self._running))
+                    if self._closed:
+                        # Closed by another thread, which had no call to cancel yet.
+                        self._running.cancel()
+                message = next(self._running)
             except grpc.RpcError as error:
                 if self._closed:
                     break
                 self._running, self._failed = None, True
-                self._transport.wait(self._attempts, error, repeatable=not self._committed)
+                self._transport.wait(
+                    self._attempts,
+                    error,
+                    repeatable=not self._committed,
+                    answering=self._answering,
+                )
                 self._failed = False
                 continue
+            self._answering = True
+            answer = self._call.convert(message)
             if answer is not None:
                 self._committed = self._committed or self._call.commits(answer)
                 return answer

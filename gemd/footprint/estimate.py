@@ -41,13 +41,21 @@ class Footprint:
     compute_bytes: int
     """Activations, masks and outputs; an estimate that leans upwards."""
 
+    prompt_cache_bytes: int = 0
+    """What prompts outside the KV cache may grow to."""
     process_bytes: int = WORKER_BYTES
     """What a worker takes before it has a model."""
 
     @property
     def total_bytes(self) -> int:
         """All together: what the worker's resident size can grow to."""
-        return self.weights_bytes + self.kv_bytes + self.compute_bytes + self.process_bytes
+        return (
+            self.weights_bytes
+            + self.kv_bytes
+            + self.compute_bytes
+            + self.prompt_cache_bytes
+            + self.process_bytes
+        )
 
 
 def estimate_gguf(
@@ -55,6 +63,7 @@ def estimate_gguf(
     *,
     context_tokens: int,
     max_sequences: int,
+    prompt_cache_bytes: int = 0,
     batch: int = DEFAULT_BATCH,
 ) -> Footprint:
     """The memory of this model in a context of this shape.
@@ -63,6 +72,7 @@ def estimate_gguf(
         header: The model's first file; further parts of a split model are not in it.
         context_tokens: Cells of the KV cache, shared by all sequences.
         max_sequences: Requests that are decoded together.
+        prompt_cache_bytes: What the worker may keep of prompts outside the KV cache.
         batch: Tokens per step.
 
     Raises:
@@ -84,6 +94,7 @@ def estimate_gguf(
         weights_bytes=sum(tensor.nbytes for tensor in header.tensors),
         kv_bytes=elements * _F16_BYTES,
         compute_bytes=_compute_bytes(shape, cells, window_cells, max_sequences, batch),
+        prompt_cache_bytes=prompt_cache_bytes,
     )
 
 

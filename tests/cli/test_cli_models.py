@@ -5,11 +5,15 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from gemd.cli.failures import Exit
 from gemd.v1 import operation_pb2
 from tests.support.daemon_says import model, operation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.fake_daemon import FakeDaemon
     from tests.support.gemctl import Gemctl, Inside
 
@@ -68,7 +72,7 @@ def test_pull_shows_progress_and_where_it_came_from(inside: Inside, daemon: Fake
 
 
 def test_pull_of_what_is_there_is_quick_and_fine(inside: Inside, daemon: FakeDaemon) -> None:
-    """An operation that has ended already is not watched."""
+    """An operation that has ended already is not watched; one that only verified says the same."""
     last = operation("SUCCEEDED", current=1000)
     last.pull.size_bytes = 98_000_000
     daemon.script.pull = [last]
@@ -76,6 +80,9 @@ def test_pull_of_what_is_there_is_quick_and_fine(inside: Inside, daemon: FakeDae
     assert done.returncode == 0
     assert "is on disk already (93.5 MiB)" in done.stderr
     assert daemon.asked("WatchOperation") == []
+    daemon.script.pull = [operation("RUNNING", phase="verifying"), last]
+    assert "is on disk already (93.5 MiB)" in inside("pull", "smollm2-135m").stderr
+    daemon.script.pull = [last]
     shown = json.loads(inside("pull", "smollm2-135m", "--json").stdout)
     assert shown["state"] == "STATE_SUCCEEDED"
     assert shown["pull"]["size_bytes"] == 98_000_000
@@ -132,12 +139,12 @@ def test_operations_can_be_listed_and_cancelled(inside: Inside, daemon: FakeDaem
 
 def test_load_unload_and_pin(inside: Inside, daemon: FakeDaemon) -> None:
     """Progress and the result on stderr; the documents are the model's."""
-    done = inside("load", "smollm2-135m", "--context", "2048", "--clear-failure")
+    done = inside("load", "smollm2-135m", "--clear-failure")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.splitlines()[0].startswith("loading smollm2-135m    0 %")
     assert done.stderr.splitlines()[-1].startswith("smollm2-135m is warm")
     (request,) = daemon.asked("LoadModel")
-    assert (request.context_length, request.clear_failure) == (2048, True)
+    assert request.clear_failure
     assert json.loads(inside("load", "smollm2-135m", "--json").stdout)["state"] == "STATE_READY"
     assert inside("unload", "smollm2-135m", "--now").stderr == "smollm2-135m is unloaded\n"
     (request,) = daemon.asked("UnloadModel")
@@ -159,3 +166,31 @@ def test_removing_needs_a_yes(inside: Inside, daemon: FakeDaemon) -> None:
     done = inside("rm", "--yes", "--force", "smollm2-135m")
     assert done.stderr == "smollm2-135m is removed (93.5 MiB freed)\n"
     assert daemon.asked("DeleteModel")[0].force
+
+
+@pytest.mark.parametrize("command", ["load", "unload", "pin", "pull", "rm", "run"])
+def test_a_name_that_is_empty_is_no_model(inside: Inside, daemon: FakeDaemon, command: str) -> None:
+    """As from a shell variable that is not set: no default takes its place."""
+    arguments = ["run", "--model", "", "Hi"] if command == "run" else [command, " "]
+    done = inside(*arguments)
+    assert done.returncode == Exit.USAGE
+    assert done.stderr == (
+        "error: the model's name is empty; `gemctl list` shows the names\n"
+        f"  try: gemctl {command} --help\n"
+    )
+    assert daemon.requests == []
+
+
+def test_a_question_that_is_not_answered_ends_its_line(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+    """Ctrl-D at it is exit code 130, as Ctrl-C is, and the shell goes on in a new line."""
+    left = ["\x04"]
+
+    def leave(seen: str, type_text: Callable[[str], None]) -> None:
+        if "[y/N]" in seen and left:
+            type_text(left.pop())
+
+    code, seen = gemctl.on_terminal("rm", "smollm2-135m", react=leave)
+    assert code == Exit.INTERRUPTED
+    assert seen.startswith("Remove smollm2-135m (93.5 MiB)? [y/N]: ")
+    assert seen.endswith("\n")
+    assert daemon.asked("DeleteModel") == []

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 
 import pytest
 
@@ -127,8 +132,44 @@ def test_progress_on_a_terminal_is_one_live_line() -> None:
         progress.note("a note")
     drawn = stderr.getvalue().split("\r\x1b[K")
     assert 50 < len(drawn) < 130
-    assert max(len(line.split("\n")[0]) for line in drawn) <= 39
+    assert max(len(line.split("\n")[0]) for line in drawn) <= 37
+    # The bar would leave no room for the figures.
+    assert "50 %  512 MiB of 1.0 GiB" in "".join(drawn)
+    assert "[#" not in "".join(drawn)
     assert stderr.getvalue().endswith("\r\x1b[Ka note\n")
+
+
+def test_a_live_line_is_cut_where_the_terminal_ends() -> None:
+    """Wide characters count double, what is made visible counts as shown, and it is one line."""
+    stderr = Terminal()
+    output = Output(io.StringIO(), stderr, {})
+    output.transient("東京" * 10, columns=7)
+    output.transient("a\x9b" * 10, columns=7)
+    output.transient("a\nb", columns=7)
+    assert stderr.getvalue().split("\r\x1b[K")[1:] == ["東京東", "a<9b>a<", "a b"]
+
+
+def test_the_width_is_that_of_the_terminal_with_the_messages() -> None:
+    """Wherever standard output goes; 80 columns if there is no terminal."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 33, 0, 0))
+    with open(theirs, "w", encoding="utf-8") as stderr:  # noqa: PTH123 - a file descriptor
+        assert Output(io.StringIO(), stderr, {}).columns() == 33
+    os.close(ours)
+    assert Output(io.StringIO(), io.StringIO(), {}).columns() == 80
+
+
+def test_a_bar_is_drawn_where_it_fits() -> None:
+    """Eighty columns hold bar and figures."""
+    stderr = Terminal()
+    progress = Progress(Output(io.StringIO(), stderr, {}), columns=lambda: 80)
+    progress.update("fetching", current=512, total=1024)
+    assert "[############............]   50 %  512 B of 1.0 KiB" in stderr.getvalue()
+
+
+def test_a_terminal_that_is_gone_ends_nothing() -> None:
+    """A live line that nobody sees is no failure of the work."""
+    Output(io.StringIO(), Broken(), {}).transient("x", columns=7)
 
 
 def test_rate_and_time_left_are_worked_out() -> None:

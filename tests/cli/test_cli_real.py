@@ -12,8 +12,8 @@ import pytest
 
 from gemd.cli.failures import Exit
 from gemd.client import AsyncClient, Client, Delta, GenerationOptions, InvalidRequestError, Sampling
-from tests.conftest import MODELS
 from tests.support.gemctl import REPOSITORY, Gemctl
+from tests.support.models import CACHE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def real(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ge
                 "PYTHONPATH": str(REPOSITORY),
                 "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode")),
                 "XDG_RUNTIME_DIR": str(runtime),
-                "GEMD_STORE_DIR": str(MODELS),
+                "GEMD_STORE_DIR": str(CACHE),
                 "GEMD_OFFLINE": "true",
                 "GEMD_CONTEXT_TOKENS": "512",
             }

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -12,12 +13,20 @@ import pytest
 
 from gemd.cli.failures import Exit
 from gemd.v1 import generation_pb2, generation_service_pb2, model_pb2
-from tests.support.daemon_says import abort, answer, delta, finished, loading, model, operation
+from tests.support.daemon_says import (
+    abort,
+    answer,
+    delta,
+    finished,
+    loading,
+    model,
+    operation,
+    started,
+)
 from tests.support.gemctl import COMMAND, REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.support.fake_daemon import FakeDaemon
     from tests.support.gemctl import Gemctl, Inside
@@ -85,8 +94,8 @@ def test_options_reach_the_daemon(inside: Inside, daemon: FakeDaemon, home: Path
     assert not sampling.HasField("repeat_penalty")
     assert prompts(daemon)[0] == ("ROLE_SYSTEM", "Be brief.")
     (deadline,) = daemon.deadlines
-    assert deadline is not None
-    assert deadline <= 20
+    # gRPC rounds a timeout up to a tenth of a second when it writes it into a header.
+    assert deadline == pytest.approx(20, abs=1)
 
 
 def test_a_prompt_can_be_piped_in(gemctl: Gemctl, daemon: FakeDaemon) -> None:
@@ -113,6 +122,76 @@ def test_bytes_that_are_no_text_are_refused(gemctl: Gemctl, daemon: FakeDaemon) 
     assert done.returncode == Exit.USAGE
     assert "not UTF-8 text (byte 0 is 0x89)" in done.stderr
     assert daemon.asked("Generate") == []
+
+
+def test_more_than_a_prompt_can_be_is_not_read(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+    """Standard input without an end is refused once it is too long for any request."""
+    with Path("/dev/zero").open("rb") as endless:
+        done = subprocess.run(
+            [*COMMAND, "run", "-"],
+            env=gemctl.environ,
+            cwd=REPOSITORY,
+            stdin=endless,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, done.stdout) == (Exit.USAGE, "")
+    assert done.stderr.startswith("error: standard input is longer than 32.0 MiB\n")
+    assert daemon.asked("Generate") == []
+
+
+def test_a_dash_on_a_terminal_reads_what_is_typed(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+    """Until Ctrl-D, and it is said how to end it."""
+    left = ["Hi\n\x04"]
+
+    def type_it(seen: str, type_text: Callable[[str], None]) -> None:
+        if "Ctrl-D" in seen and left:
+            type_text(left.pop())
+
+    code, seen = gemctl.on_terminal("run", "-", react=type_it)
+    assert code == 0
+    assert seen.endswith(PARIS + "\n")
+    assert prompts(daemon) == [("ROLE_USER", "Hi\n")]
+
+
+def test_a_prompt_without_quotes_is_shown_with_them(inside: Inside, daemon: FakeDaemon) -> None:
+    """The commonest mistake has its own advice, which a shell can take as it is."""
+    done = inside("run", "What", "is", "Bob's", "age?")
+    assert (done.returncode, done.stdout) == (Exit.USAGE, "")
+    assert done.stderr == (
+        "error: the prompt came as 4 arguments\n"
+        "  why: it has to be one, in quotes\n"
+        "  try: gemctl run 'What is Bob'\"'\"'s age?'\n"
+    )
+    assert daemon.requests == []
+
+
+def test_an_answer_that_was_cut_off_says_so(inside: Inside, daemon: FakeDaemon) -> None:
+    """A full context, or a limit that the user did not set; never in a document."""
+
+    def cut(reason: str) -> Callable[..., Events]:
+        def script(request: object, context: grpc.ServicerContext) -> Events:
+            yield started()
+            yield delta("half")
+            last = finished()
+            last.finished.finish_reason = generation_pb2.Finished.FinishReason.Value(
+                f"FINISH_REASON_{reason}"
+            )
+            yield last
+
+        return script
+
+    daemon.script.generate = cut("CONTEXT_FULL")
+    done = inside("run", "Hi")
+    assert (done.returncode, done.stdout) == (0, "half\n")
+    assert done.stderr == "the answer is cut off: the model's context of 4096 tokens is full\n"
+    assert inside("run", "--json", "Hi").stderr == ""
+    daemon.script.generate = cut("MAX_TOKENS")
+    done = inside("run", "Hi")
+    assert done.stderr == "the answer is cut off after 8 tokens; --max-tokens sets the limit\n"
+    assert inside("run", "--max-tokens", "8", "Hi").stderr == ""
 
 
 def test_a_terminal_without_a_prompt_is_a_usage_error(gemctl: Gemctl, daemon: FakeDaemon) -> None:
@@ -226,6 +305,7 @@ def test_a_deadline_has_its_exit_code(inside: Inside, daemon: FakeDaemon) -> Non
     daemon.script.generate = _stalling(threading.Event())
     done = inside("run", "Hi", "--deadline", "0.3")
     assert (done.returncode, done.stdout) == (Exit.DEADLINE, "one\n")
+    assert done.stderr == "error: the deadline of 0.3 s passed before the answer was complete\n"
 
 
 def _stalling(go_on: threading.Event) -> Callable[..., Events]:
@@ -367,8 +447,13 @@ def test_an_unknown_model_is_not_fetched(inside: Inside, daemon: FakeDaemon) -> 
 
 
 def test_an_empty_prompt_is_refused_before_anything_starts(inside: Inside) -> None:
-    """As an argument and from standard input."""
-    for arguments, said in ((["run", ""], "is empty"), (["run", "-"], "is needed")):
+    """As an argument, as nothing but blanks, and from standard input."""
+    for arguments, said in (
+        (["run", ""], "is empty"),
+        (["run", " \n\t"], "is empty"),
+        (["run", "--raw", ""], "is empty"),
+        (["run", "-"], "is needed"),
+    ):
         done = inside(*arguments)
         assert done.returncode == Exit.USAGE
         assert said in done.stderr

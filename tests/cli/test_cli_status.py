@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket as socketlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,7 +75,77 @@ def test_without_a_daemon_the_exit_code_is_three(inside: Inside, arguments: list
     done = inside(*arguments)
     assert (done.returncode, done.stdout) == (Exit.UNREACHABLE, "")
     assert done.stderr.startswith("error: gemd is not running (nobody answers at /")
-    assert "  try: gemd\n" in done.stderr
+    # Nothing that GEMD_AUTOSTART=0 forbids as well.
+    assert done.stderr.endswith("  try: gemd\n")
+
+
+def test_a_command_that_starts_a_daemon_is_advised_where_it_may(inside: Inside) -> None:
+    """Looking starts none; what starts one is the first advice."""
+    done = inside("status", GEMD_AUTOSTART="1")
+    assert done.returncode == Exit.UNREACHABLE
+    assert done.stderr.endswith("  try: gemctl run 'Hello'\n       gemd\n")
+
+
+def test_what_lies_in_the_sockets_place_is_said(inside: Inside, socket: Path) -> None:
+    """A file, the socket of a dead daemon, and a path through a file are told apart."""
+    socket.write_text("notes")
+    assert f"  why: {socket} is no socket\n" in inside("status").stderr
+    below = inside("status", GEMD_SOCKET=f"{socket}/gemd.sock")
+    assert f"  why: {socket}/gemd.sock: Not a directory\n" in below.stderr
+    socket.unlink()
+    with socketlib.socket(socketlib.AF_UNIX) as dead:
+        dead.bind(str(socket))
+    why = "  why: the socket is left over from a daemon that has ended\n"
+    assert why in inside("status").stderr
+
+
+def test_a_mistake_in_the_file_does_not_hide_a_daemon(
+    inside: Inside, daemon: FakeDaemon, home: Path
+) -> None:
+    """Where the socket is named, the settings are not needed to stop what runs there."""
+    file = home / ".config" / "gemd" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("parallel = 'many'\n")
+    assert inside("info").returncode == 0
+    assert inside("info", GEMD_SOCKET="").returncode == Exit.PRECONDITION
+
+
+def test_a_watch_goes_on_until_it_is_interrupted(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+    """One JSON document per line, each a new look; Ctrl-C is exit code 130."""
+    process = gemctl.start("status", "--watch", "--interval", "0.01", "--json")
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    assert first["running_requests"] == 1
+    daemon.script.models["m"] = model("m", state="READY")
+    while len(json.loads(process.stdout.readline())["models"]) == 1:
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (Exit.INTERRUPTED, "\n")
+
+
+def test_a_watch_replaces_its_picture_on_a_terminal(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+    """Each look begins at the top; elsewhere an empty line stands between two."""
+
+    def end(seen: str, _: object) -> None:
+        if seen.count("gemd 0.1.0") == 3:
+            daemon.stop()
+
+    code, seen = gemctl.on_terminal("status", "-w", "--interval", "0.01", react=end)
+    assert code == Exit.UNREACHABLE
+    assert seen.startswith("\x1b[2J\x1b[Hgemd 0.1.0")
+    assert seen.count("\x1b[H\x1b[Jgemd 0.1.0") >= 2
+
+
+def test_a_watch_ends_with_its_daemon(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+    """It does not wait for another one: exit code 3, and a reason."""
+    process = gemctl.start("status", "--watch", "--interval", "0.01")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("gemd 0.1.0")
+    daemon.stop()
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == Exit.UNREACHABLE
+    assert errors.startswith("error: gemd ")
 
 
 def test_a_socket_path_that_no_daemon_can_have_is_named(inside: Inside) -> None:
@@ -104,3 +176,16 @@ def test_stop_without_a_daemon_is_fine(inside: Inside) -> None:
     """There is nothing to do, and that is said."""
     done = inside("stop")
     assert (done.returncode, done.stderr) == (0, "gemd is not running\n")
+
+
+@pytest.mark.parametrize(
+    "cut,said", [(0, ""), (1, "; 1 answer was cut short"), (2, "; 2 answers were cut short")]
+)
+def test_stop_says_how_many_answers_it_cut_short(
+    cut: int, said: str, inside: Inside, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a sentence that is one."""
+    daemon.script.drained.cancelled_requests = cut
+    monkeypatch.setattr("gemd.cli.daemon._alive", lambda _: False)
+    assert inside("stop", "--now").stderr == f"gemd has ended{said}\n"
+    assert daemon.asked("Drain")[0].HasField("timeout")

@@ -58,10 +58,18 @@ def test_version(gemctl: Gemctl) -> None:
     "arguments,says",
     [
         (["frobnicate"], "No such command 'frobnicate'"),
+        (["stauts"], "Did you mean 'status'?"),
+        (["ops", "cancl"], "Did you mean 'cancel'?"),
+        (["run", "--temprature", "1", "Hi"], "Did you mean '--temperature'?"),
         (["run", "--mode", "quick", "Hi"], "'quick' is not one of"),
         (["run", "--raw", "--system", "x", "Hi"], "--system needs the chat template"),
-        (["run", "--deadline", "0", "Hi"], "--deadline"),
-        (["run", "--seed", "18446744073709551616", "Hi"], "0<=x<=18446744073709551615"),
+        (["run", "--deadline", "0", "Hi"], "'0' is not a number of seconds above 0"),
+        (["run", "--deadline", "nan", "Hi"], "'nan' is not a number of seconds above 0"),
+        (["run", "--deadline", "inf", "Hi"], "'inf' is not a number of seconds above 0"),
+        (["run", "--top-k", "-1", "Hi"], "'-1' is not a whole number from 0 to 4294967295"),
+        (["run", "--max-tokens", "many", "Hi"], "'many' is not a whole number from 0"),
+        (["status", "--interval", "2"], "--interval is for --watch"),
+        (["run", "--seed", "18446744073709551616", "Hi"], "from 0 to 18446744073709551615"),
         (["load"], "Missing argument 'MODEL'"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
     ],
@@ -77,6 +85,22 @@ def test_a_wrong_command_line_is_a_usage_error(
     assert says in done.stderr
     assert "  try: gemctl " in done.stderr
     assert " --help\n" in done.stderr
+
+
+def test_an_option_without_its_value_leads_to_the_commands_help(inside: Inside) -> None:
+    """Also where the command has not begun to run yet."""
+    done = inside("run", "Hi", "--model")
+    assert done.returncode == Exit.USAGE
+    assert done.stderr == (
+        "error: Option '--model' requires an argument.\n  try: gemctl run --help\n"
+    )
+
+
+def test_the_lines_of_the_help_are_whole(inside: Inside) -> None:
+    """No command's line is cut off."""
+    for arguments in ([], ["ops"], ["config"]):
+        done = inside(*arguments, "--help")
+        assert "..." not in done.stdout.partition("Commands:")[2]
 
 
 def test_no_command_shows_the_help(gemctl: Gemctl) -> None:
@@ -135,6 +159,8 @@ def test_every_reason_has_an_exit_code() -> None:
         "UNSUPPORTED_INPUT": Exit.USAGE,
         "VRAM_BUDGET_EXCEEDED": Exit.DOES_NOT_FIT,
     }
+    # The error of an operation is the same error, though it comes without a code.
+    assert {reason: exit_code(reason, "") for reason in codes} == codes
     assert exit_code("DAEMON_UNREACHABLE", "UNAVAILABLE") == Exit.UNREACHABLE
     assert exit_code("A_REASON_OF_TOMORROW", "NOT_FOUND") == Exit.NOT_FOUND
 
@@ -155,6 +181,13 @@ def test_the_settings_are_shown_with_their_origins(gemctl: Gemctl, home: Path) -
     assert gemctl("config", "show").stdout.splitlines()[0].split() == ["SETTING", "VALUE"]
 
 
+def test_the_files_are_those_of_the_settings(inside: Inside) -> None:
+    """Both tables of `config show` tell the same."""
+    shown = json.loads(inside("config", "show", "--json", GEMD_STORE_DIR="/x/models").stdout)
+    assert shown["settings"]["store_dir"] == {"value": "/x/models", "origin": "GEMD_STORE_DIR"}
+    assert shown["files"]["store_dir"] == {"value": "/x/models", "origin": "GEMD_STORE_DIR"}
+
+
 def test_a_wrong_setting_names_itself(gemctl: Gemctl) -> None:
     """The error of the settings arrives as every other error does."""
     done = gemctl("config", "show", GEMD_PARALLEL="many")
@@ -167,8 +200,7 @@ def test_an_argument_that_is_no_text_is_refused(inside: Inside) -> None:
     """Bytes that are not UTF-8 cannot go into a request, and are named."""
     done = inside("run", os.fsdecode(b"caf\xe9"))
     assert done.returncode == Exit.USAGE
-    assert "caf" in done.stderr
-    assert "is not UTF-8 text" in done.stderr
+    assert done.stderr.startswith("error: the argument 'caf\\xe9' is not UTF-8 text\n")
 
 
 def test_a_defect_is_no_traceback(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,11 +217,12 @@ def test_a_defect_is_no_traceback(inside: Inside, monkeypatch: pytest.MonkeyPatc
         inside("status", GEMD_DEBUG="1")
 
 
-def test_a_full_disk_under_stdout_is_an_error(gemctl: Gemctl) -> None:
+@pytest.mark.parametrize("arguments", [["config", "show"], ["--help"], ["completion", "bash"]])
+def test_a_full_disk_under_stdout_is_an_error(gemctl: Gemctl, arguments: list[str]) -> None:
     """The command fails with the reason, once, and without a traceback."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*COMMAND, "config", "show"],
+            [*COMMAND, *arguments],
             env=gemctl.environ,
             cwd=REPOSITORY,
             stdout=full,

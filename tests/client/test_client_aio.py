@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 from typing import TYPE_CHECKING, NoReturn
 
@@ -100,6 +101,83 @@ async def test_cancelling_the_reader_cancels_the_call(
     await wait_for(daemon.stream_ended)
 
 
+async def test_a_stream_that_is_dropped_cancels_its_call(
+    daemon: FakeDaemon, client: AsyncClient, endless: threading.Event
+) -> None:
+    """Leaving the loop early is enough, as the README has it."""
+    async for _ in client.chat("Hi"):
+        break
+    await wait_for(daemon.stream_ended)
+
+
+async def test_a_failure_during_a_cleanup_is_an_error_of_ours(
+    daemon: FakeDaemon, client: AsyncClient
+) -> None:
+    """A task that is being cancelled may still call, and gets what every caller gets."""
+
+    def unknown(context: grpc.ServicerContext) -> NoReturn:
+        abort(context, grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "no such model")
+
+    daemon.script.failures = [unknown, unknown]
+    caught: list[BaseException] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for call in (client.info, client.chat("Hi").text):
+                try:
+                    await call()
+                except Exception as error:  # noqa: BLE001 - what it is, is asked below
+                    caught.append(error)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [type(error) for error in caught] == [ModelNotFoundError] * 2
+
+
+def test_a_client_may_be_made_before_there_is_a_loop(daemon: FakeDaemon, socket: Path) -> None:
+    """It belongs to the loop that it is first used on; one that never was is closed as well."""
+    client = AsyncClient(socket)
+
+    async def use() -> str:
+        async with client:
+            return (await client.info()).version
+
+    assert asyncio.run(use()) == "0.1.0"
+    asyncio.run(AsyncClient(socket).close())
+
+
+def test_the_end_of_a_loop_ends_its_streams(daemon: FakeDaemon, socket: Path) -> None:
+    """Whatever is not read to its end when `asyncio.run` returns is cancelled, without a word."""
+    kept: list[object] = []
+    ended = threading.Semaphore(0)
+
+    def script(request: object, context: grpc.ServicerContext) -> Events:
+        go_on = threading.Event()
+        context.add_callback(go_on.set)
+        context.add_callback(ended.release)
+        yield delta("one")
+        go_on.wait()
+
+    daemon.script.generate = script
+
+    async def leave() -> None:
+        client = AsyncClient(socket)
+        unread, read = client.chat("Hi"), client.chat("Hi")
+        await anext(unread)
+        await anext(read)
+        kept.extend((client, unread, asyncio.create_task(read.text())))
+
+    asyncio.run(leave())
+    kept.clear()
+    gc.collect()
+    assert [ended.acquire(timeout=5) for _ in range(2)] == [True, True]
+
+
 async def test_closing_a_stream_ends_its_reader(
     client: AsyncClient, endless: threading.Event
 ) -> None:
@@ -176,7 +254,7 @@ async def test_drain_and_delete_are_made_once(daemon: FakeDaemon, client: AsyncC
 
 async def test_a_deadline_ends_a_generation(client: AsyncClient, endless: threading.Event) -> None:
     """The passing of the deadline has an error of its own."""
-    with pytest.raises(DeadlineExpiredError):
+    with pytest.raises(DeadlineExpiredError, match=r"of 0\.2 s passed before the answer"):
         await client.chat("Hi", deadline=0.2).text()
 
 

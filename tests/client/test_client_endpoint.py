@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gemd.client import Endpoint, default_socket
+from gemd.client import Client, Endpoint, RetryPolicy, default_socket
 from gemd.errors import ConfigError
+from tests.support.fake_daemon import FakeDaemon
 
 
 def test_a_socket_may_be_given_as_path_or_target() -> None:
@@ -13,6 +14,23 @@ def test_a_socket_may_be_given_as_path_or_target() -> None:
     assert Endpoint.parse("/run/gemd.sock").target == "unix:/run/gemd.sock"
     assert Endpoint.parse("unix:/run/gemd.sock").target == "unix:/run/gemd.sock"
     assert Endpoint.parse(Path("/run/gemd.sock")).socket == Path("/run/gemd.sock")
+
+
+@pytest.mark.parametrize("name", ["a b", "größe", "what?", "no#1", "100%41"])
+def test_a_socket_may_lie_anywhere(name: str) -> None:
+    """A target is a URI, in which none of these may stand for something else."""
+    endpoint = Endpoint.parse(f"/run/{name}/gemd.sock")
+    assert not set(endpoint.target) & set(" ?#ö")
+    assert endpoint.socket == Path(f"/run/{name}/gemd.sock")
+    assert str(endpoint) == f"/run/{name}/gemd.sock"
+
+
+def test_a_daemon_in_an_odd_directory_is_reached(socket: Path) -> None:
+    """The target is read as it was meant."""
+    odd = socket.parent / "what? no#1 größe" / "gemd.sock"
+    odd.parent.mkdir()
+    with FakeDaemon(odd), Client(odd, retry=RetryPolicy(attempts=1)) as client:
+        assert client.info().version == "0.1.0"
 
 
 def test_a_port_of_this_machine_takes_a_token() -> None:

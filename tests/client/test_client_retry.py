@@ -86,3 +86,22 @@ def test_an_attempt_that_cannot_be_repeated_is_final() -> None:
     with pytest.raises(GemdClientError) as caught:
         attempts.delay_after(error, repeatable=False)
     assert caught.value is error
+
+
+@pytest.mark.parametrize("deadline", [None, float("inf"), 1e300])
+def test_a_deadline_that_never_comes_is_none(deadline: float | None) -> None:
+    """The clock of gRPC would overflow, and the call would end before it began."""
+    attempts = Attempts(POLICY, deadline, clock=lambda: 0.0, random=lambda: 0.0)
+    assert attempts.remaining() is None
+
+
+def test_a_deadline_that_is_no_number_is_refused() -> None:
+    """No comparison with it would ever be true."""
+    with pytest.raises(ValueError, match="number of seconds"):
+        Attempts(POLICY, float("nan"), clock=lambda: 0.0, random=lambda: 0.0)
+
+
+def test_a_deadline_in_the_past_has_nothing_left() -> None:
+    """It is one that has expired, not one that counts backwards."""
+    attempts = Attempts(POLICY, -5.0, clock=lambda: 0.0, random=lambda: 0.0)
+    assert attempts.remaining() == 0.0

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import pytest
@@ -266,11 +266,14 @@ def test_a_deadline_ends_a_generation(daemon: FakeDaemon, client: Client) -> Non
         go_on.wait()
 
     daemon.script.generate = slow
-    with pytest.raises(DeadlineExpiredError):
+    with pytest.raises(DeadlineExpiredError) as caught:
         client.chat("Hi", deadline=0.2).text()
+    assert str(caught.value) == "the deadline of 0.2 s passed before the answer was complete"
+    assert caught.value.metadata["deadline_seconds"] == "0.2"
     (seen,) = daemon.deadlines
+    # gRPC rounds a timeout up when it writes it into a header.
     assert seen is not None
-    assert seen <= 0.2
+    assert seen <= 0.25
 
 
 def test_every_unary_call_has_a_deadline(daemon: FakeDaemon, client: Client) -> None:
@@ -310,6 +313,124 @@ def test_a_daemon_that_dies_mid_stream_is_unreachable(socket: Path) -> None:
             next(generation)
         go_on.set()
     assert generation.text_so_far == "one"
+
+
+def test_a_connection_lost_during_an_answer_is_told_from_no_daemon(
+    daemon: FakeDaemon, socket: Path, client: Client
+) -> None:
+    """What gRPC says itself is kept for programs; people read what happened."""
+
+    def vanishes(request: object, context: grpc.ServicerContext) -> Events:
+        yield delta("one")
+        context.abort(grpc.StatusCode.UNAVAILABLE, "Stream removed (Socket closed)")
+
+    daemon.script.generate = vanishes
+    with pytest.raises(DaemonUnreachableError) as caught:
+        client.chat("Hi").text()
+    error = caught.value
+    assert error.message == f"the connection to gemd at {socket} was lost during the answer"
+    assert error.why == "the daemon has ended, or was killed"
+    assert error.advice == ("gemctl status",)
+    assert error.metadata["detail"] == "Stream removed (Socket closed)"
+    assert len(daemon.asked("Generate")) == 1
+
+
+def test_a_stream_that_is_dropped_cancels_its_call(daemon: FakeDaemon, client: Client) -> None:
+    """Leaving the loop early is enough, as the README has it, also within a generator."""
+
+    def endless(request: object, context: grpc.ServicerContext) -> Events:
+        go_on = threading.Event()
+        context.add_callback(go_on.set)
+        yield delta("one")
+        go_on.wait()
+
+    daemon.script.generate = endless
+    for _ in client.chat("Hi"):
+        break
+    assert daemon.stream_ended.wait(5)
+    daemon.stream_ended.clear()
+    pieces = (event for event in client.chat("Hi"))
+    next(pieces)
+    del pieces
+    assert daemon.stream_ended.wait(5)
+
+
+def test_an_interrupt_cancels_the_call(daemon: FakeDaemon, client: Client) -> None:
+    """What stands in the body of the loop may raise anything."""
+
+    def endless(request: object, context: grpc.ServicerContext) -> Events:
+        go_on = threading.Event()
+        context.add_callback(go_on.set)
+        yield delta("one")
+        go_on.wait()
+
+    daemon.script.generate = endless
+
+    def interrupted() -> None:
+        with client.chat("Hi") as generation:
+            next(generation)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert daemon.stream_ended.wait(5)
+
+
+def test_a_stream_closed_while_it_begins_is_closed(
+    daemon: FakeDaemon, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may close it when there is no call yet that could be cancelled."""
+
+    def endless(request: object, context: grpc.ServicerContext) -> Events:
+        go_on = threading.Event()
+        context.add_callback(go_on.set)
+        go_on.wait()
+        yield finished()
+
+    daemon.script.generate = endless
+    generation = client.chat("Hi")
+    begin = client._transport.stream
+
+    def begin_late(*arguments: Any) -> Any:
+        generation.close()
+        return begin(*arguments)
+
+    monkeypatch.setattr(client._transport, "stream", begin_late)
+    assert list(generation) == []
+
+
+@pytest.mark.parametrize(
+    "sampling,says",
+    [
+        (Sampling(top_k=-1), "sampling.top_k cannot be -1"),
+        (Sampling(max_tokens=2**40), "sampling.max_tokens cannot be"),
+        (Sampling(logit_bias={-1: 1.0}), "sampling.logit_bias cannot be"),
+        (Sampling(stop=(7,)), "sampling.stop cannot be"),  # type: ignore[arg-type] # on purpose
+    ],
+)
+def test_a_value_that_no_field_holds_is_named(
+    client: Client, sampling: Sampling, says: str
+) -> None:
+    """Before anything is sent, with the field that it was meant for."""
+    with pytest.raises(ValueError, match=says):
+        client.chat("Hi", GenerationOptions(sampling=sampling))
+
+
+def test_one_stop_text_is_not_its_letters(daemon: FakeDaemon, client: Client) -> None:
+    """A string is a sequence of strings, which nobody ever means."""
+    client.chat("Hi", GenerationOptions(sampling=Sampling(stop="END"))).text()
+    assert list(daemon.asked("Generate")[0].sampling.stop) == ["END"]
+
+
+def test_a_prompt_of_something_else_is_refused(daemon: FakeDaemon, client: Client) -> None:
+    """Nothing is left out in silence."""
+    with pytest.raises(TypeError, match="messages only"):
+        client.count_tokens(["Hi"])  # type: ignore[arg-type] # on purpose
+    with pytest.raises(TypeError, match="messages only"):
+        client.score([Message("user", "Hi"), 7], ["x"])  # type: ignore[arg-type] # on purpose
+    with pytest.raises(ValueError, match="it can be system, user, assistant"):
+        client.chat([Message("tool", "Hi")])  # type: ignore[arg-type] # on purpose
+    assert daemon.requests == []
 
 
 def test_tcp_works_with_the_token_and_not_without() -> None:

@@ -99,6 +99,16 @@ def _measured(path: Path, cases: tuple[Case, ...]) -> list[tuple[float, float]]:
     ]
 
 
+def test_a_prompt_cache_is_part_of_what_a_worker_grows_to(smollm2: Path) -> None:
+    """Its limit counts in full; the other figures do not depend on it."""
+    header = read_gguf_header(smollm2)
+    without = estimate_gguf(header, context_tokens=1024, max_sequences=2)
+    with_it = estimate_gguf(
+        header, context_tokens=1024, max_sequences=2, prompt_cache_bytes=7 * 2**20
+    )
+    assert with_it.total_bytes == without.total_bytes + 7 * 2**20
+
+
 @pytest.mark.parametrize("model", ["smollm2", "gemma3"])
 def test_the_formula_agrees_with_llama_cpp(model: str, request: pytest.FixtureRequest) -> None:
     """KV is exact to the log's rounding; compute is not too little and at most 1.4 times + 2 MiB.

@@ -1,0 +1,37 @@
+"""The kinds of values that options take, with errors that say what is allowed."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def whole_number(highest: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number from 0 to `highest`."""
+
+    def convert(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = -1
+        if not 0 <= number <= highest:
+            raise click.BadParameter(f"{value!r} is not a whole number from 0 to {highest}")
+        return number
+
+    return convert
+
+
+def seconds(value: str) -> float:
+    """The type of an option that takes a time span: finite seconds above 0."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise click.BadParameter(f"{value!r} is not a number of seconds above 0")
+    return number
