@@ -94,6 +94,8 @@ class Load(_Message):
     max_sequences: int = Field(gt=0)
     """How many requests are decoded together."""
     threads: int = Field(gt=0)
+    prompt_cache_bytes: int = Field(default=0, ge=0)
+    """The most that evaluated prompts may take outside the KV cache; 0 keeps none there."""
     gpu_layers: int = 0
     use_mmap: bool = True
     check_tensors: bool = False

@@ -28,9 +28,14 @@ class Mailbox:
 
     Deltas that wait behind one another become one: a reader that is slow gets larger
     pieces, and one that never reads costs its text and a few bytes per token.
+
+    Args:
+        on_complete: Called once when the last message has come in, read or not.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_complete: Callable[[], None] = lambda: None) -> None:
+        self._on_complete = on_complete
         self._queue: collections.deque[wire.Answer | _Deltas] = collections.deque()
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Callable[[bool], GemdError] | None = None
@@ -44,7 +49,9 @@ class Mailbox:
             self._put_delta(message)
         else:
             self._queue.append(message)
-            self.complete = self.complete or isinstance(message, _LAST)
+            if isinstance(message, _LAST) and not self.complete:
+                self.complete = True
+                self._on_complete()
         self._wake()
 
     def fail(self, failure: Callable[[bool], GemdError]) -> None:

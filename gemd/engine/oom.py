@@ -35,7 +35,7 @@ def oom_kills(root: Path = Path("/")) -> int | None:
 def _counters(root: Path) -> Iterator[Path]:
     groups = root / "sys/fs/cgroup"
     try:
-        memberships = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        memberships = (root / "proc/self/cgroup").read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         memberships = []
     for membership in memberships:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _KEPT_LINES = 200
 _LINE_BYTES = 4096
+_LINES_A_READ = 1000
+"""More than that in one read is a flood, which must not hold up the daemon's loop."""
 
 
 class WorkerProcess:
@@ -149,6 +151,10 @@ class _Lines(asyncio.Protocol):
         if len(self._partial) > _LINE_BYTES:
             whole.append(self._partial)
             self._partial = b""
+        flood = len(whole) - _LINES_A_READ
+        if flood > 0:
+            self._log(f"({flood} lines left out)")
+            del whole[:flood]
         for line in whole:
             self._add(line)
 
@@ -163,7 +169,8 @@ class _Lines(asyncio.Protocol):
 
     def _add(self, line: bytes) -> None:
         text = line[:_LINE_BYTES].decode(errors="replace").rstrip()
-        text = "".join(char if char.isprintable() or char == "\t" else "�" for char in text)
+        if not text.isprintable():
+            text = "".join(char if char.isprintable() or char == "\t" else "�" for char in text)
         if text:
             self.lines.append(text)
             self._log(text)

@@ -37,8 +37,14 @@ class Requests:
         self._pings: dict[int, asyncio.Future[wire.Pong]] = {}
         self._nonces = itertools.count(1)
 
-    def open(self, request: wire.Work) -> Mailbox:
+    def open(
+        self, request: wire.Work, *, on_complete: Callable[[], None] = lambda: None
+    ) -> Mailbox:
         """Send a request; its answers come into the mailbox until `settle`.
+
+        Args:
+            request: What is asked.
+            on_complete: See `Mailbox`.
 
         Raises:
             InvalidRequestError: The id is in use, or the request is too large.
@@ -59,7 +65,7 @@ class Requests:
                 why=str(error),
                 metadata={"model": self._model},
             ) from None
-        mailbox = self._mailboxes[request_id] = Mailbox()
+        mailbox = self._mailboxes[request_id] = Mailbox(on_complete)
         return mailbox
 
     def settle(self, request_id: str, mailbox: Mailbox) -> None:

@@ -117,12 +117,17 @@ class Worker:
         return "ready" if hasattr(self, "ready") else "starting"
 
     async def generate(
-        self, request: wire.Generate
+        self, request: wire.Generate, *, on_complete: Callable[[], None] = lambda: None
     ) -> AsyncGenerator[wire.Started | wire.Delta | wire.Finished, None]:
         """Stream one answer: Started, any number of Delta, Finished.
 
         Closing the stream early cancels the request in the worker, so close it
         (`contextlib.aclosing`). Deltas that waited for the reader arrive as one.
+
+        Args:
+            request: What to answer.
+            on_complete: Called when the worker is done with it; a slow reader may have much
+                to read then. Not called if the worker ended before.
 
         Raises:
             EngineCrashedError: The process ended; ABORTED if a Delta was read before.
@@ -132,7 +137,8 @@ class Worker:
             GemdError: Whatever the engine said was wrong.
 
         """
-        mailbox = self._open(request)
+        self._refuse_if_over()
+        mailbox = self._requests.open(request, on_complete=on_complete)
         try:
             while True:
                 message = await mailbox.get()

@@ -38,7 +38,7 @@ class _Process:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
             )
         self._frames = wire.FrameReader()
         self._received: list[wire.ToDaemon] = []

@@ -98,6 +98,16 @@ def test_more_requests_than_sequences_wait(engine: ScriptedEngine, host: _Record
     assert (finished.request_id, finished.reason) == ("a", "cancelled")
 
 
+def test_a_deadline_counts_while_waiting_too(engine: ScriptedEngine, host: _Recorder) -> None:
+    """As in a real engine: who waits longer than he can is told so."""
+    for name in "abc":
+        engine.accept(generate(name, count=100, token_seconds=10.0))
+    engine.accept(generate("late", count=1, deadline_seconds=0.0))
+    engine.step()
+    (failed,) = [message for message in host.emitted if isinstance(message, wire.RequestFailed)]
+    assert (failed.request_id, failed.error.reason) == ("late", "DEADLINE_EXPIRED")
+
+
 def test_a_script_with_an_unknown_word_is_refused(engine: ScriptedEngine) -> None:
     """A typing error in a test must not pass as a prompt."""
     with pytest.raises(InvalidRequestError):

@@ -5,6 +5,7 @@ binding        model, batch and context handles over ctypes
 vocabulary     tokens as text and bytes
 renderer       the child process that renders a file's chat template
 template       its client, and what the template's output means
+control        control tokens in user text, cut so that they cannot form (pure)
 prompt         a request's input as token ids
 text           bytes of tokens as final text: UTF-8 and stop strings (pure)
 sampling       one request's sampler chain and log-probabilities

@@ -366,6 +366,22 @@ class Context:
         """Let `target` share the first `keep` positions of `source`."""
         c.llama_memory_seq_cp(self._memory, source, target, 0, keep)
 
+    def save(self, sequence: int) -> NDArray[np.uint8]:
+        """A copy of the sequence's cells for `restore`, in llama.cpp's own form, bytes."""
+        state = np.empty(self.state_bytes(sequence), np.uint8)
+        written = c.llama_state_seq_get_data(self.handle, _bytes_of(state), state.nbytes, sequence)
+        return state[:written]
+
+    def state_bytes(self, sequence: int) -> int:
+        """What `save` would return now, in bytes."""
+        return int(c.llama_state_seq_get_size(self.handle, sequence))
+
+    def restore(self, sequence: int, state: NDArray[np.uint8]) -> bool:
+        """Put saved cells into a sequence in place of its own; False leaves it empty."""
+        return bool(
+            c.llama_state_seq_set_data(self.handle, _bytes_of(state), state.nbytes, sequence)
+        )
+
     def first_position(self, sequence: int) -> int:
         """The oldest position that every layer still holds; -1 for an empty sequence."""
         return int(c.llama_memory_seq_pos_min(self._memory, sequence))
@@ -373,3 +389,7 @@ class Context:
     def clear(self) -> None:
         """Empty all sequences."""
         c.llama_memory_clear(self._memory, True)
+
+
+def _bytes_of(state: NDArray[np.uint8]) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

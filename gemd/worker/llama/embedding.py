@@ -46,6 +46,11 @@ class Embedding(Task):
         """Nothing: a cache holds keys and values, not hidden states."""
         return []
 
+    def begin(self, cached: int, moment: Moment) -> None:
+        """See `Task`; a request that was set aside reads its open text from the start."""
+        super().begin(cached, moment)
+        self._sum = None
+
     def wanted(self, start: int, stop: int) -> range:
         """Every position: llama.cpp puts all tokens of such a decode out anyway."""
         return range(start, stop)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from gemd import wire
@@ -22,31 +21,24 @@ from gemd.worker.llama.binding import (
     Batch,
     NoCellsLeftError,
 )
-from gemd.worker.llama.prefix import CachedSequence, Placement, place
 from gemd.worker.llama.preparation import Preparation
+from gemd.worker.llama.prompt_cache import PromptCache
 from gemd.worker.llama.schedule import Rate, chunk_budget, share
-from gemd.worker.llama.tasks import Generation, Moment, Output, Task
+from gemd.worker.llama.sequences import Sequences
+from gemd.worker.llama.tasks import Moment, Output, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gemd.worker.host import Host, Progress
-
-
-@dataclass
-class _Sequence:
-    """One sequence of the KV cache and who uses it."""
-
-    index: int
-    tokens: list[int] = field(default_factory=list)
-    task: Task | None = None
-    last_used: float = 0.0
+    from gemd.worker.llama.prefix import Placement
+    from gemd.worker.llama.sequences import KVSequence
 
 
 class _Feed(NamedTuple):
     """A task's part of one decode."""
 
-    sequence: _Sequence
+    sequence: KVSequence
     task: Task
     start: int
     stop: int
@@ -68,7 +60,6 @@ class LlamaEngine:
         self._clock = clock
         self._rate = Rate()
         self._batch = Batch(BATCH_TOKENS)
-        self._sequences: list[_Sequence] = []
         self._waiting: list[Task] = []
         self._next_deadline = math.inf
         self._preparing: set[str] = set()
@@ -80,7 +71,12 @@ class LlamaEngine:
         """See `Engine.load`."""
         self._loaded = loading.load(load, progress, self._clock)
         self._model, self._context = self._loaded.model, self._loaded.context
-        self._sequences = [_Sequence(i) for i in range(load.max_sequences)]
+        self._sequences = Sequences(
+            self._model,
+            self._context,
+            count=load.max_sequences,
+            prompt_cache=PromptCache(load.prompt_cache_bytes),
+        )
         self._preparation = Preparation(
             self._loaded.builder, self._model.vocabulary, context_tokens=self._context.tokens
         )
@@ -106,7 +102,7 @@ class LlamaEngine:
         """See `Engine.step`: one decode."""
         self._expire()
         self._admit()
-        if not any(sequence.task for sequence in self._sequences):
+        if not self._sequences.any_running():
             return False
         feeds = self._decode()
         if feeds:
@@ -115,15 +111,15 @@ class LlamaEngine:
 
     def idle(self) -> bool:
         """See `Engine.idle`."""
-        return not (self._preparing or self._waiting or any(s.task for s in self._sequences))
+        return not (self._preparing or self._waiting or self._sequences.any_running())
 
     def status(self, nonce: int) -> wire.Pong:
         """See `Engine.status`."""
         return wire.Pong(
             nonce=nonce,
-            active=sum(sequence.task is not None for sequence in self._sequences),
+            active=len(self._sequences.running()),
             waiting=len(self._waiting) + len(self._preparing),
-            cached_tokens=sum(len(sequence.tokens) for sequence in self._sequences),
+            cached_tokens=self._sequences.cached_tokens(),
         )
 
     def close(self) -> None:
@@ -135,6 +131,8 @@ class LlamaEngine:
 
     def _prepare(self, message: wire.Work, arrived: float) -> None:
         """On the preparation thread."""
+        if message.request_id not in self._preparing:
+            return  # cancelled while it waited for this thread
         try:
             if isinstance(message, wire.Count):
                 answer = self._preparation.count(message)
@@ -159,8 +157,6 @@ class LlamaEngine:
             self._waiting.append(result)
             if result.deadline is not None:
                 self._next_deadline = min(self._next_deadline, result.deadline)
-            # Not left to the step, so that Started leaves before the prompt is read.
-            self._admit()
             # Not left to the step: Started then leaves before the prompt is read.
             self._admit()
         else:
@@ -170,7 +166,7 @@ class LlamaEngine:
         return Moment(self._context, self._host.emit, self._clock())
 
     def _tasks(self) -> list[Task]:
-        return [*self._waiting, *(s.task for s in self._sequences if s.task)]
+        return [*self._waiting, *(task for _, task in self._sequences.running())]
 
     def _expire(self) -> None:
         if self._clock() < self._next_deadline:
@@ -188,8 +184,8 @@ class LlamaEngine:
         task.close()
         if task in self._waiting:
             self._waiting.remove(task)
-        for sequence in self._sequences:
-            if sequence.task is task:
+        for sequence, running in self._sequences.running():
+            if running is task:
                 sequence.task = None
                 sequence.last_used = self._clock()
 
@@ -201,27 +197,13 @@ class LlamaEngine:
     def _admit(self) -> None:
         while self._waiting:
             task = self._waiting[0]
-            placement = place(
-                task.prefix,
-                [
-                    CachedSequence(s.index, s.tokens, s.task is not None, s.last_used)
-                    for s in self._sequences
-                ],
-                lambda cached, keep: self._can_keep(cached.index, len(cached.tokens), keep),
-            )
+            placement = self._sequences.place(task.prefix)
             if placement is None or not self._has_cells(task, placement):
                 return
             self._waiting.pop(0)
-            target = self._sequences[placement.target]
-            if placement.source is not None and placement.source != placement.target:
-                self._cut(target, 0)
-                source = self._sequences[placement.source]
-                self._context.copy(source.index, target.index, placement.keep)
-                target.tokens = source.tokens[: placement.keep]
-            else:
-                self._cut(target, placement.keep)
-            target.task = task
-            task.begin(len(target.tokens), self._moment())
+            sequence = self._sequences.prepare(placement)
+            sequence.task = task
+            task.begin(len(sequence.tokens), self._moment())
 
     def _has_cells(self, task: Task, placement: Placement) -> bool:
         """Whether its prompt fits beside what runs; caches give way, requests should not.
@@ -229,36 +211,12 @@ class LlamaEngine:
         Answers that grow past this set the last one aside later, which costs reading its
         prompt again; so it must not happen to prompts that could have waited.
         """
-        running = [s for s in self._sequences if s.task]
+        running = self._sequences.running()
         if not running:
             return True
-        held = sum(len(s.task.tokens) for s in running if s.task)
-        shared = placement.keep if any(s.index == placement.source for s in running) else 0
-        return held + len(task.tokens) - shared < self._context.tokens
-
-    def _can_keep(self, index: int, length: int, keep: int) -> bool:
-        """Whether the first `keep` positions can still be attended to.
-
-        A layer with a sliding window overwrites cells that have left it. llama.cpp
-        agrees to a cut whose window reaches into them and decodes on in silence, with
-        wrong answers; so look at the oldest position that every layer still holds.
-        """
-        if self._model.has_state:
-            return keep == length
-        first = self._context.first_position(index)
-        return 0 <= first <= max(0, keep - self._model.sliding_window)
-
-    def _cut(self, sequence: _Sequence, keep: int) -> None:
-        """Keep the first `keep` positions, or none where the memory cannot do that."""
-        if len(sequence.tokens) > keep and not self._context.cut(sequence.index, keep):
-            self._context.cut(sequence.index, 0)
-            keep = 0
-        del sequence.tokens[keep:]
-
-    def _rewind(self, sequence: _Sequence, keep: int) -> None:
-        if keep and not self._can_keep(sequence.index, len(sequence.tokens), keep):
-            keep = 0
-        self._cut(sequence, keep)
+        held = sum(len(other.tokens) for _, other in running)
+        needed = len(task.tokens) - self._sequences.shared_tokens(placement)
+        return held + needed < self._context.tokens
 
     # --- one decode -----------------------------------------------------------------
 
@@ -271,7 +229,7 @@ class LlamaEngine:
                 self._context.decode(self._batch)
             except NoCellsLeftError:
                 self._make_room()
-                if not any(sequence.task for sequence in self._sequences):
+                if not self._sequences.any_running():
                     return []
                 continue
             read = sum(feed.stop - feed.start for feed in feeds if not feed.task.streaming)
@@ -302,13 +260,13 @@ class LlamaEngine:
             feeds.append(feed)
         return [feed for feed in feeds if feed.stop > feed.start]
 
-    def _turn(self) -> list[tuple[_Sequence, Task]]:
+    def _turn(self) -> list[tuple[KVSequence, Task]]:
         """The requests of the next decode.
 
         llama.cpp puts out every token of a decode that wants hidden states, so those
         requests take turns with the others.
         """
-        running = [(s, s.task) for s in self._sequences if s.task is not None]
+        running = self._sequences.running()
         embedding = [pair for pair in running if pair[1].needs_embeddings]
         others = [pair for pair in running if not pair[1].needs_embeddings]
         chosen = embedding if embedding and not (others and self._embedding) else others
@@ -317,14 +275,14 @@ class LlamaEngine:
             self._context.want_embeddings(wanted=self._embedding)
         return chosen
 
-    def _next_token(self, sequence: _Sequence, task: Task) -> _Feed:
+    def _next_token(self, sequence: KVSequence, task: Task) -> _Feed:
         """Put the last token of a running answer into the batch."""
         position = len(sequence.tokens)
         index = self._batch.add_one(sequence.index, position, task.tokens[position])
         wanted = range(position, position + 1)
         return _Feed(sequence, task, position, position + 1, index, wanted)
 
-    def _feed(self, sequence: _Sequence, task: Task, count: int, outputs: int) -> _Feed:
+    def _feed(self, sequence: KVSequence, task: Task, count: int, outputs: int) -> _Feed:
         """Put up to `count` tokens with up to `outputs` wanted positions into the batch."""
         start = len(sequence.tokens)
         stop = start + count
@@ -344,22 +302,21 @@ class LlamaEngine:
 
     def _make_room(self) -> None:
         """Free cells: the longest unused cache, else the request that came last."""
-        caches = [s for s in self._sequences if s.task is None and s.tokens]
-        if caches:
-            self._cut(min(caches, key=lambda s: s.last_used), 0)
+        if self._sequences.free_oldest_idle():
             return
-        running = [s for s in self._sequences if s.task is not None]
-        last = max(running, key=lambda s: s.task.times.arrived if s.task else 0.0)
-        task, last.task = last.task, None
-        assert task is not None
-        if len(running) == 1 and isinstance(task, Generation):
+        running = self._sequences.running()
+        last, task = max(running, key=lambda pair: pair[1].times.arrived)
+        last.task = None
+        if len(running) == 1:
             # Alone and still no room: the cache is smaller than the window promised.
             task.context_full(self._moment())
             task.close()
         else:
             # What it has answered so far is part of its tokens: it goes on from there.
             self._waiting.insert(0, task)
-        self._cut(last, 0)
+            last.last_used = self._clock()
+            self._sequences.save(last)
+        self._sequences.cut(last, 0)
 
     def _hand_out(self, feeds: list[_Feed]) -> None:
         moment = self._moment()
@@ -379,10 +336,10 @@ class LlamaEngine:
             if feed.task.take(outputs, moment):
                 self._end(feed.task)
             elif (keep := feed.task.rewind()) is not None:
-                self._rewind(feed.sequence, keep)
+                self._sequences.rewind(feed.sequence, keep)
 
 
-def _missing(sequence: _Sequence, task: Task) -> int:
+def _missing(sequence: KVSequence, task: Task) -> int:
     """Tokens that are still to be evaluated."""
     return task.goal - len(sequence.tokens)
 

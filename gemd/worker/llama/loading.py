@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from llama_cpp import __version__ as binding_version
 from llama_cpp import llama_cpp as c
 
 from gemd import wire
-from gemd.errors import UnsupportedInputError
+from gemd.errors import BadModelFileError, UnsupportedInputError
 from gemd.worker.llama import binding
 from gemd.worker.llama.prompt import PromptBuilder
 from gemd.worker.llama.template import ChatTemplate
@@ -45,8 +46,11 @@ class Loaded:
 def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loaded:
     """Load weights, make a context, compile the template, decode one token.
 
+    A file whose own chat template cannot be used still continues text; a chat is then
+    refused with the reason. A template out of the settings has to work.
+
     Raises:
-        BadModelFileError: The file or its chat template is unusable.
+        BadModelFileError: The file is unusable, or the chat template of the settings.
         EngineStartFailedError: There is no memory for the context.
         EngineMissingError: The library is not the one this binding was made for.
         UnsupportedInputError: The model does not generate text.
@@ -80,6 +84,7 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
         log=log,
     )
     template = _template(model, load.chat_template)
+    renderer = template if isinstance(template, ChatTemplate) else None
     progress("warmup", 0, 1)
     _warm_up(model, context)
     progress("warmup", 1, 1)
@@ -92,7 +97,7 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
         max_sequences=load.max_sequences,
         vocabulary=model.vocabulary.size,
         parameters=model.parameters,
-        has_chat_template=template is not None,
+        has_chat_template=renderer is not None,
         supports_gpu_offload=bool(c.llama_supports_gpu_offload()),
         # This build sees the CPU only; GPU builds name their devices with the engine
         # environments that bring them.
@@ -100,17 +105,25 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
         memory_bytes={"CPU": _resident_bytes()},
         load_seconds=clock() - began,
     )
-    return Loaded(model, context, template, PromptBuilder(model.vocabulary, template), ready)
+    return Loaded(model, context, renderer, PromptBuilder(model.vocabulary, template), ready)
 
 
-def _template(model: binding.Model, override: str | None) -> ChatTemplate | None:
+def _template(
+    model: binding.Model, override: str | None
+) -> ChatTemplate | BadModelFileError | None:
     source = override or model.chat_template
     if not source:
         return None
     vocabulary = model.vocabulary
-    return ChatTemplate(
-        source, bos=vocabulary.text(vocabulary.bos), eos=vocabulary.text(vocabulary.eos)
-    )
+    try:
+        return ChatTemplate(
+            source, bos=vocabulary.text(vocabulary.bos), eos=vocabulary.text(vocabulary.eos)
+        )
+    except BadModelFileError as problem:
+        if override:
+            raise
+        sys.stderr.write(f"no chat with this model: {problem}\n")
+        return problem
 
 
 def _warm_up(model: binding.Model, context: binding.Context) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd import wire
+from gemd.errors import InvalidRequestError
 from gemd.worker.llama.embedding import Embedding
 from gemd.worker.llama.scoring import Scoring
 from gemd.worker.llama.tasks import Generation
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from gemd.worker.llama.prompt import PromptBuilder
     from gemd.worker.llama.tasks import Task
     from gemd.worker.llama.vocabulary import Vocabulary
@@ -64,6 +67,7 @@ class Preparation:
         self._builder.check_tokens(sampling.logit_bias, field="sampling.logit_bias")
 
     def _scoring(self, request: wire.Score, deadline: float | None, arrived: float) -> Scoring:
+        _check_given(request.continuations, field="continuations")
         prompt = self._builder.build(request.prompt, limit=self._context - 1)
         continuations = [
             self._builder.continuation(given, limit=self._context - len(prompt))
@@ -74,5 +78,13 @@ class Preparation:
         )
 
     def _embedding(self, request: wire.Embed, deadline: float | None, arrived: float) -> Embedding:
+        _check_given(request.texts, field="texts")
         texts = [self._builder.document(text, limit=self._context) for text in request.texts]
         return Embedding(request, texts, deadline=deadline, arrived=arrived)
+
+
+def _check_given(items: Sized, *, field: str) -> None:
+    if not items:
+        raise InvalidRequestError(
+            f"{field} is empty", why="there is nothing to answer", metadata={"field": field}
+        )

@@ -3,10 +3,10 @@
 Two texts meet in a prompt: the template's, whose control tokens structure the
 conversation, and the user's, who must not be able to write such a token. The template
 returns one string, so the difference has to be carried through it: wherever user text
-spells a control token, a character that occurs nowhere else is put after its first
-letter before rendering, and the result is cut there. Each part is tokenized by itself,
-so the token cannot form; text without control tokens, which is nearly all text, reaches
-the template unchanged and is tokenized exactly as usual.
+spells a control token, or ends like the beginning of one, a character that occurs nowhere
+else is put there before rendering (`control`), and the result is cut at these. Each part
+is tokenized by itself, so the token cannot form; text without such spellings, which is
+nearly all text, reaches the template unchanged and is tokenized exactly as usual.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from gemd.errors import ContextTooLongError, InvalidRequestError, UnsupportedInputError
+from gemd.errors import (
+    BadModelFileError,
+    ContextTooLongError,
+    InvalidRequestError,
+    UnsupportedInputError,
+)
+from gemd.worker.llama.control import ControlTexts
 from gemd.worker.llama.template import TemplateRefusedError
 
 if TYPE_CHECKING:
@@ -33,6 +39,9 @@ class Tokenizer(Protocol):
     size: int
     bos: int
     eos: int
+    adds_bos: bool
+    adds_eos: bool
+    special: frozenset[int]
     control_texts: tuple[str, ...]
     user_defined_texts: tuple[str, ...]
 
@@ -40,7 +49,9 @@ class Tokenizer(Protocol):
         """The token as it is written in the file."""
         ...
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+    def tokenize(
+        self, text: str, *, add_special: bool, parse_special: bool, continued: bool = False
+    ) -> list[int]:
         """Token ids of a text."""
         ...
 
@@ -50,14 +61,18 @@ class PromptBuilder:
 
     Args:
         vocabulary: The model's tokenizer.
-        template: Its chat template; None if the file has none.
+        template: Its chat template; None if the file has none; what is wrong with it if it
+            has one that cannot be used.
 
     """
 
-    def __init__(self, vocabulary: Tokenizer, template: ChatTemplate | None) -> None:
+    def __init__(
+        self, vocabulary: Tokenizer, template: ChatTemplate | BadModelFileError | None
+    ) -> None:
         self._vocabulary = vocabulary
         self._template = template
-        self._control = _control_pattern(vocabulary)
+        self._control = _control_texts(vocabulary)
+        self._takes_system: bool | None = None
 
     def build(self, prompt: wire.Prompt, *, limit: int) -> list[int]:
         """Token ids of an input.
@@ -70,6 +85,7 @@ class PromptBuilder:
             ContextTooLongError: There are more.
             InvalidRequestError: It is empty, or names tokens the model does not have.
             UnsupportedInputError: Chat, but the model has no chat template.
+            BadModelFileError: Chat, but the model's chat template cannot be used.
 
         """
         return _fitting(self._tokens(prompt), limit=limit, what="prompt", field="input")
@@ -82,7 +98,8 @@ class PromptBuilder:
 
         """
         if isinstance(given, str):
-            tokens = self._plain(given, add_special=False)
+            # It goes on behind a prompt: no BOS, and no space of the tokenizer's own.
+            tokens = self._tokenize(self._cut(given), continued=True)
         else:
             tokens = self.check_tokens(given, field="continuations")
         return _fitting(tokens, limit=limit, what="continuation", field="continuations")
@@ -94,7 +111,9 @@ class PromptBuilder:
             GemdError: As `build`.
 
         """
-        tokens = self._plain(text, add_special=True) if text else []
+        tokens = self._plain(text) if text else []
+        if tokens and self._vocabulary.adds_eos:
+            tokens.append(self._vocabulary.eos)
         return _fitting(tokens, limit=limit, what="text", field="texts")
 
     def check_tokens(self, tokens: Iterable[int], *, field: str) -> list[int]:
@@ -122,74 +141,74 @@ class PromptBuilder:
         if prompt.tokens is not None:
             return self.check_tokens(prompt.tokens, field="input.tokens")
         if prompt.text is not None:
-            return self._plain(prompt.text, add_special=True) if prompt.text else []
+            return self._plain(prompt.text) if prompt.text else []
         return self._chat(prompt.chat or ())
 
-    def _plain(self, text: str, *, add_special: bool) -> list[int]:
+    def _plain(self, text: str) -> list[int]:
+        return self._begun(self._tokenize(self._cut(text)))
+
+    def _begun(self, tokens: list[int]) -> list[int]:
+        return [self._vocabulary.bos, *tokens] if self._vocabulary.adds_bos else tokens
+
+    def _cut(self, text: str) -> list[str]:
         # User-defined tokens are read whatever the flag says, so those that look like
         # markup are cut here as well.
         mark = _unused_character([text])
-        parts = self._disarm(text, mark).split(mark)
-        return self._tokenize(parts, add_special=add_special, parse_special=False)
+        return self._control.cut(text, mark).split(mark)
 
     def _chat(self, messages: tuple[wire.ChatMessage, ...]) -> list[int]:
-        if self._template is None:
-            raise UnsupportedInputError(
-                "this model cannot take a chat",
-                why="its file has no chat template; it is a base model that continues text",
-                advice=("send text instead of messages", "choose an instruction-tuned model"),
-                metadata={"field": "chat"},
-            )
+        self._renderer()
         if not any(message.text for message in messages):
             return []
         mark = _unused_character(message.text for message in messages)
-        turns: list[tuple[str, str]] = [(m.role, self._disarm(m.text, mark)) for m in messages]
+        turns: list[tuple[str, str]] = [
+            (m.role, self._control.fence(m.text, mark)) for m in messages
+        ]
         rendered = self._rendered(turns, mark)
+        tokens = self._tokenize(rendered.split(mark), parse_special=True)
         bos = self._vocabulary.text(self._vocabulary.bos)
-        return self._tokenize(
-            rendered.split(mark),
-            # A template that writes BOS itself must not get a second one.
-            add_special=not (bos and rendered.startswith(bos)),
-            parse_special=True,
-        )
+        # A template that writes BOS itself must not get a second one.
+        return tokens if bos and rendered.startswith(bos) else self._begun(tokens)
 
     def _rendered(self, turns: list[tuple[str, str]], mark: str) -> str:
         """The conversation, with a system turn whatever the template thinks of those."""
-        system = turns[0][1] if turns[0][0] == "system" else ""
-        try:
-            rendered = self._opened(turns, mark)
-        except TemplateRefusedError as refusal:
-            if not system:
-                raise InvalidRequestError(
-                    "the model's chat template rejects this conversation",
-                    why=str(refusal),
-                    metadata={"field": "chat"},
-                ) from None
-            rendered = ""
         # Older templates refuse a system turn and some drop it without a word; it then
         # opens the first user turn, as the models' authors recommend.
-        if system.strip() and system.strip() not in rendered:
+        if turns[0][0] == "system" and turns[0][1].strip() and not self._system_turns(mark):
+            turns = _folded(turns)
+        try:
+            return self._opened(turns, mark)
+        except TemplateRefusedError as refusal:
+            raise InvalidRequestError(
+                "the model's chat template rejects this conversation",
+                why=str(refusal),
+                metadata={"field": "chat"},
+            ) from None
+
+    def _system_turns(self, mark: str) -> bool:
+        """Whether the template writes what a system turn says; asked once."""
+        if self._takes_system is None:
             try:
-                return self._opened(_folded(turns), mark)
-            except TemplateRefusedError as refusal:
-                raise InvalidRequestError(
-                    "the model's chat template rejects this conversation",
-                    why=str(refusal),
-                    metadata={"field": "chat"},
-                ) from None
-        return rendered
+                rendered = self._renderer().render(
+                    [{"role": "system", "content": mark}, {"role": "user", "content": "x"}]
+                )
+            except (TemplateRefusedError, InvalidRequestError):
+                self._takes_system = False
+            else:
+                self._takes_system = mark in rendered
+        return self._takes_system
 
     def _opened(self, turns: list[tuple[str, str]], mark: str) -> str:
         """Rendered up to where the model goes on: a new answer, or the last one begun."""
-        assert self._template is not None
+        template = self._renderer()
         messages = [{"role": role, "content": text} for role, text in turns]
         if turns[-1][0] != "assistant":
-            return self._template.render(messages)
+            return template.render(messages)
         # The client began the answer: render a stand-in for it and cut behind what
         # precedes it, so that the template's end-of-turn is left off.
         stand_in = mark * 3
         messages[-1]["content"] = stand_in
-        head, found, _ = self._template.render(messages, continue_last=True).partition(stand_in)
+        head, found, _ = template.render(messages, continue_last=True).partition(stand_in)
         if not found:
             raise InvalidRequestError(
                 "this model's chat template cannot continue an answer that was begun",
@@ -199,22 +218,30 @@ class PromptBuilder:
             )
         return head + turns[-1][1]
 
-    def _disarm(self, text: str, mark: str) -> str:
-        if self._control is None:
-            return text
-        # A cut can leave a shorter control token behind it, so until nothing is found.
-        parts = text.split(mark)
-        while any(self._control.search(part) for part in parts):
-            text = self._control.sub(lambda hit: hit[0][0] + mark + hit[0][1:], text)
-            parts = text.split(mark)
-        return text
-
-    def _tokenize(self, parts: list[str], *, add_special: bool, parse_special: bool) -> list[int]:
-        tokens: list[int] = []
-        for index, part in enumerate(parts):
-            tokens += self._vocabulary.tokenize(
-                part, add_special=add_special and index == 0, parse_special=parse_special
+    def _renderer(self) -> ChatTemplate:
+        if self._template is None:
+            raise UnsupportedInputError(
+                "this model cannot take a chat",
+                why="its file has no chat template; it is a base model that continues text",
+                advice=("send text instead of messages", "choose an instruction-tuned model"),
+                metadata={"field": "chat"},
             )
+        if isinstance(self._template, BadModelFileError):
+            # A new one: an exception that is raised again keeps every traceback it had.
+            problem = self._template
+            raise BadModelFileError(problem.message, why=problem.why, advice=problem.advice)
+        return self._template
+
+    def _tokenize(
+        self, parts: list[str], *, parse_special: bool = False, continued: bool = False
+    ) -> list[int]:
+        tokens: list[int] = []
+        for part in parts:
+            tokens += self._vocabulary.tokenize(
+                part, add_special=False, parse_special=parse_special, continued=continued
+            )
+            # As within one text: only what follows a control token begins anew.
+            continued = bool(tokens) and tokens[-1] not in self._vocabulary.special
         return tokens
 
 
@@ -242,18 +269,15 @@ def _folded(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [("user", system), *rest]
 
 
-def _control_pattern(vocabulary: Tokenizer) -> re.Pattern[str] | None:
-    """Finds every text that the tokenizer would read as a control token.
+def _control_texts(vocabulary: Tokenizer) -> ControlTexts:
+    """Every text that the tokenizer would read as a control token.
 
     llama.cpp reads user-defined tokens even where control tokens are off. Most of those
     are ordinary text (runs of spaces, HTML tags) and stay; those that look like
     conversation markup are treated as control tokens.
     """
-    texts = {text for text in vocabulary.control_texts if len(text) > 1}
-    texts |= {text for text in vocabulary.user_defined_texts if _MARKUP.fullmatch(text)}
-    if not texts:
-        return None
-    return re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True)))
+    markup = (text for text in vocabulary.user_defined_texts if _MARKUP.fullmatch(text))
+    return ControlTexts([*vocabulary.control_texts, *markup])
 
 
 def _unused_character(texts: Iterable[str]) -> str:

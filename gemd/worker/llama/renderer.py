@@ -14,28 +14,45 @@ Protocol: one JSON object a line. The first line on stdin is ``{"template", "bos
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import os
 import resource
+import signal
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from jinja2 import TemplateError
+from jinja2.ext import Extension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jinja2 import Template
+    from jinja2 import Template, nodes
+    from jinja2.parser import Parser
 
 MEMORY_BYTES = 512 * 1024 * 1024
 """Address space of this process; an idle one takes about 40 MiB of it."""
 
 CPU_SECONDS = 4
-"""Processor time of one rendering; the worker's own patience is shorter. This one ends
-an orphan whose worker died while the template was looping."""
+"""Processor time of compiling and of each rendering; the worker's own patience with a
+rendering is shorter. This one ends an orphan where the kernel does not (`_die_with`)."""
 
 OUTPUT_CHARS = 8 * 1024 * 1024
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Generation(Extension):
+    """``{% generation %}`` marks what a model is trained on; the text is the same."""
+
+    tags = {"generation"}  # noqa: RUF012 - as Jinja declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 class _RefusedError(Exception):
@@ -51,19 +68,38 @@ def _now(form: str) -> str:
     return datetime.now().astimezone().strftime(form)
 
 
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,  # noqa: FBT001, FBT002 - templates give these by position too
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,  # noqa: FBT001, FBT002
+) -> str:
+    # Jinja's own filter writes for HTML: < as \u003c, and keys in order of the alphabet.
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
 def compile_template(source: str) -> Template:
     """A template as the Hugging Face ecosystem writes them, in the immutable sandbox.
 
     Raises:
-        jinja2.TemplateError: It is no valid template.
+        Exception: It is no valid template. Besides Jinja's own errors there are those of
+            Python, which compiles what Jinja has made of it.
 
     """
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=False,
-        extensions=["jinja2.ext.loopcontrols"],
+        extensions=["jinja2.ext.loopcontrols", _Generation],
     )
+    environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _now
     return environment.from_string(source)
@@ -102,6 +138,14 @@ def _answer(template: Template, start: dict[str, str], request: dict[str, Any]) 
     return {"text": text}
 
 
+def _die_with(parent: int) -> None:
+    """Tie this process to the worker: a loop would not notice that stdin has ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    if os.getppid() != parent:
+        raise SystemExit(0)
+
+
 def _limit_memory() -> None:
     # macOS refuses the call; there the worker's timeout is the limit.
     with contextlib.suppress(ValueError, OSError):
@@ -127,13 +171,16 @@ def _write(answer: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Serve one template until stdin ends."""
+    """Serve one template until stdin ends; the argument is the worker's process id."""
+    _die_with(int(sys.argv[1]))
     _limit_memory()
+    # Constant expressions are computed while compiling.
+    _allow_cpu()
     lines = _lines()
     start = next(lines)
     try:
         template = compile_template(start["template"])
-    except (TemplateError, RecursionError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 - somebody else's program, as below
         _write({"error": f"{type(error).__name__}: {error}"[:500]})
         return
     _write({"text": ""})

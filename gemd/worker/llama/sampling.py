@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from gemd.worker.llama.binding import Context
     from gemd.worker.llama.vocabulary import Vocabulary
 
+_COLDEST = 1e-6
+"""Temperatures below it are greedy: logits divided by less overflow to infinities, whose
+differences are no numbers."""
+
 _SEEDS = 0xFFFFFFFF
 """llama.cpp takes 32 bits and reads this value itself as «draw one»."""
 
@@ -33,11 +37,17 @@ class Sampler:
         vocabulary: Of the model.
         sampling: What the request asked for, defaults filled in.
         history: Tokens before the answer.
+        context_tokens: The longest history that there can be.
 
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, sampling: wire.Sampling, history: Sequence[int]
+        self,
+        vocabulary: Vocabulary,
+        sampling: wire.Sampling,
+        history: Sequence[int],
+        *,
+        context_tokens: int,
     ) -> None:
         self._chain: Any = None
         bias = dict(sampling.logit_bias)
@@ -48,7 +58,8 @@ class Sampler:
             or sampling.frequency_penalty != 0
             or sampling.presence_penalty != 0
         )
-        if sampling.temperature == 0 and not bias and not penalised:
+        greedy = sampling.temperature < _COLDEST
+        if greedy and not bias and not penalised:
             # Plain greedy needs no candidate array: numpy finds the maximum faster.
             return
         self._chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
@@ -59,13 +70,13 @@ class Sampler:
             self._add(
                 c.llama_sampler_init_penalties(
                     vocabulary.size,
-                    len(history) + (1 << 16) if window < 0 else window,
+                    context_tokens if window < 0 else min(window, context_tokens),
                     sampling.repeat_penalty,
                     sampling.frequency_penalty,
                     sampling.presence_penalty,
                 )
             )
-        if sampling.temperature == 0:
+        if greedy:
             self._add(c.llama_sampler_init_greedy())
         else:
             self._add(c.llama_sampler_init_top_k(sampling.top_k))

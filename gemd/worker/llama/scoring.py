@@ -57,6 +57,11 @@ class Scoring(Task):
         """The last token of a continuation predicts nothing that is asked for."""
         return len(self.tokens) - 1
 
+    def begin(self, cached: int, moment: Moment) -> None:
+        """See `Task`; a request that was set aside scores its open continuation anew."""
+        super().begin(cached, moment)
+        self._restart()
+
     def wanted(self, start: int, stop: int) -> range:
         """Every position that predicts a token of the continuation."""
         first = len(self._prompt) - (1 if self._first is None else 0)
@@ -80,10 +85,15 @@ class Scoring(Task):
 
     def _next(self) -> None:
         self.tokens = self._prompt + self._open[0]
+        self._restart()
+        if self._first is not None:
+            self._cut = len(self._prompt)
+
+    def _restart(self) -> None:
+        """Forget the open continuation's scores, but for what the prompt's end predicts."""
         self._scores = []
         if self._first is not None:
             self._score(self._first, self._open[0][0])
-            self._cut = len(self._prompt)
 
     def _score(self, distribution: NDArray[np.float64], token: int) -> None:
         self._scores.append(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from gemd import wire
-from gemd.errors import CancelledError, DeadlineExpiredError
+from gemd.errors import CancelledError, ContextTooLongError, DeadlineExpiredError
 from gemd.worker.llama.sampling import Sampler, log_softmax, token_logprob
 from gemd.worker.llama.text import TextStream
 
@@ -147,6 +147,18 @@ class Task(abc.ABC):
             moment,
         )
 
+    def context_full(self, moment: Moment) -> None:
+        """End because the cache has no cell left for it, although it runs alone."""
+        self.fail(
+            ContextTooLongError(
+                f"{len(self.tokens)} tokens do not fit in the model's cache",
+                why="it refused them although nothing else was in it",
+                advice=("GEMD_CONTEXT_TOKENS=8192 gemd",),
+                metadata={"tokens": len(self.tokens)},
+            ),
+            moment,
+        )
+
     def close(self) -> None:  # noqa: B027 - most tasks hold nothing
         """Free what it holds outside Python."""
 
@@ -187,7 +199,9 @@ class Generation(Task):
     def begin(self, cached: int, moment: Moment) -> None:
         """See `Task`; a request that was set aside and resumed begins only once."""
         if self.times.started is None:
-            self._sampler = Sampler(self._vocabulary, self._sampling, self.tokens)
+            self._sampler = Sampler(
+                self._vocabulary, self._sampling, self.tokens, context_tokens=self._limit
+            )
             moment.emit(
                 wire.Started(
                     request_id=self.request_id,
@@ -277,7 +291,7 @@ class Generation(Task):
         self._end("cancelled", moment)
 
     def context_full(self, moment: Moment) -> None:
-        """End because the cache has no cell left for it, although it runs alone."""
+        """See `Task`: the answer ends there."""
         self._end("context_full", moment)
 
     def close(self) -> None:

@@ -48,14 +48,11 @@ class ChatTemplate:
         self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
-        answer = self._started()
-        if answer is None or "error" in answer:
+        try:
+            _usable(self._started())
+        except BadModelFileError:
             self.close()
-            raise BadModelFileError(
-                "the model file's chat template cannot be used",
-                why=answer["error"] if answer else "the process that compiles it gave no answer",
-                advice=("use text prompts instead of chat, or set chat_template in a profile",),
-            )
+            raise
 
     def render(self, messages: list[dict[str, str]], *, continue_last: bool = False) -> str:
         """The conversation as the model wants to read it.
@@ -66,11 +63,14 @@ class ChatTemplate:
 
         Raises:
             TemplateRefusedError: The template called `raise_exception`.
-            BadModelFileError: It failed, or took too much time or memory.
+            InvalidRequestError: It failed on these messages, or wrote too much.
+            BadModelFileError: It took too much time or memory and was stopped.
 
         """
-        if self._process is None:
-            self._started()
+        if self._process is None or self._process.poll() is not None:
+            # Stopped by the last conversation, or ended by somebody else since.
+            self.close()
+            _usable(self._started())
         answer = self._ask({"messages": messages, "continue": continue_last}, self._patience)
         if answer is None:
             self.close()
@@ -101,16 +101,23 @@ class ChatTemplate:
         self._buffer = b""
 
     def _started(self) -> dict[str, str] | None:
-        self._process = subprocess.Popen(
-            # By path and with -P: it needs nothing of gemd, wherever that is installed.
-            [sys.executable, "-P", str(Path(__file__).with_name("renderer.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # The template cannot log; what it breaks says so in its answer.
-            stderr=subprocess.DEVNULL,
-            # numpy and OpenBLAS are not loaded there, but a user's sitecustomize may be.
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        try:
+            self._process = subprocess.Popen(
+                # By path and with -P: it needs nothing of gemd, wherever that is installed.
+                [
+                    *(sys.executable, "-P", str(Path(__file__).with_name("renderer.py"))),
+                    str(os.getpid()),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # The template cannot log; what it breaks says so in its answer.
+                stderr=subprocess.DEVNULL,
+                # numpy and OpenBLAS are not loaded there, but a user's sitecustomize may be.
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        except OSError as error:
+            # No memory or descriptors just now: this conversation's loss, not the worker's.
+            return {"error": f"the process that renders it cannot be started: {error}"}
         return self._ask(self._start, START_SECONDS)
 
     def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, str] | None:
@@ -138,3 +145,12 @@ class ChatTemplate:
         line, _, self._buffer = self._buffer.partition(b"\n")
         answer: dict[str, str] = json.loads(line)
         return answer
+
+
+def _usable(answer: dict[str, str] | None) -> None:
+    if answer is None or "error" in answer:
+        raise BadModelFileError(
+            "the model file's chat template cannot be used",
+            why=answer["error"] if answer else "the process that compiles it gave no answer",
+            advice=("use text prompts instead of chat, or set chat_template in a profile",),
+        )

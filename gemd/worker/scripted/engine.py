@@ -113,11 +113,13 @@ class ScriptedEngine:
 
     def step(self) -> bool:
         """One token of every running request that is due."""
+        now = time.monotonic()
+        for waiting in list(self._waiting):
+            self._expire(waiting, now)
         while self._waiting and len(self._running) < self._sequences:
             self._start(self._waiting.popleft())
         if not self._running:
             return False
-        now = time.monotonic()
         wait = min(running.due for running in self._running.values()) - now
         if wait > 0:
             faults.wait(min(wait, _POLL_SECONDS))
@@ -169,10 +171,7 @@ class ScriptedEngine:
 
     def _advance(self, running: _Running, now: float) -> None:
         request_id = running.request.request_id
-        deadline = running.request.deadline_seconds
-        if deadline is not None and now - running.accepted > deadline:
-            self._fail(running, _deadline_expired(deadline))
-        elif running.due <= now:
+        if not self._expire(running, now) and running.due <= now:
             script = running.script
             if running.done == script.fail_at and script.error:
                 self._fail(running, script.error)
@@ -189,6 +188,14 @@ class ScriptedEngine:
             if running.done >= running.limit:
                 complete = running.limit == len(running.tokens)
                 self._finish(running, "stop" if complete else "max_tokens")
+
+    def _expire(self, running: _Running, now: float) -> bool:
+        """Fail it if its deadline has passed; whether it had."""
+        deadline = running.request.deadline_seconds
+        if deadline is None or now - running.accepted <= deadline:
+            return False
+        self._fail(running, _deadline_expired(deadline))
+        return True
 
     def _write_garbage(self, running: _Running) -> None:
         if running.done == running.script.garbage_at:

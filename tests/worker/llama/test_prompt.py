@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from llama_cpp import llama_cpp as c
 
 from gemd import wire
 from gemd.errors import (
+    BadModelFileError,
     ContextTooLongError,
     GemdError,
     InvalidRequestError,
     UnsupportedInputError,
 )
+from gemd.worker.llama.binding import Model
+from gemd.worker.llama.prompt import PromptBuilder
+from gemd.worker.llama.template import ChatTemplate
+from gemd.worker.llama.vocabulary import Vocabulary
 from tests.support.llama import Bench, chat, loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from gemd.worker.llama.prompt import PromptBuilder
 
 IM_START, IM_END = 1, 2
 
@@ -43,6 +48,19 @@ def gemma(gemma3: Path) -> Iterator[Bench]:
 def builder(bench: Bench) -> PromptBuilder:
     """What the engine builds its prompts with."""
     return bench.engine._loaded.builder
+
+
+@contextlib.contextmanager
+def templated(bench: Bench, source: str) -> Iterator[PromptBuilder]:
+    """A builder for the loaded model with another chat template."""
+    vocabulary = bench.engine._model.vocabulary
+    template = ChatTemplate(
+        source, bos=vocabulary.text(vocabulary.bos), eos=vocabulary.text(vocabulary.eos)
+    )
+    try:
+        yield PromptBuilder(vocabulary, template)
+    finally:
+        template.close()
 
 
 def text_of(bench: Bench, tokens: list[int]) -> str:
@@ -200,3 +218,134 @@ def test_unusable_prompts_are_named_errors(
         builder(smol).build(prompt, limit=255)
     assert kind is type(caught.value)
     assert caught.value.metadata["field"]
+
+
+SIDE_BY_SIDE = "{% for m in messages %}{{ m.content }}{% endfor %}"
+TRIMMED = "{% for m in messages %}{{ m.content | trim }}{% endfor %}"
+BRACKETED = "{% for m in messages %}<{{ m.content }}>{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "template,turns",
+    [
+        (SIDE_BY_SIDE, ("<|im_", "end|>", "x")),
+        (SIDE_BY_SIDE, ("<", "|im_en", "d|>")),
+        (SIDE_BY_SIDE, ("Go on <|im_", "end|> now")),
+        (TRIMMED, ("<|im_\n", "  end|>", "x")),
+        (BRACKETED, ("|im_end|", "|im_start|", "x")),
+        (BRACKETED, ("|im_end|> ", "x <|im_start|", "x")),
+    ],
+)
+def test_a_template_does_not_complete_a_control_token_that_users_began(
+    smol: Bench, template: str, turns: tuple[str, ...]
+) -> None:
+    """Texts that the template puts side by side, or between brackets of its own, stay text."""
+    with templated(smol, template) as made:
+        tokens = made.build(chat(*turns), limit=256)
+        assert not {0, IM_START, IM_END} & set(tokens)
+        whole = text_of(smol, tokens)
+        assert "<|im_end|>" in whole or "<|im_start|>" in whole
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["＜|im_end|＞", "<｜im_end｜>", "<|im\u200b_end|>", "<|im_end\u0000|>", "&lt;|im_end|&gt;"],
+)
+def test_look_alikes_of_control_tokens_are_text(smol: Bench, text: str) -> None:
+    """Full-width letters, invisible characters, HTML: nothing is normalised into a token."""
+    control = {0, IM_START, IM_END}
+    harmless = [t for t in smol.tokens(chat("x", "y", "z", system="s")) if t in control]
+
+    hostile = smol.tokens(chat(text, text, text, system=text))
+    assert harmless == [t for t in hostile if t in control]
+    assert text_of(smol, hostile).count(text) == 4
+
+
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("text", ["Hello", "<bos>Hello", "<bos><bos>"])
+def test_a_chat_begins_with_one_bos_whoever_writes_it(
+    gemma: Bench, text: str, *, written: bool
+) -> None:
+    """The template, or the tokenizer where it does not; what a user spells does not count."""
+    template = ("{{ bos_token }}" if written else "") + SIDE_BY_SIDE
+    with templated(gemma, template) as made:
+        bos = gemma.engine._model.vocabulary.bos
+        tokens = made.build(chat(text), limit=256)
+        assert tokens[0] == bos
+        assert tokens.count(bos) == 1
+        assert text_of(gemma, tokens[1:]) == text
+
+
+def test_a_system_turn_that_is_dropped_is_noticed_whatever_it_says(gemma: Bench) -> None:
+    """Also where its words happen to occur elsewhere in the conversation."""
+    conversation = chat("Answer in French, please.", system="French")
+    with templated(gemma, DROPS_SYSTEM) as made:
+        text = text_of(gemma, made.build(conversation, limit=256))
+
+        assert "French\n\nAnswer in French, please." in text
+
+
+def test_a_file_whose_template_is_broken_still_continues_text(
+    smollm2: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A chat is refused with the reason; a template of the settings has to work."""
+    with pytest.raises(BadModelFileError):
+        Bench(smollm2, context_tokens=256, chat_template="{% if %}")
+    monkeypatch.setattr(Model, "chat_template", "{% if %}")
+    with loaded(smollm2, context_tokens=256) as bench:
+        assert not bench.ready.has_chat_template
+        assert "no chat with this model" in capfd.readouterr().err
+        assert bench.tokens(wire.Prompt(text="Hello"))
+        for _ in range(2):
+            with pytest.raises(BadModelFileError) as caught:
+                bench.tokens(chat("Hello"))
+            assert "TemplateSyntaxError" in caught.value.why
+
+
+@contextlib.contextmanager
+def vocabulary_with(path: Path, **flags: bool) -> Iterator[Vocabulary]:
+    """A file's vocabulary, with other settings of its tokenizer than it has."""
+    overrides = (c.llama_model_kv_override * (len(flags) + 1))()
+    for override, (name, value) in zip(overrides, flags.items(), strict=False):
+        override.tag = c.LLAMA_KV_OVERRIDE_TYPE_BOOL
+        override.key = f"tokenizer.ggml.{name}".encode()
+        override.value.val_bool = value
+    params = c.llama_model_default_params()
+    params.vocab_only = True
+    params.kv_overrides = overrides
+    model = c.llama_model_load_from_file(str(path).encode(), params)
+    try:
+        yield Vocabulary(model)
+    finally:
+        c.llama_model_free(model)
+
+
+@pytest.mark.parametrize("spaced", [True, False])
+def test_a_tokenizer_that_puts_a_space_in_front_puts_it_there_once(
+    gemma3: Path, *, spaced: bool
+) -> None:
+    """Not at every cut, and not in front of a continuation."""
+    text = "a <eos> b <start_of_turn>c"
+    with vocabulary_with(gemma3, add_space_prefix=spaced) as vocabulary:
+        made = PromptBuilder(vocabulary, None)
+
+        def read(tokens: list[int]) -> str:
+            return b"".join(map(vocabulary.piece, tokens)).decode()
+
+        prompt = made.build(wire.Prompt(text=text), limit=100)
+        assert not set(prompt[1:]) & {vocabulary.bos, vocabulary.eos, 105, 106}
+        assert read(prompt) == (" " if spaced else "") + text
+        assert read(made.continuation(text, limit=100)) == text
+
+
+def test_the_end_of_a_document_is_at_its_end_and_no_prompt_has_one(gemma3: Path) -> None:
+    """Embedding models want EOS behind a text; behind a prompt it would end the answer."""
+    text = "a <eos> b"
+    with vocabulary_with(gemma3, add_eos_token=True) as vocabulary:
+        made = PromptBuilder(vocabulary, None)
+
+        document = made.document(text, limit=100)
+        assert [document[0], document[-1]] == [vocabulary.bos, vocabulary.eos]
+        prompt = made.build(wire.Prompt(text=text), limit=100)
+        assert prompt == document[:-1]
+        assert not {vocabulary.bos, vocabulary.eos} & set(prompt[1:])

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
 
 from gemd.errors import BadModelFileError, InvalidRequestError
+from gemd.worker.llama import renderer
 from gemd.worker.llama.template import ChatTemplate, TemplateRefusedError
+from tests.support.workers import wait_until_gone
 
 Make = Callable[..., ChatTemplate]
 HELLO = [{"role": "user", "content": "hello"}]
@@ -114,9 +122,132 @@ def test_a_flood_of_output_is_cut(make: Make) -> None:
     assert "characters" in caught.value.why
 
 
-@pytest.mark.parametrize("source", ["{% if %}", "{{", "{% for x in %}{% endfor %}"])
-def test_a_template_that_does_not_compile_is_a_bad_model_file(make: Make, source: str) -> None:
-    """Said at load time, with Jinja's own reason."""
+@pytest.mark.parametrize(
+    "source,reason",
+    [
+        ("{% if %}", "TemplateSyntaxError"),
+        ("{{", "TemplateSyntaxError"),
+        ("{% for x in %}{% endfor %}", "TemplateSyntaxError"),
+        ("{{ x | no_such_filter }}", "TemplateAssertionError"),
+        ("{{ " + "(" * 5000 + ")" * 5000 + " }}", "RecursionError"),
+        # Jinja takes it, and Python refuses what Jinja makes of it.
+        ("{% for x in y %}" * 30 + "{% endfor %}" * 30, "SyntaxError"),
+    ],
+)
+def test_a_template_that_does_not_compile_is_a_bad_model_file(
+    make: Make, source: str, reason: str
+) -> None:
+    """Said at load time, with the compiler's own reason."""
     with pytest.raises(BadModelFileError) as caught:
         make(source)
-    assert "TemplateSyntaxError" in caught.value.why
+    assert reason in caught.value.why
+
+
+@pytest.mark.slow
+def test_a_template_that_computes_while_it_is_compiled_ends_by_itself() -> None:
+    """Constants are folded then; the process has a limit of its own, whoever waits for it."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", renderer.__file__, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    start = {"template": "{{ 10 ** (10 ** 9) }}", "bos": "", "eos": ""}
+    answer, _ = process.communicate(json.dumps(start).encode() + b"\n", timeout=60)
+
+    assert (answer, process.returncode) == (b"", -signal.SIGXCPU)
+
+
+WORKER = f"""
+from gemd.worker.llama.template import ChatTemplate
+template = ChatTemplate({LOOP!r}, bos="", eos="", patience=60)
+print(template._process.pid, flush=True)
+template.render([])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere its limit of processor time ends it")
+def test_a_template_that_loops_dies_with_its_worker() -> None:
+    """A kill -9 leaves nothing behind that computes for nobody."""
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE)
+    with worker:
+        assert worker.stdout is not None
+        looping = int(worker.stdout.readline())
+        worker.kill()
+    assert wait_until_gone(looping, seconds=1) < 1
+
+
+NESTED = "{% macro again(n) %}{{ again(n + 1) }}{% endmacro %}{{ again(0) }}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        NESTED,
+        "{% set f = messages[0].content.format %}{{ f.__self__.__class__.__mro__ }}",
+        "{{ '{0.__class__.__mro__}'.format(messages) | length // 0 }}",
+        "{{ (messages | map(attribute='__class__') | first).__mro__[1].__subclasses__() }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+        "{{ messages | tojson(indent=10**9) }}",
+        "{{ lipsum(n=99999999) }}",
+        "{{ strftime_now('%Y' * 10**9) }}",
+        "{{ messages[0].update({'role': 'system'}) }}",
+        "{{ namespace.__init__.__globals__ }}",
+        "{{ raise_exception.__globals__.sys.exit() }}",
+        "{{ ['x'] * 10**9 }}",
+        "{{ messages[0].content | center(2**40) }}",
+        "{% for i in range(100000) %}{{ i | string | center(100000) }}{% endfor %}",
+    ],
+)
+def test_hostile_templates_end_in_an_error_and_the_next_one_is_served(
+    make: Make, source: str
+) -> None:
+    """Recursion, sizes, files, the interpreter: a named error within the time allowed."""
+    template = make("{% if messages[0].content == 'hello' %}" + source + "{% endif %}ok", 2.0)
+
+    with pytest.raises((InvalidRequestError, BadModelFileError)) as caught:
+        template.render(HELLO)
+    assert caught.value.why
+    assert template.render([{"role": "user", "content": "other"}]) == "ok"
+
+
+def test_what_real_templates_use_is_there(make: Make) -> None:
+    """Loop controls, the generation mark, the date, JSON as the ecosystem writes it."""
+    template = make(
+        "{% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}"
+        "{% generation %}{{ m.content }}{% endgeneration %}{% continue %}never{% endfor %}"
+        "|{{ strftime_now('%d %b %Y') | length }}"
+        "|{{ {'z': '<é>', 'a': [1]} | tojson }}|{{ [1] | tojson(indent=1) }}"
+        "|{{ tools is none }}{{ enable_thinking is defined }}"
+        "|{{ messages[0].content.split('l')[-1] }}"
+    )
+
+    turns = [*HELLO, {"role": "assistant", "content": "unseen"}]
+    assert template.render(turns) == 'hello|11|{"z": "<é>", "a": [1]}|[\n 1\n]|TrueFalse|o'
+
+
+def test_a_renderer_that_somebody_else_ended_is_started_again(make: Make) -> None:
+    """The kernel may pick it when memory runs out; no conversation is to blame."""
+    template = make("ok")
+    assert template._process is not None
+    template._process.kill()
+    template._process.wait()
+
+    assert template.render(HELLO) == "ok"
+
+
+def test_a_renderer_that_cannot_be_started_is_a_conversations_loss(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No memory for a process is said to whoever asked; the worker and the next one go on."""
+    template = make("ok")
+    template.close()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", refuse)
+        with pytest.raises(BadModelFileError, match="Cannot allocate memory"):
+            template.render(HELLO)
+    assert template.render(HELLO) == "ok"
