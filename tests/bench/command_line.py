@@ -47,7 +47,8 @@ async def measure(setting: Setting) -> Section:
             rounds=ROUNDS,
             pause=0.05,
         )
-    samples = {name: Samples(tuple(seconds)) for name, seconds in taken.items()}
+    section.how += f" {taken.remark()}"
+    samples = {name: Samples(tuple(seconds)) for name, seconds in taken.results.items()}
     for name, sample in samples.items():
         ratio = f"{sample.median / samples[_PASS].median:.1f} ×"
         section.rows.append((f"`{name}`", *spread(sample, digits=0, scale=_MS), ratio))

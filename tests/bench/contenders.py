@@ -186,6 +186,7 @@ async def worker_of(setting: Setting) -> AsyncIterator[Worker]:
         context_tokens=setting.context_tokens,
         max_sequences=setting.parallel,
         threads=setting.threads,
+        prompt_cache_bytes=setting.prompt_cache_bytes,
     )
     worker = await Worker.start(
         WorkerSpec(model="bench", engine="llama", load=load, environ=os.environ)

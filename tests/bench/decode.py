@@ -96,7 +96,7 @@ async def _measure(
     """Fill the section's rows; the decode rates by contender."""
     async with contextlib.AsyncExitStack() as stack:
         field = await _field(setting, stack, variants)
-        prompts = await _prompts(field.bare, streams * (setting.rounds + 1))
+        prompts = await _prompts(field.bare, streams * (setting.rounds + 1 + rounds.RETRIES))
 
         def turn_of(
             contender: rounds.Contender,
@@ -114,13 +114,13 @@ async def _measure(
             rounds=setting.rounds,
             pause=rounds.PAUSE_SECONDS,
         )
-    rates = {name: _samples(rounds.decode_rate, done) for name, done in turns.items()}
-    wholes = {name: _samples(rounds.whole_rate, done) for name, done in turns.items()}
+    rates = {name: _samples(rounds.decode_rate, done) for name, done in turns.results.items()}
+    wholes = {name: _samples(rounds.whole_rate, done) for name, done in turns.results.items()}
     for name, rate in rates.items():
         ratio = "" if name == WORKER else f"{rates[WORKER].median / rate.median:.3f}"
         section.rows.append((name, *spread(rate), spread(wholes[name])[0], ratio))
     section.rows += [missing(name, why, len(HEAD)) for name, why in field.missing.items()]
-    section.how += f" Peers: {', '.join(field.versions)}."
+    section.how += f" {turns.remark()} Peers: {', '.join(field.versions)}."
     return rates
 
 

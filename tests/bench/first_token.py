@@ -40,7 +40,7 @@ async def measure(setting: Setting) -> Section:
         sources = numbers()
         unseen = [
             (await bare.ask(text=counting(next(sources))))["tokens"][:PROMPT_TOKENS]
-            for _ in range(PAIRS + 2)
+            for _ in range(PAIRS + 2 + rounds.RETRIES)
         ]
         seen = unseen.pop()
         ways: list[_Ask] = [
@@ -66,7 +66,8 @@ async def _compare(
     taken = await rounds.interleave(
         {way.name: timed(way) for way in ways}, rounds=PAIRS, pause=0.01
     )
-    samples = {name: rounds.Samples(tuple(seconds)) for name, seconds in taken.items()}
+    section.how += f" Prompt {kind}: {taken.remark()}"
+    samples = {name: rounds.Samples(tuple(seconds)) for name, seconds in taken.results.items()}
     for name, sample in samples.items():
         section.rows.append((kind, name, *spread(sample, digits=2, scale=_MS)))
     worker, daemon = (samples[way.name] for way in ways)

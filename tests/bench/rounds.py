@@ -7,17 +7,23 @@ round, in another order each time, and medians over the rounds are compared.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import statistics
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from tests.bench import others
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 PAUSE_SECONDS = 0.25
 """Between turns: the spinning threads of the one before go to sleep."""
+
+RETRIES = 200
+"""Turns that a measurement takes again because other programs used the machine."""
 
 T = TypeVar("T")
 
@@ -71,6 +77,29 @@ class Samples:
         return max(self.values)
 
 
+@dataclass
+class Interleaved(Generic[T]):
+    """What came of all turns.
+
+    Attributes:
+        results: Per action, one result for each round that counts.
+        repeated: Turns that were taken again because other programs used the machine.
+        disturbed: Turns that count although they did, because there were no more retries.
+
+    """
+
+    results: dict[str, list[T]]
+    repeated: int = 0
+    disturbed: int = 0
+
+    def remark(self) -> str:
+        """The last two figures as a sentence for the table's head."""
+        return (
+            f"{self.repeated} disturbed turns were taken again, "
+            f"{self.disturbed} count although they were disturbed."
+        )
+
+
 class UnusableTurnError(Exception):
     """A contender did not do what it was asked to, so that its time means nothing."""
 
@@ -120,24 +149,48 @@ def order(names: Sequence[T], round_number: int) -> list[T]:
 
 async def interleave(
     actions: Mapping[str, Callable[[int], Awaitable[T]]], *, rounds: int, pause: float
-) -> dict[str, list[T]]:
+) -> Interleaved[T]:
     """Give every action a turn in every round; an additional first round is thrown away.
 
+    A turn in which other programs used the machine says nothing about the contender. It is
+    taken again, up to `RETRIES` times in all; after that it counts as it is.
+
     Args:
-        actions: By name; called with the number of the round, which counts from 0 (the one
-            that is thrown away).
+        actions: By name; called with a number that is the round's, from 0 (the one that is
+            thrown away), or beyond all rounds for a turn that is taken again.
         rounds: How many count.
         pause: Seconds before each turn.
 
     """
-    results: dict[str, list[T]] = {name: [] for name in actions}
+    done: Interleaved[T] = Interleaved({name: [] for name in actions})
     for number in range(rounds + 1):
         # A run takes minutes, and more on a machine that is not quiet.
         sys.stderr.write(f"\r  round {number} of {rounds} " + "\n" * (number == rounds))
         sys.stderr.flush()
         for name in order(list(actions), number):
-            await asyncio.sleep(pause)
-            result = await actions[name](number)
+            result = await _undisturbed(actions[name], number, rounds, pause, done)
             if number:
-                results[name].append(result)
-    return results
+                done.results[name].append(result)
+    return done
+
+
+async def _undisturbed(
+    action: Callable[[int], Awaitable[T]],
+    number: int,
+    rounds: int,
+    pause: float,
+    done: Interleaved[T],
+) -> T:
+    cores = os.cpu_count() or 1
+    while True:
+        await asyncio.sleep(pause)
+        before = others.look()
+        result = await action(number)
+        if not others.disturbed(before, others.look(), cores=cores):
+            return result
+        if done.repeated >= RETRIES:
+            done.disturbed += 1
+            return result
+        done.repeated += 1
+        # Another prompt: a cache knows the one that was just read.
+        number = rounds + done.repeated

@@ -38,6 +38,7 @@ class Setting:
         peers: None if none were named.
         context_tokens: Cells of the KV cache, in all of them together.
         parallel: Sequences that a contender for several streams may hold.
+        prompt_cache_bytes: What gemd may keep outside the KV cache; its default.
 
     """
 
@@ -47,6 +48,7 @@ class Setting:
     peers: Peers | None
     context_tokens: int = 4096
     parallel: int = 8
+    prompt_cache_bytes: int = 256 << 20
 
 
 def counting(number: int) -> str:

@@ -61,12 +61,14 @@ class Moment(NamedTuple):
         context: Holds the sequences; samplers read its logits.
         emit: Sends a message to the daemon.
         now: Clock reading in seconds.
+        send: Whether it is time to send what running answers have collected.
 
     """
 
     context: Context
     emit: Emit
     now: float
+    send: bool = True
 
 
 @dataclass
@@ -127,6 +129,9 @@ class Task(abc.ABC):
         """Where to cut its sequence before going on; None to leave it."""
         return None
 
+    def set_aside(self, moment: Moment) -> None:  # noqa: B027 - most tasks say nothing before the end
+        """It has to give up its sequence, and goes on when it gets another one."""
+
     def fail(self, error: GemdError, moment: Moment) -> None:
         """End with an error."""
         moment.emit(wire.RequestFailed(request_id=self.request_id, error=wire.ErrorBody.of(error)))
@@ -183,6 +188,7 @@ class Generation(Task):
         self._text = TextStream(request.sampling.stop)
         self._sampler: Sampler | None = None
         self._unsent = _Unsent()
+        self._sent = False
         self.tokens = list(prompt)
         self.prompt_tokens = len(prompt)
 
@@ -257,11 +263,17 @@ class Generation(Task):
             return "context_full"
         return None
 
+    def set_aside(self, moment: Moment) -> None:
+        """See `Task`: what is collected does not wait until it is its turn again."""
+        self._send(moment)
+
     def _send(self, moment: Moment) -> None:
-        # Tokens whose text is still open wait for it: one Delta, both complete.
-        if self._unsent.text:
+        # Tokens whose text is still open wait for it: one Delta, both complete. The first
+        # text is what somebody waits for.
+        if self._unsent.text and (moment.send or not self._sent):
             moment.emit(self._unsent.delta(self.request_id))
             self._unsent = _Unsent()
+            self._sent = True
 
     def _end(self, reason: wire.FinishReason, moment: Moment) -> None:
         self._unsent.text += self._text.finish()
@@ -285,6 +297,11 @@ class Generation(Task):
                 decode_seconds=moment.now - first,
             )
         )
+
+    def fail(self, error: GemdError, moment: Moment) -> None:
+        """See `Task`; what was decoded so far goes ahead of the error."""
+        self._send(moment)
+        super().fail(error, moment)
 
     def cancel(self, moment: Moment) -> None:
         """End with what was decoded so far."""
