@@ -13,6 +13,7 @@ import gc
 import os
 import platform
 import secrets
+import shlex
 import signal
 import sys
 import threading
@@ -60,6 +61,7 @@ def main(
     autostarted: bool,
 ) -> None:
     """Run the gemd daemon in the foreground until it is told to end."""
+    _open_missing_streams()
     flags = {"socket": socket, "log_level": log_level, "log_format": log_format}
     given = {key: value for key, value in flags.items() if value is not None}
     try:
@@ -68,6 +70,19 @@ def main(
         _explain(error)
         code = EX_CONFIG
     sys.exit(code)
+
+
+def _open_missing_streams() -> None:
+    """Open what was closed as by `gemd 2>&-` on nothing.
+
+    Otherwise the next file, such as the lock, becomes standard error, and libraries write to it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest free number is the missing one; children inherit it.
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for the life of the process
 
 
 def run(
@@ -93,7 +108,11 @@ def run(
     places = paths.resolve_paths(
         environ, platform=sys.platform, home=home, settings=resolved.settings
     )
-    configure_logging(resolved.settings, sys.stderr)
+    if autostarted:
+        # Its standard error is that very file, which only the log itself can keep small.
+        configure_logging(resolved.settings, None, file=places.log_file)
+    else:
+        configure_logging(resolved.settings, sys.stderr)
     # Libraries read it when they are imported; what is wrong with a call is logged by us.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     lock = claim(places)
@@ -121,6 +140,8 @@ def claim(places: Paths) -> Lock | None:
     paths.check_socket_path(places.socket, platform=sys.platform)
     paths.ensure_private_directory(places.runtime_dir)
     paths.ensure_private_directory(places.state_dir)
+    # Asked before anything is made: who is refused here finds no lock file left beside theirs.
+    socket.is_socket(places.socket)
     taken = socket.take_lock(places.lock)
     if isinstance(taken, socket.Occupied):
         who = f"process {taken.pid}" if taken.pid else "another process"
@@ -158,7 +179,7 @@ async def _serve(
 
     settings = resolved.settings
     identity = _identity(settings, places, file, _started_by(environ, autostarted=autostarted))
-    app = compose(settings, places, identity=identity, environ=environ)
+    app = compose(resolved, places, identity=identity, environ=environ)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.lifecycle.end)
@@ -250,7 +271,7 @@ def _named_file(name: str) -> Path:
         raise ConfigError(
             f"there is no settings file {file}",
             why="--config names it",
-            advice=("gemd --config FILE", "gemctl config show --origin"),
+            advice=(f"ls {shlex.quote(str(file.parent))}", "gemd"),
             metadata={"path": file},
         )
     return file

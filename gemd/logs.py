@@ -41,14 +41,16 @@ _TELLTALE_LIBRARIES: Final = ("httpcore2", "httpx2")
 """What they say below a warning holds signed addresses and headers; it is never logged."""
 
 
-def configure_logging(settings: Settings, stream: TextIO, *, file: Path | None = None) -> None:
+def configure_logging(
+    settings: Settings, stream: TextIO | None, *, file: Path | None = None
+) -> None:
     """Send every log event of this process to the stream and, as JSON, to the file.
 
     Replaces what an earlier call set up, and closes its file.
 
     Args:
         settings: `log_level` and `log_format`.
-        stream: Usually stderr.
+        stream: Usually stderr; None where that is the file itself.
         file: Rotated at 10 MB, one predecessor is kept; readable by this user only.
 
     Raises:
@@ -65,12 +67,14 @@ def configure_logging(settings: Settings, stream: TextIO, *, file: Path | None =
     ]
     if not debug:
         shared.append(_withhold_content)
-    handlers: list[logging.Handler] = [logging.StreamHandler(stream)]
-    console = _is_console(settings, stream)
-    handlers[0].setFormatter(_formatter(shared, console=console, colors=stream.isatty()))
+    handlers: list[logging.Handler] = []
+    if stream is not None:
+        handlers.append(logging.StreamHandler(stream))
+        console = _is_console(settings, stream)
+        handlers[-1].setFormatter(_formatter(shared, console=console, colors=stream.isatty()))
     if file is not None:
         handlers.append(_file_handler(file))
-        handlers[1].setFormatter(_formatter(shared, console=False, colors=False))
+        handlers[-1].setFormatter(_formatter(shared, console=False, colors=False))
     _install(handlers, logging.getLevelNamesMapping()[settings.log_level.upper()], debug=debug)
     structlog.configure(
         processors=[

@@ -7,6 +7,7 @@ placed in a directory that other users can write to.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,8 +165,14 @@ def _is_own_directory(path: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
-def ensure_private_directory(path: Path) -> None:
+def ensure_private_directory(path: Path, *, home: Path | None = None) -> None:
     """Make the directory, and those above it, with mode 0700; check that it is private.
+
+    Args:
+        path: The directory.
+        home: The user's home directory; by default this process's. What lies neither there
+            nor is called gemd may be somebody else's or the system's: it is not advised to
+            change its mode.
 
     Raises:
         ConfigError: It cannot be made, is a symbolic link or no directory, belongs to
@@ -185,18 +192,28 @@ def ensure_private_directory(path: Path) -> None:
         # After a `sudo -E`, say.
         why = f"it belongs to user {found.st_uid}, not {os.getuid()}"
         raise _unfit(path, why, (f"ls -ld {path}", *_ELSEWHERE))
+    home = home or Path.home()
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o077:
-        raise _unfit(path, f"its mode {mode:04o} lets others in", (f"chmod 700 {path}",))
+        advice = _chmod("700", path, home)
+        raise _unfit(path, f"its mode {mode:04o} lets others in", advice)
     if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
         why = f"others may replace it, because {path.parent} is writable for everybody"
-        raise _unfit(path, why, (f"chmod o-w {path.parent}",))
+        raise _unfit(path, why, _chmod("o-w", path.parent, home))
 
 
 _ELSEWHERE: Final = (
-    "export XDG_RUNTIME_DIR=/run/user/$(id -u)",
     'export GEMD_SOCKET="$HOME/.local/state/gemd/run/gemd.sock"',
+    "export XDG_RUNTIME_DIR=/run/user/$(id -u)",
 )
+
+
+def _chmod(mode: str, path: Path, home: Path) -> tuple[str, ...]:
+    """The command, or another place where that could shut others out of a place of theirs."""
+    at_home = home in path.parents and home != home.parent
+    if path.name == "gemd" or at_home:
+        return (f"chmod {mode} {shlex.quote(str(path))}",)
+    return (f"ls -ld {shlex.quote(str(path))}", *_ELSEWHERE)
 
 
 def _unfit(path: Path, why: str, advice: tuple[str, ...]) -> ConfigError:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemd.catalog.files import read_folder
 from gemd.catalog.local import is_path, local_profile, told_apart
 from gemd.catalog.profile import LocalSource
-from gemd.errors import ModelNotFoundError
+from gemd.errors import GemdError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from gemd.catalog.profile import Profile
 
@@ -48,6 +49,8 @@ class Catalog:
     def resolve(self, name: str) -> Profile:
         """The profile that an id or an absolute path to a ``.gguf`` file means.
 
+        A file that was named before is known by its path even if it is gone now.
+
         Raises:
             ModelNotFoundError: None; the advice names the nearest ids.
             InvalidRequestError: The path is no model file.
@@ -57,17 +60,29 @@ class Catalog:
         if known:
             return known
         if is_path(name):
-            return self._remembered(local_profile(name))
+            return self._local_profile(name)
         close = difflib.get_close_matches(name.lower(), self._profiles, n=3, cutoff=0.4)
         raise ModelNotFoundError(
             f"there is no model {name!r}",
             why=f"the catalogue has {', '.join(sorted(self._profiles)) or 'no models'}",
             advice=(
-                *(f"use --model {match}" for match in close),
+                *(f"use {match}" for match in close),
+                "gemctl list",
                 "use an absolute path for a .gguf file of your own",
             ),
             metadata={"model": name, "nearest": ",".join(close)},
         )
+
+    def _local_profile(self, name: str) -> Profile:
+        try:
+            return self._remembered(local_profile(name))
+        except GemdError:
+            # Its file may be gone and its worker warm: who unloads it still means that one.
+            path = Path(os.path.normpath(name))
+            for profile in self._local.values():
+                if _path(profile) == path:
+                    return profile
+            raise
 
     def _remembered(self, profile: Profile) -> Profile:
         path = _path(profile)

@@ -119,7 +119,8 @@ def ensure_running(
         path: The daemon's socket.
         command: What starts the daemon.
         lock: The file whose lock the daemon of this socket holds.
-        log_file: Where its output goes; created in its directory if need be.
+        log_file: Where its output goes; created in its directory if need be. The daemon logs
+            to the same file by itself, and keeps it small.
         environ: Its environment, and GEMD_AUTOSTART.
         output: For the note that it is being started.
         clock: Monotonic seconds.
@@ -183,7 +184,7 @@ def _start(
     """
     try:
         log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with log_file.open("ab") as log:
+        with open(log_file, "ab", opener=_private) as log:
             begin = log.tell()
             return _spawn(command, log, environ), begin
     except OSError as error:
@@ -193,6 +194,10 @@ def _start(
             why=f"{error.filename}: {error.strerror}" if error.filename else str(error),
             advice=(f"ls -ld {shlex.quote(str(log_file.parent))}", "gemd"),
         ) from None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _spawn(
@@ -216,7 +221,7 @@ def _ended(returncode: int, log_file: Path, begin: int) -> CommandError:
     config = returncode == _EX_CONFIG
     said, advice = _last_words(_tail(log_file, begin))
     if not advice:
-        advice = ["gemctl config show --origin" if config else f"tail {shlex.quote(str(log_file))}"]
+        advice = [f"tail {shlex.quote(str(log_file))}"]
     return CommandError(
         f"gemd was started but ended at once with {how}",
         Exit.PRECONDITION if config else Exit.UNREACHABLE,
@@ -246,6 +251,9 @@ def _tail(log_file: Path, begin: int) -> list[str]:
     """The last lines that the daemon wrote since its start."""
     with log_file.open("rb") as log:
         end = log.seek(0, 2)
+        if begin > end:
+            # The daemon has put the full file aside since.
+            begin = 0
         log.seek(max(begin, end - _TAIL_BYTES))
         lines = log.read().decode(errors="replace").rstrip().splitlines()
     return lines[-_TAIL_LINES:]

@@ -8,7 +8,7 @@ already.
 
 from __future__ import annotations
 
-from gemd.config.loading import load_settings
+from gemd.config.loading import load_settings, mend
 from gemd.config.settings import Resolved, SettingDescription, Settings, SettingValue
 
-__all__ = ["Resolved", "SettingDescription", "SettingValue", "Settings", "load_settings"]
+__all__ = ["Resolved", "SettingDescription", "SettingValue", "Settings", "load_settings", "mend"]

@@ -129,13 +129,13 @@ def _bad_value(key: str, value: object, origin: str, problem: str) -> ConfigErro
     return ConfigError(
         f"{origin} sets {key} to {shown!r}, which is not allowed",
         why=f"{key} {_clause(problem)}; allowed is {accepts}",
-        advice=(_mend(key, origin),),
+        advice=(mend(key, origin),),
         metadata={"origin": origin, "key": key, "value": shown, "allowed": accepts},
     )
 
 
-def _mend(key: str, origin: str) -> str:
-    """The command that takes the value away, or leads to where it stands."""
+def mend(key: str, origin: str) -> str:
+    """The command that takes a setting's value away, or leads to where it stands."""
     if origin == flag_of(key):
         default = described(key).default
         return f"gemd {origin} {default}" if default else "gemd --help"

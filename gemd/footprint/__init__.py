@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gemd.footprint.estimate import Footprint, estimate_gguf
 from gemd.footprint.gguf import GgufHeader, OmittedArray, Tensor, read_gguf_header
+from gemd.footprint.split import read_gguf_model
 
 __all__ = [
     "Footprint",
@@ -12,4 +13,5 @@ __all__ = [
     "Tensor",
     "estimate_gguf",
     "read_gguf_header",
+    "read_gguf_model",
 ]

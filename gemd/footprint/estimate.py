@@ -69,7 +69,7 @@ def estimate_gguf(
     """The memory of this model in a context of this shape.
 
     Args:
-        header: The model's first file; further parts of a split model are not in it.
+        header: Of the model, with the tensors of all parts of a split one (`read_gguf_model`).
         context_tokens: Cells of the KV cache, shared by all sequences.
         max_sequences: Requests that are decoded together.
         prompt_cache_bytes: What the worker may keep of prompts outside the KV cache.

@@ -6,6 +6,8 @@ import asyncio
 import copy
 from typing import TYPE_CHECKING, Protocol, Self
 
+from gemd.errors import CancelledError
+from gemd.residency.refusals import cut_off
 from gemd.residency.states import LoadStep, Timings, Waiting
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ class Clock(Protocol):
 
 class Desk(Protocol):
     """Where tickets are handed in and given back; the manager."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether it takes nothing new any more, because the daemon ends."""
+        ...
 
     def admit_ticket(self, ticket: Ticket) -> None:
         """Take a ticket into the waiting line. Never waits."""
@@ -161,6 +168,9 @@ class Hold:
         traceback: TracebackType | None,
     ) -> None:
         self._desk.return_ticket(self._ticket)
+        if isinstance(error, CancelledError) and self._desk.closing:
+            # The worker knows only that it was unloaded.
+            raise cut_off(self._ticket.model) from error
 
     def release(self) -> None:
         """Give the claim back before leaving: the worker is done, whoever reads its answer."""

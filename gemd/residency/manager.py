@@ -178,6 +178,11 @@ class Manager:
         """Now, on the clock of all its times."""
         return self._clock.time()
 
+    @property
+    def closing(self) -> bool:
+        """See `gemd.residency.hold.Desk`."""
+        return self._scheduler.closing
+
     def refuse(self) -> None:
         """Take nothing new from now on and end every wait; what runs goes on."""
         self._post(self._scheduler.on_refuse)

@@ -13,13 +13,13 @@ from gemd.errors import (
     QueueFullError,
     ShuttingDownError,
 )
+from gemd.residency.states import State
 
 if TYPE_CHECKING:
     from gemd.engine.reports import ExitReport
     from gemd.residency.entry import Entry
     from gemd.residency.hold import Ticket
     from gemd.residency.planner import CrashPolicy
-    from gemd.residency.states import State
 
 RETRY_AFTER_S = 1.0
 STDERR_TAIL_CHARACTERS = 1000
@@ -60,22 +60,44 @@ def unloaded(entry: Entry) -> CancelledError:
     )
 
 
+_DOING = {
+    State.LOADING: "is being loaded",
+    State.READY: "is loaded",
+    State.DRAINING: "is being unloaded",
+    State.UNLOADING: "is being unloaded",
+}
+
+
 def busy(model: str, *, state: State, active: int) -> ModelBusyError:
-    """A model's files are in use."""
+    """A model's files are in use: it is neither cold nor failed."""
+    answers = f" and answers {active} request{'s' if active > 1 else ''}" if active else ""
     return ModelBusyError(
-        f"{model} is {state.value.lower()} and answers {active} requests",
+        f"{model} {_DOING[state]}{answers}",
         why="its files are in use",
-        advice=(f"gemctl unload {model}",),
+        advice=(f"gemctl unload {model}", f"gemctl rm --force {model}"),
         metadata={"model": model, "active": active, "state": state.value},
     )
 
 
-def shutting_down() -> ShuttingDownError:
-    """The daemon takes nothing new."""
+def shutting_down(model: str = "") -> ShuttingDownError:
+    """The daemon takes nothing new; `model` is what was wanted, if it was one."""
     return ShuttingDownError(
         "gemd is shutting down",
         why="it takes no new requests",
+        # Both start gemd again once it has ended.
+        advice=(f"gemctl load {model}" if model else "gemctl list",),
+        metadata={"model": model} if model else {},
         retry_after=RETRY_AFTER_S,
+    )
+
+
+def cut_off(model: str) -> CancelledError:
+    """An answer outlasted what the end of the daemon allowed it."""
+    return CancelledError(
+        f"{model} was unloaded before the answer was complete",
+        why="gemd is ending",
+        advice=(f"gemctl load {model}",),
+        metadata={"model": model},
     )
 
 

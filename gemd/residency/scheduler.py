@@ -60,7 +60,7 @@ class Scheduler:
         self._keep_warm_s = keep_warm_s
         self._queue_limit = queue_limit
         self._policy = policy
-        self._closing = False
+        self.closing = False
         self.entries: dict[str, Entry] = {}
         for model in pinned:
             self._entry(model).pinned = True
@@ -77,8 +77,8 @@ class Scheduler:
         """A request arrived."""
         entry = self._entry(ticket.model)
         ticket.arrived = self._do.now()
-        if self._closing:
-            ticket.refuse(refusals.shutting_down())
+        if self.closing:
+            ticket.refuse(refusals.shutting_down(entry.model))
             return
         entry.queue.append(ticket)
         if ticket.explicit:
@@ -279,9 +279,9 @@ class Scheduler:
 
     def on_refuse(self) -> None:
         """Take nothing new; end every wait."""
-        self._closing = True
+        self.closing = True
         for entry in self.entries.values():
-            entry.refuse_all(refusals.shutting_down())
+            entry.refuse_all(refusals.shutting_down(entry.model))
             self._end_search(entry)
 
     # --- decisions ----------------------------------------------------------------------

@@ -46,13 +46,16 @@ class Route:
     explanation: str
 
 
-def route(request: Request, *, resolve: Callable[[str], Candidate], default_model: str) -> Route:
+def route(
+    request: Request, *, resolve: Callable[[str], Candidate], default: Callable[[], Candidate]
+) -> Route:
     """Decide who answers.
 
     Args:
         request: What is asked.
         resolve: Finds a profile by name; raises ModelNotFoundError.
-        default_model: The name of the model that answers if the client has no wish.
+        default: Finds the profile of the model that answers if the client has no wish; as
+            `resolve`.
 
     Raises:
         InvalidRequestError: Token ids without the model whose vocabulary they are of.
@@ -71,7 +74,7 @@ def route(request: Request, *, resolve: Callable[[str], Candidate], default_mode
             why="token ids mean something only in the vocabulary of one model",
             metadata={"field": "model"},
         )
-    chosen = resolve(default_model)
+    chosen = default()
     if request.tier is Tier.STRONG:
         return Route(
             chosen.id,

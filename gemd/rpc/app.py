@@ -64,6 +64,7 @@ class App:
         spawn: Starts a worker.
         inventory: Reads the machine's devices.
         budget_bytes: Main memory that all workers together may hold.
+        default_origin: What set `settings.default_model`, as in `gemd.config.Resolved.origins`.
         pins: Models pinned from the start.
         pins_file: Where pins are kept.
         policy: How crashes are answered.
@@ -81,6 +82,7 @@ class App:
         spawn: Spawn,
         inventory: Callable[[], Inventory],
         budget_bytes: int,
+        default_origin: str = "default",
         pins: Iterable[str] = (),
         pins_file: Path,
         policy: CrashPolicy | None = None,
@@ -120,6 +122,7 @@ class App:
                 manager=self.manager,
                 requests=self.requests,
                 default_model=settings.default_model,
+                default_origin=default_origin,
             ),
             lease=LeaseService(),
             model=ModelService(observer=observer, manager=self.manager, pins_file=pins_file),

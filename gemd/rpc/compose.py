@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gemd import wire
-    from gemd.config import Settings
+    from gemd.config import Resolved, Settings
     from gemd.engine.spec import WorkerSpec
     from gemd.paths import Paths
     from gemd.rpc.lifecycle import Identity
@@ -31,7 +31,7 @@ PINS_FILE = "pins.json"
 
 
 def compose(
-    settings: Settings, places: Paths, *, identity: Identity, environ: Mapping[str, str]
+    resolved: Resolved, places: Paths, *, identity: Identity, environ: Mapping[str, str]
 ) -> App:
     """The daemon that these settings describe, not yet serving.
 
@@ -39,6 +39,7 @@ def compose(
         ConfigError: A profile of the catalogue is not valid.
 
     """
+    settings = resolved.settings
     sensors = Sensors.of_this_machine()
     machine = read_inventory(sensors)
     catalog = Catalog.load(
@@ -61,6 +62,7 @@ def compose(
         spawn=spawn,
         inventory=partial(read_inventory, sensors),
         budget_bytes=settings.ram_budget.of(machine.ram.total_bytes),
+        default_origin=resolved.origins["default_model"],
         pins=read_pins(pins_file),
         pins_file=pins_file,
     )

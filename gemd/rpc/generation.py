@@ -8,7 +8,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from gemd import wire
-from gemd.errors import NotImplementedYetError
+from gemd.config import mend
+from gemd.errors import GemdError, NotImplementedYetError
 from gemd.residency.states import Waiting
 from gemd.routing.route import route
 from gemd.rpc.calls import time_remaining
@@ -21,6 +22,7 @@ from gemd.v1 import generation_service_pb2_grpc as stubs
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from gemd.catalog import Profile
     from gemd.residency.hold import Hold
     from gemd.residency.manager import Manager
     from gemd.residency.states import LoadStep
@@ -41,6 +43,7 @@ class GenerationService(stubs.GenerationServiceServicer):
         manager: Who is warm.
         requests: Where requests are told of.
         default_model: Who answers a request without a wish.
+        default_origin: What set that, as in `gemd.config.Resolved.origins`.
 
     """
 
@@ -51,11 +54,13 @@ class GenerationService(stubs.GenerationServiceServicer):
         manager: Manager,
         requests: RequestLog,
         default_model: str,
+        default_origin: str,
     ) -> None:
         self._library = library
         self._manager = manager
         self._requests = requests
         self._default_model = default_model
+        self._default_origin = default_origin
 
     async def Generate(
         self,
@@ -159,10 +164,24 @@ class GenerationService(stubs.GenerationServiceServicer):
         )
 
     def _route(self, asked: Request) -> Route:
-        return route(asked, resolve=self._library.resolve, default_model=self._default_model)
+        return route(asked, resolve=self._library.resolve, default=self._default)
 
     def _named_or_default(self, model: str | None) -> str:
-        return self._library.resolve(model or self._default_model).id
+        return (self._library.resolve(model) if model else self._default()).id
+
+    def _default(self) -> Profile:
+        try:
+            return self._library.resolve(self._default_model)
+        except GemdError as error:
+            # The client named no model; it has to be told who did.
+            error.why = f"{self._default_origin} sets default_model to it, and {error.why}"
+            error.advice = (
+                mend("default_model", self._default_origin),
+                "gemctl stop",
+                *error.advice,
+            )
+            error.metadata["origin"] = self._default_origin
+            raise
 
     def _track(
         self,

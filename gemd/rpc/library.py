@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from gemd.catalog import Catalog, Profile, Variant
     from gemd.config import Settings
+    from gemd.footprint import GgufHeader
     from gemd.store import Entry, ModelFile, Store
 
 LLAMA_BATCH = 512
@@ -77,7 +78,7 @@ class Library:
         Raises:
             ModelNotFoundError: The bytes are not on disk; the advice fetches them.
             ContentMismatchError: They are not those that were promised.
-            BadModelFileError: The header of the file is damaged.
+            BadModelFileError: The header of the file is damaged, or a part of it is missing.
 
         """
         profile = self.catalog.resolve(model)
@@ -106,6 +107,18 @@ class Library:
             stall_timeout_s=self._settings.load_stall_timeout,
         )
         return Located(spec, estimate)
+
+    async def check(self, profile: Profile, file: ModelFile) -> None:
+        """Look whether a file can be a model at all that was found and never had a hash.
+
+        Raises:
+            BadModelFileError: It is no GGUF file, or a part of it is missing.
+
+        """
+        variant = profile.variant(file.variant)
+        assert variant is not None
+        if file.manifest is None and variant.engine == "llama":
+            await in_thread(lambda _: _header(file), abandon=True)
 
     def _scan(self) -> dict[str, dict[str, OnDisk]]:
         intact = {
@@ -149,12 +162,17 @@ class Library:
         return None
 
 
-def _estimate(file: ModelFile, load: wire.Load) -> int:
-    from gemd.footprint import estimate_gguf, read_gguf_header  # noqa: PLC0415 - first load only
+def _header(file: ModelFile) -> GgufHeader:
+    from gemd.footprint import read_gguf_model  # noqa: PLC0415 - first load only
 
-    header = read_gguf_header(file.path)
+    return read_gguf_model(file.path)
+
+
+def _estimate(file: ModelFile, load: wire.Load) -> int:
+    from gemd.footprint import estimate_gguf  # noqa: PLC0415 - as above
+
     return estimate_gguf(
-        header,
+        _header(file),
         context_tokens=load.context_tokens,
         max_sequences=load.max_sequences,
         prompt_cache_bytes=load.prompt_cache_bytes,

@@ -123,10 +123,16 @@ class ModelService(stubs.ModelServiceServicer):
     ) -> service.PinModelResponse:
         """Pin a model, or take the pin away; survives a restart."""
         profile = self._observer.resolve(required_model_id(request.model))
-        await self._manager.pin(profile.id, pinned=request.pinned)
         # One after the other, each with the pins of its moment: the file ends with the last.
         async with self._writing_pins:
-            await asyncio.to_thread(write_pins, self._pins_file, self._manager.pins())
+            before = profile.id in self._manager.pins()
+            await self._manager.pin(profile.id, pinned=request.pinned)
+            try:
+                await asyncio.to_thread(write_pins, self._pins_file, self._manager.pins())
+            except Exception:
+                # Who is told that it failed must not find it done until the next restart.
+                await self._manager.pin(profile.id, pinned=before)
+                raise
         return service.PinModelResponse(model=await self._model(profile))
 
     async def _model(self, profile: Profile) -> model_pb2.Model:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -110,7 +112,9 @@ def listen_on_socket(server: grpc.aio.Server, path: Path) -> None:
     """
     with private_umask():
         try:
-            server.add_insecure_port(f"unix:{path}")
+            # Read as a URI, as by the client, which does without the daemon's modules and
+            # therefore has this line too.
+            server.add_insecure_port(f"unix:{quote(os.fsencode(path))}")
         except RuntimeError as error:
             raise ConfigError(
                 f"cannot listen on {path}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import socket
 import stat
 import time
@@ -111,11 +112,8 @@ def is_served(path: Path) -> bool:
     return True
 
 
-def remove_stale_socket(path: Path) -> bool:
-    """Remove a socket that a killed daemon left. Only the holder of the lock may call this.
-
-    Returns:
-        Whether there was one.
+def is_socket(path: Path) -> bool:
+    """Whether a socket lies there, stale or served; False if nothing does.
 
     Raises:
         ConfigError: Something that is no socket lies there.
@@ -126,14 +124,30 @@ def remove_stale_socket(path: Path) -> bool:
     except FileNotFoundError:
         return False
     if not stat.S_ISSOCK(mode):
+        old = path.with_name(f"{path.name}.old")
         raise ConfigError(
             f"{path} is in the way of the socket",
             why="it is not a socket, so gemd does not remove it",
-            advice=(f"rm {path}", "gemd --socket PATH"),
+            advice=(shlex.join(["mv", str(path), str(old)]), "gemd --socket PATH"),
             metadata={"path": path},
         )
-    path.unlink()
     return True
+
+
+def remove_stale_socket(path: Path) -> bool:
+    """Remove a socket that a killed daemon left. Only the holder of the lock may call this.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        ConfigError: Something that is no socket lies there.
+
+    """
+    found = is_socket(path)
+    if found:
+        path.unlink()
+    return found
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ class StoreService(stubs.StoreServiceServicer):
         chosen = self._library.store.chosen(profile, request.variant)
 
         async def work(report: Report) -> ModelFile:
-            return await self._library.store.pull(
+            file = await self._library.store.pull(
                 profile,
                 report,
                 variant=chosen.id,
@@ -74,6 +74,8 @@ class StoreService(stubs.StoreServiceServicer):
                 accept_licence=request.accept_licence,
                 source=request.source,
             )
+            await self._library.check(profile, file)
+            return file
 
         started = self._operations.start(
             Kind.PULL,

@@ -46,6 +46,9 @@ class Kind(enum.Enum):
     DELETE = "delete"
 
 
+_COMMANDS = {Kind.PULL: "pull", Kind.DELETE: "rm"}
+
+
 class State(enum.Enum):
     """How far it is. All but RUNNING are final."""
 
@@ -168,7 +171,11 @@ class Operations:
         self._forget()
         if self._closed:
             raise ShuttingDownError(
-                f"no {kind.value} of {model} is started any more", why="gemd is shutting down"
+                f"no {kind.value} of {model} is started any more",
+                why="gemd is shutting down",
+                # Starts gemd again once it has ended.
+                advice=(f"gemctl {_COMMANDS[kind]} {model}",),
+                metadata={"model": model, "kind": kind.value},
             )
         if known := self._all.get(self._requests.get(request_id, "")):
             return known.snapshot

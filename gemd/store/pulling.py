@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +126,7 @@ class Pulling:
         sources = _sources(request)
         async with exclusive(self._layout.lock(request.variant.sha256), self._waiting):
             if not request.force:
-                if same := await asyncio.to_thread(known):
+                if same := await in_thread(lambda _: known(), abandon=True):
                     path = same.file(self._layout.root)
                     return Got(path, same.source, same.origin, same.url)
                 self._take_up_orphan(request.variant)

@@ -21,6 +21,7 @@ from gemd.store.manifest import Manifest, Stamp
 from gemd.store.progress import PullProgress, Tracker
 from gemd.store.pulling import Got, Pulling, Request
 from gemd.store.shelf import Deleted, ModelFile, Shelf, as_found, found_file
+from gemd.store.threads import in_thread
 from gemd.store.transport import Transport
 
 if TYPE_CHECKING:
@@ -177,12 +178,15 @@ class Store(Shelf):
             raise
         finally:
             shared.listeners.remove(report)
-        return await asyncio.to_thread(self.locate, profile, variant.id)
+        # May hash the whole file again, which the daemon's end must not wait for.
+        return await in_thread(lambda _: self.locate(profile, variant.id), abandon=True)
 
     async def _pull(self, request: Request, tracker: Tracker) -> None:
         if not request.force and self._is_there(request.profile, request.variant):
             with contextlib.suppress(ContentMismatchError):
-                await asyncio.to_thread(self.locate, request.profile, request.variant.id)
+                await in_thread(
+                    lambda _: self.locate(request.profile, request.variant.id), abandon=True
+                )
                 return
         pulling = Pulling(
             self._layout, self._transport, tracker, disk_usage=self._disk_usage, wall=self._wall

@@ -30,7 +30,7 @@ def test_an_unknown_name_is_met_with_the_nearest() -> None:
     for name in ("smolm2", "SmolLM2-135M"):
         with pytest.raises(ModelNotFoundError) as caught:
             Catalog.load(PROFILES).resolve(name)
-        assert caught.value.advice[0] == "use --model smollm2-135m"
+        assert caught.value.advice[0] == "use smollm2-135m"
         assert caught.value.metadata["model"] == name
 
 
@@ -92,6 +92,21 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         Catalog([]).resolve(str(tmp_path / "gone.gguf"))
     assert caught.value.advice == (f"ls -l {tmp_path}",)
+
+
+def test_a_file_that_is_gone_is_known_by_its_path(tmp_path: Path) -> None:
+    """Its worker may be warm still, and whoever wants to unload it names it as before."""
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"GGUF")
+    catalog = Catalog([])
+    named = catalog.resolve(str(file))
+    file.unlink()
+    assert catalog.resolve(str(tmp_path / "x" / ".." / "m.gguf")) == named
+    file.mkdir()
+    assert catalog.resolve(str(file)) == named
+    file.rmdir()
+    file.write_bytes(b"GGUF and more")
+    assert catalog.resolve(str(file)).variants[0].size_bytes == 13
 
 
 def test_what_is_no_model_file_is_refused(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -22,7 +24,6 @@ from tests.support.gemctl import Gemctl
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
-    from pathlib import Path
 
 FAKE = [sys.executable, "-P", "-m", "tests.support.fake_daemon", "--autostarted"]
 
@@ -114,12 +115,15 @@ def test_a_daemon_that_ends_early_is_reported_at_once(starter: Starter) -> None:
 
 
 def test_a_daemon_with_wrong_settings_names_them(starter: Starter) -> None:
-    """Exit code 78 becomes that of a precondition, with the way to the settings."""
+    """Exit code 78 becomes that of a precondition.
+
+    `gemctl config show` reads the same settings and would fail alike: it is no advice.
+    """
     with pytest.raises(CommandError) as caught:
         starter("--fail", "78", "GEMD_PARALLEL sets parallel to 'many'")
     assert caught.value.code == Exit.PRECONDITION
     assert "parallel to 'many'" in caught.value.why
-    assert caught.value.advice == ("gemctl config show --origin",)
+    assert caught.value.advice == (f"tail {starter.log_file}",)
 
 
 def test_a_daemons_own_advice_becomes_ours(starter: Starter) -> None:
@@ -140,6 +144,23 @@ def test_a_log_that_cannot_be_written_is_named(starter: Starter, home: Path) -> 
     assert str(starter.log_file) in error.message
     assert "state" in error.why
     assert error.advice[0] == f"ls -ld {home / 'state'}"
+
+
+def test_the_log_is_private(starter: Starter) -> None:
+    """Whatever the umask: at the level debug it holds prompts."""
+    before = os.umask(0)
+    try:
+        starter()
+    finally:
+        os.umask(before)
+    assert starter.log_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_last_words_are_found_in_a_log_that_was_put_aside(tmp_path: Path) -> None:
+    """The file is shorter then than it was at the start."""
+    log_file = tmp_path / "gemd.log"
+    log_file.write_text("last words\n")
+    assert autostart._tail(log_file, 10_000_000) == ["last words"]
 
 
 def test_a_word_that_is_neither_yes_nor_no_is_refused(starter: Starter) -> None:
@@ -279,6 +300,17 @@ def test_the_real_daemon_is_started_and_stopped(real: Gemctl, home: Path) -> Non
     assert real_daemons(home) == []
     assert real("info").returncode == Exit.UNREACHABLE
     assert real("devices").returncode == 0
+
+
+def test_the_real_daemons_log_is_kept_small(real: Gemctl) -> None:
+    """A full file is put aside, and each event comes once: standard error goes there too."""
+    shown = json.loads(real("config", "show", "--json").stdout)
+    log_file = Path(shown["files"]["log_file"]["value"])
+    log_file.parent.mkdir(mode=0o700, parents=True)
+    log_file.write_bytes(b"x" * 9_999_999 + b"\n")
+    assert real("list").returncode == 0
+    assert log_file.with_name("gemd.log.1").stat().st_size == 10_000_000
+    assert log_file.read_text().count("daemon.serving") == 1
 
 
 def test_two_commands_at_once_end_with_one_daemon(real: Gemctl, home: Path) -> None:

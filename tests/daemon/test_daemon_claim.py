@@ -135,6 +135,22 @@ def test_a_claim_makes_its_private_directory() -> None:
             lock.release()
 
 
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_is_in_the_way_stays_as_it_is(kind: str) -> None:
+    """No lock file is left beside it, and the advice moves it without losing it."""
+    with short_directory() as home:
+        here = places(home)
+        here.runtime_dir.mkdir(mode=0o700, parents=True)
+        if kind == "file":
+            here.socket.write_text("mine", encoding="utf-8")
+        else:
+            here.socket.mkdir()
+        with pytest.raises(ConfigError, match="in the way") as caught:
+            daemon.claim(here)
+        assert list(here.runtime_dir.iterdir()) == [here.socket]
+        assert caught.value.advice[0] == f"mv {here.socket} {here.socket}.old"
+
+
 def test_a_socket_path_that_is_too_long_is_a_wrong_setting(tmp_path: Path) -> None:
     """Before anything is made."""
     with pytest.raises(ConfigError) as caught:
@@ -189,3 +205,5 @@ def test_a_settings_file_that_is_named_must_exist(tmp_path: Path) -> None:
     shown = CliRunner().invoke(daemon.main, ["--config", str(tmp_path / "none.toml")])
     assert shown.exit_code == 78
     assert "none.toml" in shown.output
+    # Not `gemctl config show`, which does not know of this file.
+    assert f"try: ls {tmp_path}\n     gemd\n" in shown.output

@@ -36,7 +36,8 @@ async def test_running_answers_get_their_grace() -> None:
         await until(lambda: running.app.manager.residence(MODEL).active == 1)
         stopping = asyncio.create_task(running.app.stop(grace_s=10))
         await until(lambda: running.app.lifecycle.phase is Phase.DRAINING)
-        assert (await fails(running.ask("late"))).reason == "SHUTTING_DOWN"
+        late = await fails(running.ask("late"))
+        assert (late.reason, late.metadata["try"]) == ("SHUTTING_DOWN", f"gemctl load {MODEL}")
         events = [event async for event in answer]
         assert events[-1].WhichOneof("event") == "finished"
         await stopping
@@ -51,6 +52,8 @@ async def test_an_answer_that_outlasts_its_grace_is_told_so() -> None:
         seen = await fails(answer)
         assert (seen.code, seen.reason) == (grpc.StatusCode.CANCELLED, "CANCELLED")
         assert seen.metadata["model"] == MODEL
+        assert seen.metadata["why"] == "gemd is ending"
+        assert seen.metadata["try"] == f"gemctl load {MODEL}"
         await stopping
 
 

@@ -162,6 +162,13 @@ def test_the_file_is_private_and_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     assert json.loads(file.read_text().splitlines()[-1])["number"] == 99
 
 
+def test_the_file_can_be_the_only_place(tmp_path: Path) -> None:
+    """Where standard error is that file, each event must come once."""
+    configure_logging(Settings(), None, file=tmp_path / "gemd.log")
+    structlog.get_logger("gemd.x").info("once")
+    assert (tmp_path / "gemd.log").read_text().count("once") == 1
+
+
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """As a configuration error."""
     (tmp_path / "state").write_text("")

@@ -122,9 +122,9 @@ def test_a_private_directory_is_made_and_kept(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o700
 
 
-def _unfit(path: Path) -> ConfigError:
+def _unfit(path: Path, *, home: Path = HOME) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        ensure_private_directory(path)
+        ensure_private_directory(path, home=home)
     assert str(path) in caught.value.message
     assert caught.value.metadata["path"] == str(path)
     assert caught.value.advice
@@ -133,13 +133,31 @@ def _unfit(path: Path) -> ConfigError:
 
 @pytest.mark.parametrize("mode", [0o755, 0o701, 0o770, 0o704])
 def test_a_directory_that_is_open_to_others_is_refused(mode: int, tmp_path: Path) -> None:
-    """One bit for the group or the world is one too many; the advice is the chmod."""
+    """One bit for the group or the world is one too many; the advice for one's own is the chmod."""
     path = tmp_path / "run"
     path.mkdir()
     path.chmod(mode)
-    error = _unfit(path)
+    error = _unfit(path, home=tmp_path)
     assert f"{mode:04o}" in error.why
     assert error.advice == (f"chmod 700 {path}",)
+
+
+@pytest.mark.parametrize("home", [HOME, Path("/")])
+def test_nobody_is_advised_to_shut_a_place_of_others(home: Path, tmp_path: Path) -> None:
+    """GEMD_SOCKET=/dev/null as root: another socket is the advice, and no chmod of /dev.
+
+    A home of `/`, as some containers have it, makes nothing one's own.
+    """
+    for name in ("dev", "gemd"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(0o755)
+    error = _unfit(tmp_path / "dev", home=home)
+    assert not any("chmod" in line for line in error.advice)
+    assert any(line.startswith("export GEMD_SOCKET=") for line in error.advice)
+    assert _unfit(tmp_path / "gemd", home=home).advice == (f"chmod 700 {tmp_path / 'gemd'}",)
+    (tmp_path / "dev").chmod(0o777)
+    error = _unfit(tmp_path / "dev" / "run", home=home)
+    assert not any("chmod" in line for line in error.advice)
 
 
 def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def resolve(name: str) -> Candidate:
 def decide(default: str = "small", **fields: Any) -> Any:
     """The route of a request with these fields."""
     request = Request(**({"prompt": TEXT} | fields))
-    return route(request, resolve=resolve, default_model=default)
+    return route(request, resolve=resolve, default=lambda: resolve(default))
 
 
 def test_a_named_model_answers() -> None:

@@ -269,6 +269,21 @@ async def test_models_are_loaded_pinned_and_unloaded(running: Running) -> None:
     assert pins.read_text(encoding="utf-8") == f'["{MODEL}"]'
 
 
+async def test_a_pin_that_cannot_be_kept_is_none(running: Running) -> None:
+    """Where the file cannot be written, the call fails and the model is as it was."""
+    pins = running.paths.socket.parent.parent / "pins.json"
+    pins.mkdir()
+    for pinned in (True, False):
+        request = model_service_pb2.PinModelRequest(model=MODEL, pinned=True)
+        await running.app.manager.pin(MODEL, pinned=not pinned)
+        request.pinned = pinned
+        await fails(running.models.PinModel(request))
+        assert running.app.manager.residence(MODEL).pinned is not pinned
+    pins.rmdir()
+    await running.models.PinModel(model_service_pb2.PinModelRequest(model=MODEL, pinned=True))
+    assert running.app.manager.residence(MODEL).pinned
+
+
 async def test_unload_can_end_running_answers(running: Running) -> None:
     """A drain time of 0 ends them with CANCELLED; the worker is gone afterwards."""
     answer = running.ask(count=10_000, token_seconds=0.005)
@@ -280,11 +295,38 @@ async def test_unload_can_end_running_answers(running: Running) -> None:
     assert (await fails(answer)).reason == "CANCELLED"
 
 
+async def test_a_model_that_answers_is_said_to(running: Running) -> None:
+    """Who wants to remove it learns how many requests would be cut off."""
+    answer = running.ask(count=10_000, token_seconds=0.005)
+    await until_delta(answer)
+    request = store_service_pb2.DeleteModelRequest(model=MODEL)
+    found = await fails(running.store.DeleteModel(request))
+    assert found.message == f"{MODEL} is loaded and answers 1 request"
+    assert found.metadata["active"] == "1"
+    answer.cancel()
+
+
 async def until_delta(answer: Any) -> None:
     """Read an answer to its first text."""
     async for event in answer:
         if event.WhichOneof("event") == "delta":
             return
+
+
+async def test_a_default_model_that_is_not_there_is_blamed_on_its_setting() -> None:
+    """The client named none: where it was named, and how that is undone."""
+    async with serving(default_model="nobody", default_origin="GEMD_DEFAULT_MODEL") as running:
+        text = generation_service_pb2.GenerateRequest(text="x")
+        count = generation_service_pb2.CountTokensRequest(text="x")
+        for found in (
+            await fails(running.generation.Generate(text)),
+            await fails(running.generation.CountTokens(count)),
+        ):
+            assert (found.code, found.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+            assert "GEMD_DEFAULT_MODEL sets default_model to it" in found.metadata["why"]
+            assert found.metadata["try"].startswith("unset GEMD_DEFAULT_MODEL")
+        text.model = "nobody"
+        assert "default_model" not in str(await fails(running.generation.Generate(text)))
 
 
 async def test_an_unknown_model_is_not_found(running: Running) -> None:
@@ -383,6 +425,20 @@ async def test_events_of_another_run_are_lost(running: Running) -> None:
     watch.cancel()
 
 
+async def test_a_pull_of_a_file_that_is_no_model_fails(running: Running, tmp_path: Path) -> None:
+    """Nothing was promised about a file that is named by its path, but it has to be a GGUF."""
+    file = tmp_path / "x.gguf"
+    file.write_bytes(b"GGUF it says, and is not")
+    started = await running.store.PullModel(store_service_pb2.PullModelRequest(model=str(file)))
+    watch = running.operations.WatchOperation(
+        operation_service_pb2.WatchOperationRequest(name=started.operation.name)
+    )
+    last = [answer.operation async for answer in watch][-1]
+    assert last.state == operation_pb2.Operation.STATE_FAILED
+    assert last.error.reason == "BAD_MODEL_FILE"
+    assert last.error.advice
+
+
 async def test_a_local_pull_is_an_operation() -> None:
     """PullModel answers at once; its operation is watched to its end and then listed."""
 
@@ -417,6 +473,7 @@ async def test_a_local_pull_is_an_operation() -> None:
             running.store.DeleteModel(store_service_pb2.DeleteModelRequest(model="pulled"))
         )
         assert (busy.code, busy.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_BUSY")
+        assert (busy.message, busy.metadata["active"]) == ("pulled is loaded", "0")
         deleted = await running.store.DeleteModel(
             store_service_pb2.DeleteModelRequest(model="pulled", force=True)
         )

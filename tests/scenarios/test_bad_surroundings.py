@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ import pytest
 
 from gemd.client import Client, GenerationOptions
 from tests.support.daemon_process import MODEL, Home, home, serving
+from tests.support.desktop import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,3 +85,48 @@ def test_without_a_runtime_directory_the_socket_is_private_below_the_state(user:
             assert client.generate("it answers", GenerationOptions(model=MODEL)).text() == (
                 "it answers"
             )
+
+
+def test_a_directory_with_an_odd_name_serves(user: Home) -> None:
+    """Daemon and client mean the same path, whatever a URI would make of it."""
+    place = user.path / "100%41 what? no#1" / "gemd.sock"
+    with serving(user, GEMD_SOCKET=str(place)) as process, Client(place) as client:
+        assert place.is_socket()
+        assert client.info().pid == process.pid
+
+
+CLOSED = """
+import os, sys
+for number in (int(number) for number in sys.argv[1].split(",")):
+    os.close(number)
+os.execv(sys.executable, [sys.executable, "-m", "gemd", *sys.argv[2:]])
+"""
+"""The daemon as `gemd 2>&-` starts it."""
+
+
+@pytest.mark.parametrize("closed", ["2", "0,1,2"])
+def test_a_daemon_without_standard_streams_serves(user: Home, closed: str) -> None:
+    """It ends in order too, and no file of its own stands in for standard error meanwhile."""
+    process = subprocess.Popen([sys.executable, "-c", CLOSED, closed], env=user.environ())
+    try:
+        wait_until(lambda: process.poll() is not None or user.socket.is_socket())
+        with Client(user.socket) as client:
+            assert client.generate("it answers").text() == "it answers"
+        if sys.platform == "linux":
+            assert Path(f"/proc/{process.pid}/fd/2").readlink() == Path(os.devnull)
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_wrong_setting_exits_with_78_without_standard_error(user: Home) -> None:
+    """There is nobody to explain it to, and the exit code is still the one of its cause."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED, "2"],
+        env=user.environ(GEMD_PARALLEL="many"),
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == EX_CONFIG

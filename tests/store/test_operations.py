@@ -233,8 +233,10 @@ async def test_close_ends_all_and_takes_no_more() -> None:
     identity = operations.start(Kind.PULL, "m", Job()).id
     await operations.close()
     assert operations.get(identity).state is State.CANCELLED
-    with pytest.raises(ShuttingDownError):
-        operations.start(Kind.PULL, "m", Job())
+    for kind, command in ((Kind.PULL, "gemctl pull m"), (Kind.DELETE, "gemctl rm m")):
+        with pytest.raises(ShuttingDownError) as caught:
+            operations.start(kind, "m", Job())
+        assert caught.value.advice == (command,)
 
 
 async def test_every_snapshot_is_observed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,25 @@ def test_what_was_never_pulled_is_not_found(tmp_path: Path) -> None:
     assert caught.value.metadata["size_bytes"] == str(len(DATA))
     assert store.entries() == []
     assert not store.root.exists()
+
+
+def test_the_end_does_not_wait_for_a_file_that_is_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large one takes a minute: no thread of the pool, for which the interpreter would wait."""
+    store, got = _pulled(tmp_path)
+    os.utime(got.path, (1, 1))
+    threads: list[threading.Thread] = []
+
+    def hashed(*_: object) -> str:
+        threads.append(threading.current_thread())
+        os.utime(got.path, (1, 1 + len(threads)))
+        return got.sha256
+
+    monkeypatch.setattr("gemd.store.shelf.sha256_of", hashed)
+    assert asyncio.run(store.pull(PROFILE)).sha256 == got.sha256
+    assert len(threads) == 2
+    assert all(thread.daemon for thread in threads)
 
 
 def test_an_untouched_file_is_not_read(tmp_path: Path) -> None:

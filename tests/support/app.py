@@ -142,6 +142,7 @@ async def serving(
     budget_bytes: int = GIB,
     spawn: Callable[..., Any] = Worker.start,
     catalog: Callable[[Path], list[Profile]] | None = None,
+    default_origin: str = "default",
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A daemon with scripted models.
@@ -152,6 +153,7 @@ async def serving(
         budget_bytes: For all workers.
         spawn: Starts workers.
         catalog: Makes the profiles, given a file; by default one named `MODEL`.
+        default_origin: What set the default model.
         settings: Fields of `Settings`.
 
     """
@@ -190,6 +192,7 @@ async def serving(
             spawn=start,
             inventory=lambda: inventory(gpus=gpus),
             budget_bytes=budget_bytes,
+            default_origin=default_origin,
             pins_file=home / "pins.json",
             policy=CrashPolicy(first_delay_s=0.01),
         )

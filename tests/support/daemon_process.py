@@ -78,8 +78,9 @@ class Home:
             )
 
     def log(self) -> str:
-        """All that its daemons wrote to standard error."""
-        return (self.path / "log").read_text(encoding="utf-8")
+        """All that its daemons wrote to standard error or, autostarted, to their log file."""
+        files = (self.path / "log", *self.path.rglob("gemd.log"))
+        return "".join(file.read_text(encoding="utf-8") for file in files)
 
     def wait_until_serving(self, process: subprocess.Popen[str]) -> None:
         """Return when the daemon of that process has said that it serves."""

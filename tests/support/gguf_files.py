@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ALIGNMENT = 32
 
@@ -31,6 +35,23 @@ def gguf_bytes(
     if not tensors:
         return header
     return header.ljust(_padded(len(header)), b"\0") + bytes(offset)
+
+
+def split_gguf(
+    stem: Path,
+    metadata: Mapping[str, Plain],
+    tensors: Mapping[str, tuple[int, ...]],
+    *,
+    parts: int,
+) -> Path:
+    """Writes the model as llama.cpp's gguf-split does; the path of the first part."""
+    names = list(tensors)
+    files = [stem.with_name(f"{stem.name}-{n + 1:05d}-of-{parts:05d}.gguf") for n in range(parts)]
+    for number, file in enumerate(files):
+        own = {name: tensors[name] for name in names[number::parts]}
+        about = {"split.no": number, "split.count": parts, "split.tensors.count": len(tensors)}
+        file.write_bytes(gguf_bytes({**(metadata if number == 0 else {}), **about}, own))
+    return files[0]
 
 
 def _size(shape: tuple[int, ...]) -> int:
