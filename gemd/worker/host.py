@@ -13,6 +13,7 @@ worker that outlives its daemon would hold a model's memory for nobody.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import queue
@@ -186,6 +187,10 @@ class WorkerHost:
             self.emit(wire.Failed(error=wire.ErrorBody.of(error)))
             self._flush()
             end_process(0)
+        # What the load left behind stays: looking through it again would take 10 ms and more
+        # of some token's time.
+        gc.collect()
+        gc.freeze()
         self.emit(ready)
         self._flush()
         return engine

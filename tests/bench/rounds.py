@@ -183,8 +183,9 @@ async def _undisturbed(
 ) -> T:
     cores = os.cpu_count() or 1
     while True:
-        await asyncio.sleep(pause)
         before = others.look()
+        # After the look, whose walk through /proc leaves cold caches behind.
+        await asyncio.sleep(pause)
         result = await action(number)
         if not others.disturbed(before, others.look(), cores=cores):
             return result
