@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemd.catalog.files import read_folder
-from gemd.catalog.local import is_path, local_profile, told_apart
+from gemd.catalog.local import file_size, is_path, local_profile, told_apart
 from gemd.catalog.profile import LocalSource
 from gemd.errors import GemdError, ModelNotFoundError
 
@@ -28,6 +28,7 @@ class Catalog:
     def __init__(self, profiles: Iterable[Profile]) -> None:
         self._profiles = {profile.id: profile for profile in profiles}
         self._local: dict[str, Profile] = {}
+        self._by_path: dict[str, Profile] = {}
 
     @classmethod
     def load(cls, shipped: Path, user: Path | None = None) -> Catalog:
@@ -74,15 +75,21 @@ class Catalog:
         )
 
     def _local_profile(self, name: str) -> Profile:
+        # Every request that names a path comes by here, and most find the file as it was.
+        known = self._by_path.get(name)
+        if known is not None and file_size(name) == known.variants[0].size_bytes:
+            return known
         try:
-            return self._remembered(local_profile(name))
+            profile = self._remembered(local_profile(name))
         except GemdError:
             # Its file may be gone and its worker warm: who unloads it still means that one.
             path = Path(os.path.normpath(name))
-            for profile in self._local.values():
-                if _path(profile) == path:
-                    return profile
+            for remembered in self._local.values():
+                if _path(remembered) == path:
+                    return remembered
             raise
+        self._by_path[name] = profile
+        return profile
 
     def _remembered(self, profile: Profile) -> Profile:
         path = _path(profile)

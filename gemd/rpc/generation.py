@@ -71,8 +71,7 @@ class GenerationService(stubs.GenerationServiceServicer):
         arrived = time.perf_counter()
         asked = incoming.generate_request(request)
         way = self._route(asked)
-        with self._track("Generate", request, context) as tracked:
-            tracked.change(model=way.model)
+        with self._track("Generate", request, context, model=way.model) as tracked:
             async with self._hold(way.model, context) as hold:
                 # Told only now: the worker is granted while this message is written.
                 if way.reason != "MODEL_NAMED":
@@ -188,9 +187,12 @@ class GenerationService(stubs.GenerationServiceServicer):
         method: str,
         request: service.GenerateRequest | service.ScoreRequest | service.EmbedRequest,
         context: Context,
+        *,
+        model: str = "",
     ) -> Any:
         return self._requests.track(
             method,
+            model=model,
             request_id=incoming.request_id(request),
             client=incoming.client_name(request),
             time_remaining_s=time_remaining(context),

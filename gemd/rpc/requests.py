@@ -99,7 +99,13 @@ class RequestLog:
 
     @contextlib.contextmanager
     def track(
-        self, method: str, *, request_id: str, client: str, time_remaining_s: float | None
+        self,
+        method: str,
+        *,
+        request_id: str,
+        client: str,
+        time_remaining_s: float | None,
+        model: str = "",
     ) -> Iterator[Tracked]:
         """A request for as long as the block runs; how the block ends is how it ended."""
         now = self._wall()
@@ -112,6 +118,7 @@ class RequestLog:
                 client=client,
                 state=RequestState.QUEUED,
                 create_time=now,
+                model=model,
                 deadline=None if time_remaining_s is None else now + time_remaining_s,
             ),
             wall=self._wall,

@@ -7,9 +7,12 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+import grpc.aio
 
 from gemd import wire
 from gemd.client import AsyncClient, Delta, GenerationOptions, Sampling
@@ -85,6 +88,40 @@ class DaemonContender:
                 if isinstance(event, Delta)
             ]
         return tuple(stamps)
+
+
+class EmptyService:
+    """A gRPC service that does nothing, called as the daemon is: what no daemon can undercut."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.name = "an empty gRPC service"
+        self._call = channel.unary_stream("/bench/Empty")
+
+    async def stream(self, prompt: Sequence[int], tokens: int) -> tuple[Stamp, ...]:
+        """Two messages, whatever is asked for."""
+        return tuple([Stamp(time.monotonic(), 1) async for _ in self._call(b"")])
+
+
+@contextlib.asynccontextmanager
+async def empty_service() -> AsyncIterator[EmptyService]:
+    """The service in a process of its own, and a connection to it."""
+    with tempfile.TemporaryDirectory(prefix="gemd-bench-") as folder:
+        socket = Path(folder) / "socket"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(SCRIPTS / "empty_service.py"),
+            *("--socket", str(socket)),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        await process.stdout.readline()
+        options = (("grpc.default_authority", "localhost"),)
+        async with grpc.aio.insecure_channel(f"unix:{socket}", options=options) as channel:
+            try:
+                yield EmptyService(channel)
+            finally:
+                process.kill()
+                await process.wait()
 
 
 class Peer:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from gemd.client import AsyncClient
 from tests.bench import rounds
-from tests.bench.contenders import DaemonContender, WorkerContender, peer_of, worker_of
+from tests.bench.contenders import (
+    DaemonContender,
+    EmptyService,
+    WorkerContender,
+    empty_service,
+    peer_of,
+    worker_of,
+)
 from tests.bench.daemon import daemon_of
 from tests.bench.report import Check, Section, spread
 from tests.bench.setting import Setting, counting, numbers
@@ -19,7 +26,7 @@ PAIRS = 60
 PROMPT_TOKENS = 16
 _MS = 1000.0
 
-_Ask = WorkerContender | DaemonContender
+_Ask = WorkerContender | DaemonContender | EmptyService
 
 
 async def measure(setting: Setting) -> Section:
@@ -27,8 +34,8 @@ async def measure(setting: Setting) -> Section:
     section = Section(
         title="Time to the first token",
         how=f"Milliseconds from the call to the first text, {PAIRS} interleaved requests each, "
-        f"warm model, prompts of {PROMPT_TOKENS} tokens: one that the cache holds, and others "
-        "that it has never seen.",
+        f"warm model named by its id, prompts of {PROMPT_TOKENS} tokens: one that the cache holds, "
+        "and others that it has never seen. The empty service is the part of it that is gRPC's.",
         head=("prompt", "way", "median ms", "min – max"),
     )
     async with (
@@ -36,6 +43,7 @@ async def measure(setting: Setting) -> Section:
         worker_of(setting) as worker,
         daemon_of(setting) as daemon,
         AsyncClient(daemon.socket) as client,
+        empty_service() as empty,
     ):
         sources = numbers()
         unseen = [
@@ -45,16 +53,22 @@ async def measure(setting: Setting) -> Section:
         seen = unseen.pop()
         ways: list[_Ask] = [
             WorkerContender(worker),
-            DaemonContender(client, str(setting.model)),
+            DaemonContender(client, (await client.load_and_wait(str(setting.model))).id),
         ]
         await _compare(section, "in the cache", ways, lambda _: seen)
         await _compare(section, "never seen", ways, lambda number: unseen[number])
+        # With the worker's turns in between, as the daemon has them.
+        floor = await _in_turn([ways[0], empty], lambda _: seen)
+        sample = rounds.Samples(tuple(floor.results[empty.name]))
+        section.rows.append(("none", empty.name, *spread(sample, digits=2, scale=_MS)))
     return section
 
 
-async def _compare(
-    section: Section, kind: str, ways: list[_Ask], prompt: Callable[[int], Sequence[int]]
-) -> None:
+async def _in_turn(
+    ways: list[_Ask], prompt: Callable[[int], Sequence[int]]
+) -> rounds.Interleaved[float]:
+    """Seconds to the first token of each."""
+
     def timed(way: _Ask) -> Callable[[int], Awaitable[float]]:
         async def turn(number: int) -> float:
             began = time.monotonic()
@@ -63,9 +77,14 @@ async def _compare(
 
         return turn
 
-    taken = await rounds.interleave(
-        {way.name: timed(way) for way in ways}, rounds=PAIRS, pause=0.01
-    )
+    actions = {way.name: timed(way) for way in ways}
+    return await rounds.interleave(actions, rounds=PAIRS, pause=0.01)
+
+
+async def _compare(
+    section: Section, kind: str, ways: list[_Ask], prompt: Callable[[int], Sequence[int]]
+) -> None:
+    taken = await _in_turn(ways, prompt)
     section.how += f" Prompt {kind}: {taken.remark()}"
     samples = {name: rounds.Samples(tuple(seconds)) for name, seconds in taken.results.items()}
     for name, sample in samples.items():

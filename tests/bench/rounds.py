@@ -77,6 +77,12 @@ class Samples:
         return max(self.values)
 
 
+def ratio(numerator: Samples, denominator: Samples) -> Samples:
+    """One ratio per round, of two contenders that both had a turn in it."""
+    pairs = zip(numerator.values, denominator.values, strict=True)
+    return Samples(tuple(one / other for one, other in pairs))
+
+
 @dataclass
 class Interleaved(Generic[T]):
     """What came of all turns.
