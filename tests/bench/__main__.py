@@ -57,11 +57,12 @@ def main() -> int:
         model=model.absolute(), threads=given.threads, rounds=given.rounds, peers=peers
     )
     preface = [*machine.describe(threads=given.threads), machine.quiet(_LOOK_SECONDS)]
-    preface.append(f"model {setting.model.name}, {setting.rounds} interleaved rounds")
+    name = MODEL if given.model is None else setting.model.name
+    preface.append(f"model {name}, {setting.rounds} interleaved rounds")
     sections = []
-    for name in given.only or MEASUREMENTS:
-        sys.stderr.write(f"measuring {name} …\n")
-        sections.append(asyncio.run(_section(MEASUREMENTS[name], setting)))
+    for measurement in given.only or MEASUREMENTS:
+        sys.stderr.write(f"measuring {measurement} …\n")
+        sections.append(asyncio.run(_section(MEASUREMENTS[measurement], setting)))
         sys.stdout.write(sections[-1].text() + "\n")
         sys.stdout.flush()
     if not given.only:

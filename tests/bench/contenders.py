@@ -95,7 +95,7 @@ class EmptyService:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.name = "an empty gRPC service"
-        self._call = channel.unary_stream("/bench/Empty")
+        self._call: Any = channel.unary_stream("/bench/Empty")
 
     async def stream(self, prompt: Sequence[int], tokens: int) -> tuple[Stamp, ...]:
         """Two messages, whatever is asked for."""

@@ -40,4 +40,4 @@ def test_a_checkout_is_put_on_the_path() -> None:
     environment = worker_environment({"PYTHONPATH": "/x"}, checkout=Path("/src"))
     assert environment["PYTHONPATH"] == "/src"
     directory = checkout_directory()
-    assert directory is None or (directory / "gemd" / "wire.py").exists()
+    assert directory is None or (directory / "gemd" / "wire").exists()

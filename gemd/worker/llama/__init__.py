@@ -10,6 +10,8 @@ prompt         a request's input as token ids
 text           bytes of tokens as final text: UTF-8 and stop strings (pure)
 sampling       one request's sampler chain and log-probabilities
 prefix         which cached sequence a prompt continues (pure)
+prompt_cache   sequences that wait outside the KV cache (pure)
+sequences      the sequences of the KV cache, kept in agreement with llama.cpp's
 schedule       how many tokens of which request go into the next decode (pure)
 tasks          what a request wants evaluated and does with the result; answers
 scoring        the same for log-probabilities of given continuations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -35,7 +36,8 @@ async def main() -> None:
     server.add_generic_rpc_handlers((Everything(),))
     server.add_insecure_port(f"unix:{given.socket}")
     await server.start()
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     await server.wait_for_termination()
 
 

@@ -1,49 +1,20 @@
-"""Frames and messages between the daemon and a worker process.
-
-A frame is a 4-byte big-endian length and that many bytes of JSON: one object with
-the worker's identity under ``w`` and one message under ``m``. The identity travels
-with every frame, so that an answer can never be taken for another model's (LocalAI had
-to retrofit that onto every request after recycled ports answered for the wrong model).
-
-The channel is a `socket.socketpair`: there is no listener to protect, and its end of
-file is each side's notice of the other's death. A round trip takes about 75 µs.
-
-The order of one life::
-
-    worker  Hello, Progress*, Ready | Failed
-    daemon  Load                                     (after Hello)
-    daemon  Generate, Score, Embed, Count, Cancel …  (after Ready, any number at once)
-    worker  Started, Delta*, Finished | RequestFailed     per Generate
-    daemon  Drain                                    worker finishes what runs: Drained
-    daemon  closes the socket                        worker ends itself
-"""
+"""What daemon and worker say to each other."""
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from gemd.errors import BY_REASON, GemdError, UnexpectedError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PROTOCOL = 1
 """Raised whenever a message changes; both sides must agree, they are installed together."""
 
-MAX_FRAME_BYTES = 64 * 1024 * 1024
 
-_LENGTH = struct.Struct(">I")
+class Message(BaseModel):
+    """Any of them: nothing unknown in it, and not to be changed."""
 
-
-class WireError(Exception):
-    """The other side sent bytes that are no frame of this protocol."""
-
-
-class _Message(BaseModel):
     # Infinities are ordinary here: the bias of a banned token, the log-probability of one.
     model_config = ConfigDict(
         extra="forbid",
@@ -54,7 +25,7 @@ class _Message(BaseModel):
     )
 
 
-class ErrorBody(_Message):
+class ErrorBody(Message):
     """A domain error on its way through the socket."""
 
     reason: str
@@ -83,7 +54,7 @@ class ErrorBody(_Message):
 # --- daemon to worker -------------------------------------------------------------------
 
 
-class Load(_Message):
+class Load(Message):
     """Load a model. Exactly one per worker, right after its Hello."""
 
     type: Literal["load"] = "load"
@@ -106,14 +77,14 @@ class Load(_Message):
     """Of one engine only; the scripted worker takes its script from here."""
 
 
-class ChatMessage(_Message):
+class ChatMessage(Message):
     """One turn; the text has been joined from the parts of the request."""
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str
 
 
-class Prompt(_Message):
+class Prompt(Message):
     """Exactly one of the three is set."""
 
     chat: tuple[ChatMessage, ...] | None = None
@@ -121,7 +92,7 @@ class Prompt(_Message):
     tokens: tuple[int, ...] | None = None
 
 
-class Sampling(_Message):
+class Sampling(Message):
     """How the next token is drawn; every default has been filled in by the daemon."""
 
     temperature: float = Field(default=0.0, ge=0)
@@ -147,7 +118,7 @@ class Sampling(_Message):
     """None reports none; n reports the drawn token and n alternatives per position."""
 
 
-class Generate(_Message):
+class Generate(Message):
     """Answer one prompt as a stream of Started, Delta*, Finished."""
 
     type: Literal["generate"] = "generate"
@@ -158,7 +129,7 @@ class Generate(_Message):
     """Counted from the moment the worker reads this frame; past it, RequestFailed."""
 
 
-class Score(_Message):
+class Score(Message):
     """Log-probabilities of given continuations of one prompt. Answer: Scores."""
 
     type: Literal["score"] = "score"
@@ -170,7 +141,7 @@ class Score(_Message):
     deadline_seconds: float | None = None
 
 
-class Embed(_Message):
+class Embed(Message):
     """One vector per text from the last hidden states. Answer: Embeddings."""
 
     type: Literal["embed"] = "embed"
@@ -181,7 +152,7 @@ class Embed(_Message):
     deadline_seconds: float | None = None
 
 
-class Count(_Message):
+class Count(Message):
     """Tokens of a prompt as this model's template and tokenizer see it. Answer: Counted."""
 
     type: Literal["count"] = "count"
@@ -190,20 +161,20 @@ class Count(_Message):
     include_tokens: bool = False
 
 
-class Cancel(_Message):
+class Cancel(Message):
     """Drop a request; answered by its Finished(cancelled), or by nothing if it had ended."""
 
     type: Literal["cancel"] = "cancel"
     request_id: str
 
 
-class Drain(_Message):
+class Drain(Message):
     """Take nothing new, finish what runs. Answer: Drained."""
 
     type: Literal["drain"] = "drain"
 
 
-class Ping(_Message):
+class Ping(Message):
     """Ask for a Pong from the engine's own thread: proof that it is not stuck."""
 
     type: Literal["ping"] = "ping"
@@ -213,7 +184,7 @@ class Ping(_Message):
 # --- worker to daemon -------------------------------------------------------------------
 
 
-class Hello(_Message):
+class Hello(Message):
     """The first frame. Sent before any engine is imported."""
 
     type: Literal["hello"] = "hello"
@@ -225,7 +196,7 @@ class Hello(_Message):
 Phase = Literal["import", "open", "weights", "context", "warmup"]
 
 
-class Progress(_Message):
+class Progress(Message):
     """Loading goes on. The stall timeout counts from the last of these."""
 
     type: Literal["progress"] = "progress"
@@ -235,7 +206,7 @@ class Progress(_Message):
     """0 if unknown."""
 
 
-class Ready(_Message):
+class Ready(Message):
     """The model answers. Said after one token has been decoded, never before."""
 
     type: Literal["ready"] = "ready"
@@ -256,14 +227,14 @@ class Ready(_Message):
     load_seconds: float
 
 
-class Failed(_Message):
+class Failed(Message):
     """The load failed for good; the worker ends after this frame."""
 
     type: Literal["failed"] = "failed"
     error: ErrorBody
 
 
-class Started(_Message):
+class Started(Message):
     """The request has a sequence; its prompt is about to be evaluated."""
 
     type: Literal["started"] = "started"
@@ -273,7 +244,7 @@ class Started(_Message):
     """Leading prompt tokens whose KV was kept from an earlier request."""
 
 
-class Alternative(_Message):
+class Alternative(Message):
     """A token that could have stood in a place, and its log-probability."""
 
     token: int
@@ -282,7 +253,7 @@ class Alternative(_Message):
     logprob: float
 
 
-class TokenLogprob(_Message):
+class TokenLogprob(Message):
     """One place: its token and the best alternatives, natural logarithm, temperature 1."""
 
     token: int
@@ -297,7 +268,7 @@ class TokenLogprob(_Message):
     """Best first; the token itself is one of them if it is good enough."""
 
 
-class Delta(_Message):
+class Delta(Message):
     """Text that is final: complete UTF-8, no part of a possible stop string."""
 
     type: Literal["delta"] = "delta"
@@ -310,7 +281,7 @@ class Delta(_Message):
 FinishReason = Literal["stop", "stop_string", "max_tokens", "context_full", "cancelled"]
 
 
-class Finished(_Message):
+class Finished(Message):
     """The last frame of a request that ran."""
 
     type: Literal["finished"] = "finished"
@@ -326,7 +297,7 @@ class Finished(_Message):
     decode_seconds: float
 
 
-class RequestFailed(_Message):
+class RequestFailed(Message):
     """The request ended with an error; the worker goes on."""
 
     type: Literal["request_failed"] = "request_failed"
@@ -334,13 +305,13 @@ class RequestFailed(_Message):
     error: ErrorBody
 
 
-class Continuation(_Message):
+class Continuation(Message):
     """One continuation, token by token."""
 
     tokens: tuple[TokenLogprob, ...]
 
 
-class Scores(_Message):
+class Scores(Message):
     """Answer to Score, in the order of its continuations."""
 
     type: Literal["scores"] = "scores"
@@ -350,7 +321,7 @@ class Scores(_Message):
     continuations: tuple[Continuation, ...]
 
 
-class Embeddings(_Message):
+class Embeddings(Message):
     """Answer to Embed, in the order of its texts."""
 
     type: Literal["embeddings"] = "embeddings"
@@ -360,7 +331,7 @@ class Embeddings(_Message):
     """Token count of each text."""
 
 
-class Counted(_Message):
+class Counted(Message):
     """Answer to Count."""
 
     type: Literal["counted"] = "counted"
@@ -370,13 +341,13 @@ class Counted(_Message):
     """The ids, if they were asked for."""
 
 
-class Drained(_Message):
+class Drained(Message):
     """Nothing runs any more and nothing new is taken."""
 
     type: Literal["drained"] = "drained"
 
 
-class Pong(_Message):
+class Pong(Message):
     """Answer to Ping, with the engine's state at a step boundary."""
 
     type: Literal["pong"] = "pong"
@@ -399,104 +370,3 @@ Answer = Started | Delta | Finished | RequestFailed | Scores | Embeddings | Coun
 FromWorker = Hello | Progress | Ready | Failed | Answer | Drained | Pong
 
 ToDaemon = Annotated[FromWorker, Field(discriminator="type")]
-
-
-class _WorkerFrame(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    w: str
-    m: ToWorker
-
-
-class _DaemonFrame(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    w: str
-    m: ToDaemon
-
-
-_Frame = TypeVar("_Frame", _WorkerFrame, _DaemonFrame)
-
-_TO_WORKER: TypeAdapter[_WorkerFrame] = TypeAdapter(_WorkerFrame)
-_TO_DAEMON: TypeAdapter[_DaemonFrame] = TypeAdapter(_DaemonFrame)
-
-
-def encode(identity: str, message: _Message) -> bytes:
-    """One whole frame.
-
-    Raises:
-        WireError: The message is larger than a frame may be, or its text is no Unicode.
-
-    """
-    try:
-        content = message.__pydantic_serializer__.to_json(message, exclude_none=True)
-    except PydanticSerializationError as error:
-        raise WireError(f"not to be written as JSON: {error}") from None
-    body = b'{"w":%s,"m":%s}' % (_json_string(identity), content)
-    if len(body) > MAX_FRAME_BYTES:
-        raise WireError(f"a frame of {len(body)} bytes exceeds {MAX_FRAME_BYTES}")
-    return _LENGTH.pack(len(body)) + body
-
-
-def _json_string(text: str) -> bytes:
-    # Identities are model ids and numbers; anything that JSON would escape is a defect.
-    if not text.isascii() or '"' in text or "\\" in text or not text.isprintable():
-        raise WireError(f"an identity has to be plain printable ASCII, not {text!r}")
-    return b'"%s"' % text.encode("ascii")
-
-
-def decode_for_worker(identity: str, body: bytes) -> ToWorker:
-    """The message of one frame body that the daemon sent.
-
-    Raises:
-        WireError: It is no such message, or it is meant for another worker.
-
-    """
-    return _checked(identity, _TO_WORKER, body).m
-
-
-def decode_for_daemon(identity: str, body: bytes) -> ToDaemon:
-    """The message of one frame body that a worker sent.
-
-    Raises:
-        WireError: It is no such message, or another worker sent it.
-
-    """
-    return _checked(identity, _TO_DAEMON, body).m
-
-
-def _checked(identity: str, kind: TypeAdapter[_Frame], body: bytes) -> _Frame:
-    try:
-        frame = kind.validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise WireError(f"not a frame: {where}: {first['msg']}") from None
-    if frame.w != identity:
-        raise WireError(f"a frame of worker {frame.w!r} arrived on the channel of {identity!r}")
-    return frame
-
-
-class FrameReader:
-    """Cuts a byte stream into frame bodies, without I/O of its own."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
-        """The bodies that `data` completes.
-
-        Raises:
-            WireError: A length is 0 or beyond `MAX_FRAME_BYTES`: the stream is garbage
-                from here on.
-
-        """
-        self._buffer += data
-        while len(self._buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer)
-            if not 0 < length <= MAX_FRAME_BYTES:
-                raise WireError(f"a frame length of {length} is not in 1..{MAX_FRAME_BYTES}")
-            end = _LENGTH.size + length
-            if len(self._buffer) < end:
-                return
-            body = bytes(self._buffer[_LENGTH.size : end])
-            del self._buffer[:end]
-            yield body
