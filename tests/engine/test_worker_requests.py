@@ -45,7 +45,7 @@ async def test_max_tokens_deadline_and_errors_of_the_engine() -> None:
         slow = generate(count=1000, token_seconds=0.02, deadline_seconds=0.1)
         with pytest.raises(DeadlineExpiredError):
             await text_of(worker.generate(slow))
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10
 
         error = wire.ErrorBody.of(QueueFullError("full", metadata={"limit": 1}))
         with pytest.raises(QueueFullError) as caught:
@@ -197,16 +197,19 @@ async def test_200_cancelled_streams_leave_nothing() -> None:
     """No descriptor, no queue, no sequence in the worker stays behind."""
     async with running(spec(max_sequences=8)) as worker:
         before = descriptors()
+        begun = asyncio.Event()
 
         async def abandoned(number: int) -> None:
             stream = worker.generate(generate(f"{number}", count=10_000, token_seconds=0.001))
             async with contextlib.aclosing(stream):
-                async for _ in stream:
+                async for message in stream:
+                    if isinstance(message, wire.Delta):
+                        begun.set()
                     if number % 2:
                         break
 
         tasks = [asyncio.create_task(abandoned(number)) for number in range(200)]
-        await asyncio.wait(tasks, timeout=0.2)
+        await begun.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -216,4 +219,4 @@ async def test_200_cancelled_streams_leave_nothing() -> None:
         assert not requests._mailboxes
         await eventually(lambda: not requests._cancelled)
         assert not requests._pings
-        assert descriptors() == before
+        await eventually(lambda: descriptors() <= before)
