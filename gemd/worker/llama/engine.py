@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SEND_SECONDS = 0.02
 """Running answers are sent at most fifty times a second, all of them together: a token that
 comes sooner joins the next message. No screen shows more, and each message wakes a process
-that takes a core from the decode (two cores, 160 tokens/s: 3 % with one for every token)."""
+that takes a core from the decode (two cores, 160 tokens/s: 2 % with one for every token)."""
 
 
 class _Feed(NamedTuple):
