@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import grpc
@@ -116,9 +116,13 @@ class _Call:
     def __init__(self, method: str, context: Context) -> None:
         self._method = method
         self._context = context
-        self._id = secrets.token_hex(6)
         self._outcome = "OK"
         self._started = time.perf_counter()
+
+    @cached_property
+    def _id(self) -> str:
+        # Drawn for the log line at the end, not ahead of the answer.
+        return secrets.token_hex(6)
 
     def __enter__(self) -> Self:
         return self

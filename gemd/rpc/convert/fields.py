@@ -77,6 +77,10 @@ def check_range(
     most: float = math.inf,
 ) -> None:
     """Raise InvalidRequestError unless above < value, least <= value and value <= most."""
+    # Nothing is worded before something is wrong: this runs several times per request, ahead
+    # of its first token. (A NaN fails every comparison.)
+    if least <= value <= most and value > above:
+        return
     got = f"got {_plain(value)}"
     if math.isnan(value):
         raise invalid(field, f"{field} must be a number, {got}", value=value)
@@ -84,8 +88,7 @@ def check_range(
         raise invalid(field, f"{field} must be >= {_plain(least)}, {got}", value=value, least=least)
     if value <= above:
         raise invalid(field, f"{field} must be > {_plain(above)}, {got}", value=value, above=above)
-    if value > most:
-        raise invalid(field, f"{field} must be <= {_plain(most)}, {got}", value=value, most=most)
+    raise invalid(field, f"{field} must be <= {_plain(most)}, {got}", value=value, most=most)
 
 
 def check_known(number: int, known: Collection[int], *, field: str) -> None:
