@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from gemd.residency import planner
+from gemd.residency.crashes import CrashPolicy, retry_time
+from gemd.residency.reuse import REMEMBERED
 from gemd.residency.states import Residence, State, Waiting, WaitReason
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from gemd.engine.worker import Worker
     from gemd.errors import GemdError
     from gemd.residency.hold import Handle, Ticket
-    from gemd.residency.states import LoadStep
+    from gemd.residency.states import LoadStep, Located
 
 
 @dataclass(slots=True)
@@ -29,6 +32,11 @@ class Entry:
         state: Where it stands.
         run: Number of its present life; reports of earlier lives are ignored.
         locating: Whether its bytes are being looked up for a load that has not begun.
+        located: They were found, and the load waits for memory.
+        held_off: Tickets of this rank or a higher one get no turn, because another model's first
+            ticket has it and waits for the memory.
+        fresh: It was loaded and has not answered anybody yet.
+        gaps: Idle seconds before each of its latest uses.
         queue: Tickets that wait, first come first.
         held: Tickets that were granted in this life.
         absentees: Futures of callers that wait for it to be cold.
@@ -44,6 +52,10 @@ class Entry:
     state: State = State.COLD
     run: int = 0
     locating: bool = False
+    located: Located | None = None
+    held_off: float = math.inf
+    fresh: bool = False
+    gaps: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     queue: deque[Ticket] = field(default_factory=deque)
     held: set[Ticket] = field(default_factory=set)
     absentees: list[asyncio.Future[None]] = field(default_factory=list)
@@ -75,13 +87,24 @@ class Entry:
         """Whether nobody holds it or waits for it."""
         return not self.held and not self.queue
 
+    def note_use(self, now: float) -> None:
+        """A request arrives; after a pause, that is a use whose distance tells something."""
+        if self.is_idle() and self.last_used is not None:
+            self.gaps.append(now - self.last_used)
+
+    def in_turn(self) -> list[Ticket]:
+        """Those who wait and whose turn it may be, first come first."""
+        waiting = sorted(self.queue, key=lambda ticket: ticket.rank)
+        return [ticket for ticket in waiting if ticket.rank < self.held_off]
+
     def is_wanted_explicitly(self) -> bool:
         """Whether some waiting ticket overrides backoff and quarantine."""
         return any(ticket.explicit for ticket in self.queue)
 
     def tell_positions(self, reason: WaitReason, *, wait_s: float | None = None) -> None:
         """Tell every waiting ticket its place."""
-        for position, ticket in enumerate(self.queue, start=1):
+        line = sorted(self.queue, key=lambda ticket: ticket.rank)
+        for position, ticket in enumerate(line, start=1):
             ticket.tell(Waiting(self.model, position, reason, wait_s))
 
     def tell_step(self) -> None:
@@ -111,12 +134,10 @@ class Entry:
             # Such as no free descriptor: no reason for the one loop to end, and the daemon with it.
             return None
 
-    def residence(
-        self, *, now: float, keep_warm_s: float, policy: planner.CrashPolicy
-    ) -> Residence:
+    def residence(self, *, now: float, keep_warm_s: float, policy: CrashPolicy) -> Residence:
         """This model as the outside sees it."""
         warm = self.state is State.READY
-        retry = planner.retry_time(self.crash_times, now=now, policy=policy)
+        retry = retry_time(self.crash_times, now=now, policy=policy)
         idle_unload = None
         if warm and self.is_idle() and self.last_used is not None:
             idle_unload = planner.idle_unload_time(

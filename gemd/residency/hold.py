@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from gemd.errors import GemdError
 
 
+BACKGROUND_S = 60.0
+"""How much later a background request counts as arrived."""
+
+
 class Handle(Protocol):
     """A timer that was set."""
 
@@ -64,6 +68,7 @@ class Ticket:
         explicit: A user asked for the load itself: quarantine and backoff do not count.
         clear_failure: Forget earlier crashes first.
         deadline: Monotonic second after which nobody wants the answer; None if never.
+        background: Nobody sits before it: others that come up to `BACKGROUND_S` later go first.
         alarm: Rings at the deadline.
         worker: Set once it is granted.
         error: Set once it is refused.
@@ -78,12 +83,14 @@ class Ticket:
         explicit: bool,
         clear_failure: bool,
         deadline: float | None,
+        background: bool = False,
     ) -> None:
         self.model = model
         self.slots = slots
         self.explicit = explicit
         self.clear_failure = clear_failure
         self.deadline = deadline
+        self.background = background
         self.arrived = 0.0
         self.load_s = 0.0
         self.queue_s = 0.0
@@ -95,6 +102,14 @@ class Ticket:
         self._told: Waiting | None = None
         self._told_step: LoadStep | None = None
         self._changed = asyncio.Event()
+
+    @property
+    def rank(self) -> float:
+        """Its place among all that wait; lower goes first.
+
+        It never changes, so whoever waits is passed by a bounded number of others only.
+        """
+        return self.arrived + (BACKGROUND_S if self.background else 0.0)
 
     @property
     def settled(self) -> bool:

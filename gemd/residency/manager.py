@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from gemd.errors import GemdError, UnexpectedError
+from gemd.residency.crashes import CrashPolicy
 from gemd.residency.hold import Hold, Ticket
-from gemd.residency.planner import CrashPolicy
 from gemd.residency.scheduler import Scheduler
 from gemd.residency.states import LoadStep, Residence, State
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from gemd import wire
     from gemd.engine.worker import Worker
+    from gemd.residency.decisions import Decisions
     from gemd.residency.hold import Clock, Handle
     from gemd.residency.states import Locate, Located, ResidencyEvent, Spawn
 
@@ -97,6 +98,7 @@ class Manager:
         explicit: bool = False,
         clear_failure: bool = False,
         deadline: float | None = None,
+        background: bool = False,
     ) -> Hold:
         """A claim on the model's worker; the model is loaded if it is cold.
 
@@ -106,6 +108,7 @@ class Manager:
             explicit: A user asked for this load: leave quarantine, do not back off.
             clear_failure: With `explicit`: also forget the crashes so far.
             deadline: Monotonic second at which the wait ends with DeadlineExpiredError.
+            background: Nobody sits before it; see `Ticket.rank`.
 
         Returns:
             The claim; its `worker()` raises ModelNotFoundError, ModelTooLargeError,
@@ -120,6 +123,7 @@ class Manager:
             explicit=explicit,
             clear_failure=clear_failure,
             deadline=deadline,
+            background=background,
         )
         return Hold(self, ticket)
 
@@ -173,6 +177,16 @@ class Manager:
     def budget_bytes(self) -> int:
         """The most that all workers together may hold."""
         return self._scheduler.budget_bytes
+
+    @property
+    def decisions(self) -> Decisions:
+        """What was decided lately, newest first."""
+        return self._scheduler.decisions
+
+    @property
+    def evictions(self) -> int:
+        """Models that were unloaded to make room."""
+        return self._scheduler.evictions
 
     def time(self) -> float:
         """Now, on the clock of all its times."""
@@ -235,6 +249,7 @@ class Manager:
             handle = await self._inbox.get()
             try:
                 handle()
+                self._scheduler.replan()
             except Exception:
                 log.exception("residency.defect", handler=repr(handle))
                 defect = UnexpectedError("unexpected error; see the daemon's log")

@@ -1,127 +1,289 @@
-"""The decisions of residency as functions from values to values.
+"""Who is loaded, who has to go for it, who waits: one pure function over values.
 
-Nothing here reads a clock, a sensor or a process; `gemd.residency.manager` does, and
-asks these functions what to do. Times are monotonic seconds, sizes are bytes.
+Nothing here reads a clock, a sensor or a process; `gemd.residency.scheduler` does, and
+asks `plan` again after everything that happens. Times are monotonic seconds, sizes are bytes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import enum
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from gemd.errors import BudgetExceededError, GemdError, ModelTooLargeError
+from gemd.residency.ledger import covers, shortage
+from gemd.residency.victims import Victim, cheapest_cover
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-RETRY_AFTER_S = 5.0
+    from gemd.residency.ledger import Ledger
+
+RETRY_AFTER_S: Final = 5.0
 """What a client is told to wait before it asks for memory again."""
+
+LEAST_PATIENCE_S: Final = 5.0
+MOST_PATIENCE_S: Final = 60.0
+SWAP_SHARE: Final = 2.0
+"""A model that is wanted without a pause keeps its memory for at least this many times the seconds
+that a swap costs, so that models in turns answer more than they load."""
+
+
+class Standing(enum.Enum):
+    """What a warm model's memory may be taken for."""
+
+    FREE = "FREE"
+    """Nobody uses it or waits for it."""
+    BUSY = "BUSY"
+    """It answers somebody."""
+    HELD_OFF = "HELD_OFF"
+    """It answers nobody, and who waits for it came after somebody who needs its memory."""
+    FRESH = "FRESH"
+    """It is loading, or was just loaded and has not answered yet."""
+    PINNED = "PINNED"
+    """A user forbade its eviction."""
+    LEAVING = "LEAVING"
+    """Its memory comes back by itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Admit:
-    """The load may start; `reserved_bytes` is booked for it from now on."""
+class Resident:
+    """A model that holds memory.
 
-    reserved_bytes: int
+    Attributes:
+        model: Its id.
+        taken: What it holds, by device.
+        standing: What that may be taken for.
+        loss: What its going would cost: seconds of a reload times the chance that it is used again.
+        reload_s: Seconds that a reload takes.
+        since: When its turn began: when it was loaded.
+        oldest: Rank of the first request that waits for it; infinity if none does.
+
+    """
+
+    model: str
+    taken: Mapping[str, int]
+    standing: Standing
+    loss: float = 0.0
+    reload_s: float = 0.0
+    since: float = 0.0
+    oldest: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A cold model that requests wait for.
+
+    Attributes:
+        model: Its id.
+        demand: The peak that it may take, by device.
+        rank: Of its first request; lower goes first.
+        since: When that request arrived.
+        load_s: Seconds that its load takes, as far as is known.
+
+    """
+
+    model: str
+    demand: Mapping[str, int]
+    rank: float
+    since: float
+    load_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Load it now."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Unload a model so that another one fits.
+
+    Attributes:
+        model: Who goes.
+        wanted_by: For whom.
+        loss: What it costs; see `Resident`.
+        spared: Who could have gone as well and what that would have cost, cheapest first.
+
+    """
+
+    model: str
+    wanted_by: str
+    loss: float
+    spared: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOff:
+    """Give a busy model no request of a higher rank, so that its turn ends.
+
+    Attributes:
+        model: Whose turn ends.
+        wanted_by: Who is next.
+        rank: Of the request that waits for its memory.
+
+    """
+
+    model: str
+    wanted_by: str
+    rank: float
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The load must not start; `error` says so with its numbers."""
+    """The load cannot come about; `error` says so with its numbers."""
 
+    model: str
     error: GemdError
 
 
-def admit(
-    *,
-    model: str,
-    estimate_bytes: int,
-    budget_bytes: int,
-    booked_bytes: Mapping[str, int],
-    idle: frozenset[str] = frozenset(),
-) -> Admit | Refuse:
-    """Whether a model may be loaded beside those that are booked.
-
-    Args:
-        model: The model that asks.
-        estimate_bytes: The peak it is expected to take.
-        budget_bytes: The most that all models together may hold.
-        booked_bytes: What every other model holds: measured if it is warm, reserved if
-            it is loading or has not confirmed its release.
-        idle: Those of `booked_bytes` that nobody uses; the advice names them.
-
-    """
-    numbers = {
-        "model": model,
-        "needed_bytes": estimate_bytes,
-        "budget_bytes": budget_bytes,
-    }
-    if estimate_bytes > budget_bytes:
-        return Refuse(
-            ModelTooLargeError(
-                f"{model} needs {_size(estimate_bytes)}, the budget is {_size(budget_bytes)}",
-                why="it cannot fit even with no other model loaded",
-                advice=(
-                    f"GEMD_RAM_BUDGET={_gib_ceiling(estimate_bytes)} gemd",
-                    "gemctl list",
-                ),
-                metadata=numbers,
-            )
-        )
-    ours = sum(booked_bytes.values())
-    free = budget_bytes - ours
-    if estimate_bytes <= free:
-        return Admit(estimate_bytes)
-    largest_first = sorted(idle & booked_bytes.keys(), key=lambda name: -booked_bytes[name])
-    return Refuse(
-        BudgetExceededError(
-            f"{model} needs {_size(estimate_bytes)}, {_size(max(free, 0))} of the "
-            f"{_size(budget_bytes)} budget are left",
-            why=f"{_listed(sorted(booked_bytes))} hold {_size(ours)}",
-            advice=tuple(f"gemctl unload {name}" for name in largest_first),
-            metadata=numbers | {"ours_bytes": ours, "free_bytes": max(free, 0)},
-            retry_after=RETRY_AFTER_S,
-        )
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class CrashPolicy:
-    """How often a model may crash, and how long it rests after it did.
+class Wait:
+    """It waits for memory.
 
     Attributes:
-        limit: This many crashes within `window_s` put the model into quarantine.
-        window_s: Crashes older than this are forgotten.
-        first_delay_s: Rest after the first crash in the window; it doubles with each.
-        max_delay_s: The longest rest.
+        model: Who waits.
+        until: When the plan would change though nothing else happens; None if never.
 
     """
 
-    limit: int = 3
-    window_s: float = 600.0
-    first_delay_s: float = 1.0
-    max_delay_s: float = 60.0
+    model: str
+    until: float | None = None
 
 
-def recent(crashes: tuple[float, ...], *, now: float, policy: CrashPolicy) -> tuple[float, ...]:
-    """The crashes that still count, oldest first."""
-    return tuple(when for when in crashes if now - when < policy.window_s)
+Action = Start | Evict | HoldOff | Refuse | Wait
 
 
-def is_quarantined(crashes: tuple[float, ...], *, now: float, policy: CrashPolicy) -> bool:
-    """Whether a model with these crashes has to wait for a user's word."""
-    return len(recent(crashes, now=now, policy=policy)) >= policy.limit
+def plan(
+    ledger: Ledger, residents: Sequence[Resident], wants: Iterable[Want], *, now: float
+) -> list[Action]:
+    """What to do for every model that is wanted and not warm.
+
+    In the order of rank: what fits starts; what fits once others are gone evicts the cheapest
+    set of free models that is enough, or nobody; what needs a busy one waits for it, and after its
+    patience the busy one's turn ends. Memory that a want of lower rank waits for is not given to a
+    later one, so nobody is passed over for ever.
+    """
+    now_free = {device: ledger.room(device) for device in ledger.budgets}
+    pool = _Pool(now_free, residents)
+    actions: list[Action] = []
+    for want in sorted(wants, key=lambda want: want.rank):
+        actions += _serve(want, pool, ledger, now=now)
+    return actions
 
 
-def retry_time(crashes: tuple[float, ...], *, now: float, policy: CrashPolicy) -> float:
-    """When the model may start again; `now` if it may at once."""
-    counted = recent(crashes, now=now, policy=policy)
-    if not counted:
-        return now
-    # An exponent beyond this is the ceiling anyway, and overflows a float.
-    doublings = min(len(counted) - 1, 63)
-    delay = min(policy.first_delay_s * 2.0**doublings, policy.max_delay_s)
-    return max(now, counted[-1] + delay)
+class _Pool:
+    """What is left while the wants are served one after the other."""
+
+    def __init__(self, now_free: dict[str, int], residents: Sequence[Resident]) -> None:
+        self.now = now_free
+        self.soon = dict(now_free)
+        self.residents = {resident.model: resident for resident in residents}
+        for resident in residents:
+            if resident.standing is Standing.LEAVING:
+                self._add(resident.taken)
+
+    def take(self, demand: Mapping[str, int]) -> None:
+        """Memory that is used from now on."""
+        for device, size in demand.items():
+            self.now[device] -= size
+        self.claim(demand)
+
+    def claim(self, demand: Mapping[str, int]) -> None:
+        """Memory that somebody waits for; what is free now is theirs as far as it is needed."""
+        for device, size in demand.items():
+            self.soon[device] -= size
+            self.now[device] = min(self.now[device], self.soon[device])
+
+    def vacate(self, model: str) -> None:
+        """This model goes."""
+        resident = self.residents[model]
+        self.residents[model] = replace(resident, standing=Standing.LEAVING)
+        self._add(resident.taken)
+
+    def standing(self, *standings: Standing) -> list[Resident]:
+        """Those who stand so."""
+        return [each for each in self.residents.values() if each.standing in standings]
+
+    def _add(self, taken: Mapping[str, int]) -> None:
+        for device, size in taken.items():
+            self.soon[device] += size
+
+
+def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Action]:
+    if not covers(ledger.budgets, want.demand):
+        return [Refuse(want.model, _too_large(want, ledger))]
+    if covers(pool.now, want.demand):
+        pool.take(want.demand)
+        return [Start(want.model)]
+    missing = shortage(pool.soon, want.demand)
+    if not missing:
+        pool.claim(want.demand)
+        return [Wait(want.model)]
+    return _make_room(want, missing, pool, ledger, now=now)
+
+
+def _make_room(
+    want: Want, missing: Mapping[str, int], pool: _Pool, ledger: Ledger, *, now: float
+) -> list[Action]:
+    movable = pool.standing(Standing.FREE, Standing.BUSY, Standing.HELD_OFF, Standing.FRESH)
+    turns = cheapest_cover([_victim(each) for each in movable], missing)
+    if turns is None:
+        if _is_pinned_out(want, pool, ledger):
+            return [Refuse(want.model, _exceeded(want, pool, ledger))]
+        # Enough would be movable, were it not claimed by those who came before.
+        pool.claim(want.demand)
+        return [Wait(want.model)]
+    chosen = cheapest_cover([_victim(each) for each in _evictable(want, pool)], missing)
+    if chosen is not None:
+        return [*_evict(want, chosen, pool), Wait(want.model)]
+    return _wait_for_turns(want, [pool.residents[each.model] for each in turns], pool, now=now)
+
+
+def _evictable(want: Want, pool: _Pool) -> list[Resident]:
+    return [
+        *pool.standing(Standing.FREE),
+        *(each for each in pool.standing(Standing.HELD_OFF) if want.rank < each.oldest),
+    ]
+
+
+def _evict(want: Want, chosen: Sequence[Victim], pool: _Pool) -> list[Evict]:
+    going = {victim.model for victim in chosen}
+    spared = sorted(
+        ((each.model, each.loss) for each in _evictable(want, pool) if each.model not in going),
+        key=lambda pair: pair[1],
+    )
+    for victim in chosen:
+        pool.vacate(victim.model)
+    pool.claim(want.demand)
+    return [Evict(victim.model, want.model, victim.loss, tuple(spared)) for victim in chosen]
+
+
+def _wait_for_turns(
+    want: Want, turns: Sequence[Resident], pool: _Pool, *, now: float
+) -> list[Action]:
+    """Wait for those whose memory would do; once patience is over, their turns end."""
+    pool.claim(want.demand)
+    due = max(max(want.since, each.since) + patience(want, each) for each in turns)
+    if now < due:
+        return [Wait(want.model, until=due)]
+    return [
+        *(
+            HoldOff(each.model, want.model, want.rank)
+            for each in turns
+            if each.standing in {Standing.BUSY, Standing.HELD_OFF}
+        ),
+        Wait(want.model),
+    ]
+
+
+def patience(want: Want, resident: Resident) -> float:
+    """How long a busy model keeps its turn though somebody wants its memory; seconds."""
+    swap_s = want.load_s + resident.reload_s
+    return min(max(SWAP_SHARE * swap_s, LEAST_PATIENCE_S), MOST_PATIENCE_S)
 
 
 def idle_unload_time(*, last_used: float, keep_warm_s: float, pinned: bool) -> float | None:
@@ -131,14 +293,66 @@ def idle_unload_time(*, last_used: float, keep_warm_s: float, pinned: bool) -> f
     return last_used + keep_warm_s
 
 
-def _size(count: int) -> str:
+def _victim(resident: Resident) -> Victim:
+    return Victim(resident.model, resident.taken, resident.loss)
+
+
+def _is_pinned_out(want: Want, pool: _Pool, ledger: Ledger) -> bool:
+    """Whether what users pinned leaves too little, whoever else goes."""
+    pinned = pool.standing(Standing.PINNED)
+    left = {
+        device: budget - sum(each.taken.get(device, 0) for each in pinned)
+        for device, budget in ledger.budgets.items()
+    }
+    return not covers(left, want.demand)
+
+
+def _too_large(want: Want, ledger: Ledger) -> ModelTooLargeError:
+    device, needed = _tightest(want, ledger.budgets)
+    budget = ledger.budgets[device]
+    return ModelTooLargeError(
+        f"{want.model} needs {size_text(needed)}, the budget is {size_text(budget)}",
+        why="it cannot fit even with no other model loaded",
+        advice=(f"GEMD_RAM_BUDGET={_gib_ceiling(needed)} gemd", "gemctl list"),
+        metadata={"model": want.model, "needed_bytes": needed, "budget_bytes": budget},
+    )
+
+
+def _exceeded(want: Want, pool: _Pool, ledger: Ledger) -> BudgetExceededError:
+    pinned = sorted(pool.standing(Standing.PINNED), key=lambda each: -sum(each.taken.values()))
+    left = {
+        device: budget - sum(each.taken.get(device, 0) for each in pinned)
+        for device, budget in ledger.budgets.items()
+    }
+    device, needed = _tightest(want, left)
+    budget = ledger.budgets[device]
+    held = budget - left[device]
+    return BudgetExceededError(
+        f"{want.model} needs {size_text(needed)}, {size_text(max(left[device], 0))} of the "
+        f"{size_text(budget)} budget can be had",
+        why=f"{', '.join(each.model for each in pinned)} hold {size_text(held)} and are pinned",
+        advice=tuple(f"gemctl pin --off {each.model}" for each in pinned),
+        metadata={
+            "model": want.model,
+            "needed_bytes": needed,
+            "budget_bytes": budget,
+            "pinned_bytes": held,
+            "free_bytes": max(left[device], 0),
+        },
+        retry_after=RETRY_AFTER_S,
+    )
+
+
+def _tightest(want: Want, available: Mapping[str, int]) -> tuple[str, int]:
+    device = max(want.demand, key=lambda device: want.demand[device] - available.get(device, 0))
+    return device, want.demand[device]
+
+
+def size_text(count: int) -> str:
+    """A size for a message."""
     gib = count / 2**30
     return f"{gib:.2f} GiB" if gib >= 1 else f"{count / 2**20:.0f} MiB"
 
 
 def _gib_ceiling(count: int) -> str:
     return f"{-(-count // 2**30)}GiB"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) if names else "other models"

@@ -17,9 +17,9 @@ from gemd.residency.states import State
 
 if TYPE_CHECKING:
     from gemd.engine.reports import ExitReport
+    from gemd.residency.crashes import CrashPolicy
     from gemd.residency.entry import Entry
     from gemd.residency.hold import Ticket
-    from gemd.residency.planner import CrashPolicy
 
 RETRY_AFTER_S = 1.0
 STDERR_TAIL_CHARACTERS = 1000

@@ -7,6 +7,7 @@ they belong to, and a message of an earlier life is ignored.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from gemd.errors import (
@@ -15,8 +16,10 @@ from gemd.errors import (
     GemdError,
     ModelNotFoundError,
 )
-from gemd.residency import planner, refusals
+from gemd.residency import crashes, planner, refusals, survey
+from gemd.residency.decisions import Decision, Decisions
 from gemd.residency.entry import Entry
+from gemd.residency.records import evicted, loaded, quarantined, refused, unloaded
 from gemd.residency.states import (
     Crashed,
     LoadProgressed,
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
     from gemd.engine.reports import ExitReport
     from gemd.engine.worker import Worker
     from gemd.residency.effects import Effects
-    from gemd.residency.hold import Ticket
+    from gemd.residency.hold import Handle, Ticket
+    from gemd.residency.ledger import Ledger
     from gemd.residency.states import Located
 
 IDLE_STOP_GRACE_S = 1.0
@@ -53,7 +57,7 @@ class Scheduler:
         keep_warm_s: float,
         queue_limit: int,
         pinned: Iterable[str],
-        policy: planner.CrashPolicy,
+        policy: crashes.CrashPolicy,
     ) -> None:
         self._do = effects
         self.budget_bytes = budget_bytes
@@ -61,7 +65,11 @@ class Scheduler:
         self._queue_limit = queue_limit
         self._policy = policy
         self.closing = False
+        self.decisions = Decisions(publish=effects.publish)
+        self._effects_open: dict[str, int] = {}
+        self._plan_alarm: Handle | None = None
         self.entries: dict[str, Entry] = {}
+        self.evictions = 0
         for model in pinned:
             self._entry(model).pinned = True
 
@@ -80,6 +88,7 @@ class Scheduler:
         if self.closing:
             ticket.refuse(refusals.shutting_down(entry.model))
             return
+        entry.note_use(ticket.arrived)
         entry.queue.append(ticket)
         if ticket.explicit:
             entry.quarantined = False
@@ -110,6 +119,8 @@ class Scheduler:
         if ticket in entry.held:
             entry.held.discard(ticket)
             entry.last_used = self._do.now()
+            if ticket.slots:
+                entry.fresh = False
         elif ticket in entry.queue:
             entry.queue.remove(ticket)
         else:
@@ -120,6 +131,7 @@ class Scheduler:
         self._advance(entry)
 
     def _end_search(self, entry: Entry) -> None:
+        entry.located = None
         if entry.locating:
             entry.locating = False
             self._do.abandon(entry.model, entry.run)
@@ -139,38 +151,14 @@ class Scheduler:
         if entry.claims:
             # Its files are being changed; looked up again when they are free.
             return
-        verdict = self._admit(model, outcome.estimate_bytes)
-        if isinstance(verdict, planner.Refuse):
-            entry.refuse_all(verdict.error)
-            return
+        # From here on it waits for memory; `replan` says when it has it.
+        entry.located = outcome
         entry.estimate_bytes = outcome.estimate_bytes
-        entry.booked_bytes = verdict.reserved_bytes
-        entry.load_started = self._do.now()
-        self._become(entry, State.LOADING)
-        entry.step = LoadStep(model, "import", 0, 0)
-        entry.tell_step()
-        self._do.spawn(model, run, outcome)
 
     def _not_located(self, entry: Entry, error: GemdError) -> None:
         if not isinstance(error, ModelNotFoundError):
             self._fail(entry, error)
         entry.refuse_all(error)
-
-    def _admit(self, model: str, estimate_bytes: int) -> planner.Admit | planner.Refuse:
-        others = [entry for entry in self.entries.values() if entry.model != model]
-        return planner.admit(
-            model=model,
-            estimate_bytes=estimate_bytes,
-            budget_bytes=self.budget_bytes,
-            booked_bytes={
-                other.model: max(other.booked_bytes, other.sample_rss() or 0)
-                for other in others
-                if other.booked_bytes
-            },
-            idle=frozenset(
-                other.model for other in others if other.state is State.READY and other.is_idle()
-            ),
-        )
 
     def on_progress(self, model: str, run: int, step: LoadStep) -> None:
         """A load goes on."""
@@ -210,6 +198,8 @@ class Scheduler:
         entry.loads += 1
         entry.failure = None
         entry.last_used = entry.ready_since = now
+        entry.fresh = True
+        self._confirm(entry)
         self._become(entry, State.READY)
         self._advance(entry)
 
@@ -232,6 +222,7 @@ class Scheduler:
         if run != entry.run or entry.state is not State.UNLOADING:
             return
         self._clear(entry)
+        self._confirm(entry)
         self._become(entry, State.COLD)
         self._tell_absentees(entry)
         self._advance(entry)
@@ -255,6 +246,9 @@ class Scheduler:
             # To its waiters the load has begun, though no process has.
             entry.refuse_all(refusals.unloaded(entry))
             self._end_search(entry)
+        elif entry.located is not None:
+            entry.refuse_all(refusals.unloaded(entry))
+            entry.located = None
         self._send_away(entry, drain_s)
 
     def on_claim(self, model: str, force: bool, done: asyncio.Future[None]) -> None:  # noqa: FBT001 - as `on_pin`.
@@ -267,6 +261,8 @@ class Scheduler:
         if done.done():
             # Its caller went away before this message was read.
             return
+        # Looked up again when the files are free: they may be others then.
+        entry.located = None
         entry.claims.add(done)
         entry.absentees.append(done)
         self._send_away(entry, 0.0)
@@ -302,13 +298,13 @@ class Scheduler:
                 entry.tell_positions(WaitReason.DRAINING)
 
     def _advance_cold(self, entry: Entry) -> None:
-        if entry.locating or entry.claims or not entry.queue:
+        if entry.locating or entry.located is not None or entry.claims or not entry.queue:
             return
         if entry.quarantined:
             entry.refuse_all(refusals.quarantined(entry, self._policy))
             return
         now = self._do.now()
-        retry = planner.retry_time(entry.crash_times, now=now, policy=self._policy)
+        retry = crashes.retry_time(entry.crash_times, now=now, policy=self._policy)
         if retry > now and not entry.is_wanted_explicitly():
             entry.tell_positions(WaitReason.BACKING_OFF, wait_s=retry - now)
             entry.alarm = self._do.ring_at(retry, lambda: self._advance(entry))
@@ -320,14 +316,15 @@ class Scheduler:
     def _advance_ready(self, entry: Entry) -> None:
         assert entry.worker is not None
         now = self._do.now()
-        for ticket in list(entry.queue):
+        for ticket in entry.in_turn():
             if ticket.slots <= entry.free_slots() or ticket.slots == 0:
                 entry.queue.remove(ticket)
                 entry.held.add(ticket)
                 ticket.load_s = _seconds_of_load(entry, since=ticket.arrived)
                 ticket.queue_s = max(0.0, now - ticket.arrived - ticket.load_s)
                 ticket.grant(entry.worker)
-        entry.tell_positions(WaitReason.WORKER_BUSY)
+        turn_over = entry.held_off < math.inf
+        entry.tell_positions(WaitReason.MEMORY if turn_over else WaitReason.WORKER_BUSY)
         if entry.is_idle():
             assert entry.last_used is not None
             when = planner.idle_unload_time(
@@ -338,6 +335,7 @@ class Scheduler:
 
     def _on_idle(self, entry: Entry) -> None:
         if entry.state is State.READY and entry.is_idle() and not entry.pinned:
+            self._record(unloaded(entry, now=self._do.now(), ledger=self._ledger()), entry)
             self._send_away(entry, None)
 
     def _advance_draining(self, entry: Entry) -> None:
@@ -377,6 +375,84 @@ class Scheduler:
         for done in absentees:
             _resolve(done)
 
+    # --- memory -------------------------------------------------------------------------
+
+    def replan(self) -> None:
+        """Act on the plan of the moment; called after every message."""
+        if self._plan_alarm is not None:
+            self._plan_alarm.cancel()
+            self._plan_alarm = None
+        entries = self.entries.values()
+        wants = survey.wants_of(entries)
+        turns: dict[str, float] = {}
+        if wants:
+            now, ledger = self._do.now(), self._ledger()
+            residents = survey.residents_of(entries, ledger, now=now)
+            for action in planner.plan(ledger, residents, wants, now=now):
+                self._act(action, ledger, turns)
+        self._set_turns(turns)
+
+    def _act(self, action: planner.Action, ledger: Ledger, turns: dict[str, float]) -> None:
+        entry = self.entries[action.model]
+        now = self._do.now()
+        match action:
+            case planner.Start():
+                self._start(entry, ledger)
+            case planner.Evict():
+                self.evictions += 1
+                self._record(evicted(action, entry, now=now, ledger=ledger), entry)
+                self._send_away(entry, None)
+            case planner.HoldOff():
+                turns[action.model] = action.rank
+            case planner.Refuse():
+                self._record(refused(entry, action.error, now=now, ledger=ledger), None)
+                entry.located = None
+                entry.refuse_all(action.error)
+            case planner.Wait():
+                entry.tell_positions(WaitReason.MEMORY)
+                self._look_again(action.until)
+
+    def _start(self, entry: Entry, ledger: Ledger) -> None:
+        located, entry.located = entry.located, None
+        assert located is not None
+        now = self._do.now()
+        self._record(loaded(entry, located, now=now, ledger=ledger), entry)
+        entry.booked_bytes = located.estimate_bytes
+        entry.load_started = now
+        self._become(entry, State.LOADING)
+        entry.step = LoadStep(entry.model, "import", 0, 0)
+        entry.tell_step()
+        self._do.spawn(entry.model, entry.run, located)
+
+    def _look_again(self, until: float | None) -> None:
+        """Plan again when a patience ends, or when a model is no longer just loaded."""
+        now = self._do.now()
+        fresh = (survey.fresh_until(entry) for entry in self.entries.values())
+        times = [when for when in (until or 0.0, *fresh) if when > now]
+        if times and self._plan_alarm is None:
+            self._plan_alarm = self._do.ring_at(min(times), lambda: None)
+
+    def _set_turns(self, turns: dict[str, float]) -> None:
+        for entry in self.entries.values():
+            before, entry.held_off = entry.held_off, turns.get(entry.model, math.inf)
+            if entry.held_off != before and entry.state is State.READY:
+                self._advance(entry)
+
+    def _ledger(self) -> Ledger:
+        return survey.ledger_of(self.entries.values(), {survey.RAM: self.budget_bytes})
+
+    def _record(self, decision: Decision, entry: Entry | None) -> None:
+        sequence = self.decisions.record(decision)
+        if entry is not None:
+            self._effects_open[entry.model] = sequence
+
+    def _confirm(self, entry: Entry) -> None:
+        """What was decided about this model is done."""
+        sequence = self._effects_open.pop(entry.model, None)
+        if sequence is not None:
+            figures = self._ledger().figures(survey.RAM)
+            self.decisions.confirm(sequence, now=self._do.now(), figures={figures.device: figures})
+
     # --- bookkeeping --------------------------------------------------------------------
 
     def _entry(self, model: str) -> Entry:
@@ -393,6 +469,8 @@ class Scheduler:
 
     def _clear(self, entry: Entry) -> None:
         entry.worker = None
+        entry.fresh = False
+        entry.held_off = math.inf
         entry.booked_bytes = 0
         entry.held.clear()
         entry.drain_by = None
@@ -400,9 +478,11 @@ class Scheduler:
     def _count_crash(self, entry: Entry) -> None:
         now = self._do.now()
         entry.crashes += 1
-        kept = planner.recent(entry.crash_times, now=now, policy=self._policy)
+        kept = crashes.recent(entry.crash_times, now=now, policy=self._policy)
         entry.crash_times = (*kept, now)
-        entry.quarantined = planner.is_quarantined(entry.crash_times, now=now, policy=self._policy)
+        entry.quarantined = crashes.is_quarantined(entry.crash_times, now=now, policy=self._policy)
+        if entry.quarantined:
+            self._record(quarantined(entry, now=now), None)
 
 
 def _seconds_of_load(entry: Entry, *, since: float) -> float:

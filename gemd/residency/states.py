@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from gemd.residency.decisions import Decision
+
 if TYPE_CHECKING:
     from gemd import wire
     from gemd.engine.spec import WorkerSpec
@@ -36,6 +38,7 @@ class WaitReason(enum.Enum):
 
     WORKER_BUSY = "WORKER_BUSY"
     BACKING_OFF = "BACKING_OFF"
+    MEMORY = "MEMORY"
     DRAINING = "DRAINING"
 
 
@@ -179,4 +182,4 @@ class PinChanged:
     now: Residence
 
 
-ResidencyEvent = StateChanged | LoadProgressed | Crashed | PinChanged
+ResidencyEvent = StateChanged | LoadProgressed | Crashed | PinChanged | Decision

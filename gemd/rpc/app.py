@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gemd.config import Settings
     from gemd.hardware import Inventory
     from gemd.paths import Paths
-    from gemd.residency.planner import CrashPolicy
+    from gemd.residency.crashes import CrashPolicy
     from gemd.residency.states import Locate, Spawn
     from gemd.rpc.library import Library
     from gemd.rpc.lifecycle import Identity

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd.errors import EventsLostError
-from gemd.rpc.convert.fields import check_known, page, seconds
+from gemd.rpc.convert.fields import check_known, model_id, page, seconds
 from gemd.rpc.unimplemented import not_yet
 from gemd.v1 import daemon_service_pb2 as service
 from gemd.v1 import daemon_service_pb2_grpc as stubs
-from gemd.v1 import event_pb2
+from gemd.v1 import decision_pb2, event_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -122,8 +122,24 @@ class DaemonService(stubs.DaemonServiceServicer):
     async def Explain(
         self, request: service.ExplainRequest, context: Context
     ) -> service.ExplainResponse:
-        """Not part of this version."""
-        raise not_yet("Explain", "decisions are not recorded; Finished carries each route's reason")
+        """Why models were loaded, unloaded or refused, newest first."""
+        for kind in request.kinds:
+            check_known(kind, decision_pb2.Decision.Kind.values(), field="kinds")
+        if request.request_id:
+            raise not_yet("Explain for one request", "Finished carries each route's reason")
+        model = model_id(request.model)
+        made = self._observer.decisions(
+            model=self._observer.resolve(model).id if model else "",
+            device=request.device.removeprefix("devices/"),
+            kinds=frozenset(request.kinds),
+        )
+        shown, token = page(
+            made,
+            key=lambda each: (-each.sequence,),
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return service.ExplainResponse(decisions=shown, next_page_token=token)
 
     async def Reload(
         self, request: service.ReloadRequest, context: Context

@@ -16,6 +16,7 @@ from gemd.rpc.calls import time_remaining
 from gemd.rpc.convert import generation as convert
 from gemd.rpc.convert import requests as incoming
 from gemd.rpc.requests import RequestState
+from gemd.v1 import generation_pb2
 from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import generation_service_pb2_grpc as stubs
 
@@ -72,7 +73,9 @@ class GenerationService(stubs.GenerationServiceServicer):
         asked = incoming.generate_request(request)
         way = self._route(asked)
         with self._track("Generate", request, context, model=way.model) as tracked:
-            async with self._hold(way.model, context) as hold:
+            async with self._hold(
+                way.model, context, background=_in_background(request.priority)
+            ) as hold:
                 # Told only now: the worker is granted while this message is written.
                 if way.reason != "MODEL_NAMED":
                     yield convert.routed(way)
@@ -120,7 +123,9 @@ class GenerationService(stubs.GenerationServiceServicer):
             message = incoming.embed_request(request, work_id=tracked.record.work_id)
             model = self._named_or_default(incoming.optional_model(request.model))
             tracked.change(model=model)
-            async with self._hold(model, context) as hold:
+            async with self._hold(
+                model, context, background=_in_background(request.priority)
+            ) as hold:
                 worker = await hold.worker()
                 tracked.start(prompt_tokens=0, cached_tokens=0)
                 deadline = message.model_copy(update={"deadline_seconds": time_remaining(context)})
@@ -145,7 +150,9 @@ class GenerationService(stubs.GenerationServiceServicer):
             message = incoming.score_request(request, work_id=tracked.record.work_id)
             model = self._named_or_default(incoming.optional_model(request.model))
             tracked.change(model=model)
-            async with self._hold(model, context) as hold:
+            async with self._hold(
+                model, context, background=_in_background(request.priority)
+            ) as hold:
                 worker = await hold.worker()
                 tracked.start(prompt_tokens=0, cached_tokens=0)
                 deadline = message.model_copy(update={"deadline_seconds": time_remaining(context)})
@@ -198,10 +205,12 @@ class GenerationService(stubs.GenerationServiceServicer):
             time_remaining_s=time_remaining(context),
         )
 
-    def _hold(self, model: str, context: Context, *, slots: int = 1) -> Hold:
+    def _hold(
+        self, model: str, context: Context, *, slots: int = 1, background: bool = False
+    ) -> Hold:
         remaining = time_remaining(context)
         deadline = None if remaining is None else self._manager.time() + remaining
-        return self._manager.hold(model, slots=slots, deadline=deadline)
+        return self._manager.hold(model, slots=slots, deadline=deadline, background=background)
 
     def _wire_request(
         self,
@@ -220,6 +229,10 @@ class GenerationService(stubs.GenerationServiceServicer):
             sampling=wire.Sampling(**values),
             deadline_seconds=time_remaining(context),
         )
+
+
+def _in_background(priority: generation_pb2.Priority.ValueType) -> bool:
+    return priority == generation_pb2.PRIORITY_BACKGROUND
 
 
 def _note(tracked: Tracked, update: Waiting | LoadStep) -> None:

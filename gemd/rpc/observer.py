@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from gemd.residency.decisions import Decision
 from gemd.residency.states import (
     Crashed,
     LoadProgressed,
@@ -14,7 +15,8 @@ from gemd.residency.states import (
     StateChanged,
 )
 from gemd.rpc.convert import daemon as convert
-from gemd.rpc.convert.fields import timestamp
+from gemd.rpc.convert.decisions import decision as decision_message
+from gemd.rpc.convert.fields import model_name, timestamp
 from gemd.rpc.convert.generation import loading
 from gemd.rpc.convert.models import ModelView, OnDisk
 from gemd.rpc.convert.models import model as model_message
@@ -28,7 +30,7 @@ from gemd.store.threads import in_thread
 from gemd.v1 import event_pb2, model_pb2, status_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from gemd.catalog import Profile
     from gemd.hardware import Inventory
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from gemd.rpc.library import Library
     from gemd.rpc.requests import RequestLog
     from gemd.store import Operations
-    from gemd.v1 import device_pb2
+    from gemd.v1 import decision_pb2, device_pb2
 
 MAX_REQUESTS = 1000
 
@@ -158,6 +160,7 @@ class Observer:
                 self._requests.totals,
                 loads=sum(residence.loads for residence in residences),
                 crashes=sum(residence.crashes for residence in residences),
+                evictions=self._manager.evictions,
             ),
         )
 
@@ -183,7 +186,22 @@ class Observer:
                 event.operation.CopyFrom(operation_message(happened))
             case Lifecycle():
                 event.daemon.CopyFrom(self.info())
+            case Decision():
+                event.decision.CopyFrom(decision_message(happened, wall_of=self.wall_of))
         return event
+
+    def decisions(
+        self, *, model: str, device: str, kinds: Collection[int]
+    ) -> list[decision_pb2.Decision]:
+        """What was decided, newest first; empty arguments take all."""
+        made = (decision_message(each, wall_of=self.wall_of) for each in self._manager.decisions)
+        return [
+            each
+            for each in made
+            if (not model or each.model == model_name(model))
+            and (not device or each.device == f"devices/{device}")
+            and (not kinds or each.kind in kinds)
+        ]
 
     async def _look(self) -> Inventory:
         """The devices as they are; who asks during a look gets its result.
@@ -246,3 +264,5 @@ def _type_of(happened: Happening) -> event_pb2.Event.Type.ValueType:
             return event_pb2.Event.TYPE_OPERATION
         case Lifecycle():
             return event_pb2.Event.TYPE_DAEMON
+        case Decision():
+            return event_pb2.Event.TYPE_DECISION

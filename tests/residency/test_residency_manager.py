@@ -20,13 +20,16 @@ from gemd.errors import (
     QueueFullError,
     ShuttingDownError,
 )
-from gemd.residency.planner import CrashPolicy
+from gemd.residency.crashes import CrashPolicy
+from gemd.residency.decisions import DecisionKind
+from gemd.residency.planner import MOST_PATIENCE_S
 from gemd.residency.states import LoadStep, State, StateChanged, Waiting, WaitReason
 from tests.support.residency import GIB, FakeClock, FakeWorker, Plant, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from gemd.residency.hold import Hold
     from gemd.residency.manager import Manager
     from gemd.residency.states import Located
 
@@ -252,16 +255,141 @@ async def test_a_model_beyond_the_budget_is_too_large(plant: Plant, manager: Man
     assert manager.residence("m").state is State.COLD
 
 
-async def test_models_share_the_budget(plant: Plant, manager: Manager) -> None:
-    """A second model that does not fit beside the first is refused until that is unloaded."""
+async def test_a_model_that_needs_the_room_evicts_an_idle_one(
+    plant: Plant, manager: Manager
+) -> None:
+    """The load begins only when the other's process is gone; the decision is on record."""
     plant.sizes.update(a=3 * GIB, b=2 * GIB)
     await use(manager, "a")
+    (a,) = plant.spawned
+    a.may_stop.clear()
+    task = asyncio.create_task(use(manager, "b"))
+    await settle()
+    assert manager.residence("a").state is State.UNLOADING
+    assert len(plant.spawned) == 1
+    a.may_stop.set()
+    await task
+    assert manager.residence("a").state is State.COLD
+    assert manager.evictions == 1
+    (evict,) = [each for each in manager.decisions if each.kind is DecisionKind.EVICT]
+    assert (evict.model, evict.effect_s) == ("a", 0.0)
+    ((before, after),) = [(change.before, change.after) for change in evict.memory]
+    assert after is not None
+    assert (before.ours + before.reserved, after.ours + after.reserved) == (3 * GIB - 1, 0)
+
+
+async def test_a_pinned_model_is_not_evicted(plant: Plant, manager: Manager) -> None:
+    """Who cannot fit beside it is refused at once, with the way out."""
+    plant.sizes.update(a=3 * GIB, b=2 * GIB)
+    await use(manager, "a")
+    await manager.pin("a", pinned=True)
     with pytest.raises(BudgetExceededError) as caught:
         await use(manager, "b")
-    assert caught.value.advice == ("gemctl unload a",)
-    await manager.unload("a")
+    assert caught.value.advice == ("gemctl pin --off a",)
+    await manager.pin("a", pinned=False)
     await use(manager, "b")
     assert manager.residence("b").state is State.READY
+
+
+async def test_a_busy_model_is_waited_for(plant: Plant, manager: Manager) -> None:
+    """It goes when it has answered, and who came for it meanwhile gets it back afterwards."""
+    plant.sizes.update(a=3 * GIB, b=2 * GIB)
+    async with manager.hold("a") as hold:
+        await hold.worker()
+        other = asyncio.create_task(use(manager, "b"))
+        await settle()
+        assert manager.residence("a").state is State.READY
+        assert manager.residence("b").waiting == 1
+    await other
+    assert manager.residence("a").state is State.COLD
+    await use(manager, "a")
+    assert manager.residence("b").state is State.COLD
+
+
+async def test_endless_demand_for_one_model_does_not_starve_another(
+    plant: Plant, manager: Manager
+) -> None:
+    """Its turn ends after a while: later requests wait until the other model had its own."""
+    plant.sizes.update(a=3 * GIB, b=2 * GIB)
+    running = manager.hold("a")
+    async with running:
+        await running.worker()
+        other = asyncio.create_task(use(manager, "b"))
+        await settle()
+        await plant.clock.advance(MOST_PATIENCE_S)
+        later = asyncio.create_task(use(manager, "a"))
+        await settle()
+        assert not later.done()
+        assert manager.residence("a").active == 1
+    await asyncio.gather(other, later)
+    assert [worker.spec.model for worker in plant.spawned] == ["a", "b", "a"]
+
+
+async def test_a_client_that_leaves_causes_no_eviction(plant: Plant, manager: Manager) -> None:
+    """Who waits for a busy model's memory and goes away leaves everything as it was."""
+    plant.sizes.update(a=3 * GIB, b=2 * GIB)
+    async with manager.hold("a") as hold:
+        await hold.worker()
+        other = asyncio.create_task(use(manager, "b"))
+        await settle()
+        await plant.clock.advance(MOST_PATIENCE_S)
+        other.cancel()
+        await settle()
+    await settle()
+    assert manager.residence("a").state is State.READY
+    assert manager.evictions == 0
+    await use(manager, "a")
+
+
+async def test_a_request_for_the_victim_revives_it_after_its_end(
+    plant: Plant, manager: Manager
+) -> None:
+    """It does not stop the unload that was begun, and is answered when its turn comes."""
+    plant.sizes.update(a=3 * GIB, b=2 * GIB)
+    await use(manager, "a")
+    (a,) = plant.spawned
+    a.may_stop.clear()
+    other = asyncio.create_task(use(manager, "b"))
+    await settle()
+    revival = asyncio.create_task(use(manager, "a"))
+    await settle()
+    a.may_stop.set()
+    await asyncio.gather(other, revival)
+    assert [worker.spec.model for worker in plant.spawned] == ["a", "b", "a"]
+
+
+async def test_models_in_turns_swap_the_right_one(plant: Plant, manager: Manager) -> None:
+    """A B C A B C with room for two: half of what LRU by use reloads, which is every time."""
+    plant.sizes.update(a=2 * GIB, b=2 * GIB, c=2 * GIB)
+    for _ in range(8):
+        for model in "abc":
+            await use(manager, model)
+            await plant.clock.advance(10)
+    assert len(plant.spawned) <= 16
+
+
+async def test_interactive_requests_go_before_background_ones(
+    plant: Plant, manager: Manager
+) -> None:
+    """Within the same minute; after that the older one is first."""
+    async with manager.hold("m", slots=2) as hold:
+        await hold.worker()
+        batch = manager.hold("m", slots=2, background=True)
+        person = manager.hold("m", slots=2)
+        order: list[str] = []
+
+        async def take(hold: Hold, name: str) -> None:
+            async with hold:
+                await hold.worker()
+                order.append(name)
+
+        tasks = [asyncio.create_task(take(batch, "batch"))]
+        await settle()
+        await plant.clock.advance(1)
+        tasks.append(asyncio.create_task(take(person, "person")))
+        await settle()
+    await asyncio.gather(*tasks)
+    assert order == ["person", "batch"]
 
 
 async def test_an_idle_model_is_unloaded_after_its_time(plant: Plant, manager: Manager) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from gemd.engine.reports import ExitReport
 from gemd.errors import BadModelFileError, EngineStartFailedError, ModelNotFoundError
+from gemd.residency.crashes import CrashPolicy
+from gemd.residency.decisions import Decision, DecisionKind
 from gemd.residency.hold import Ticket
-from gemd.residency.planner import CrashPolicy
 from gemd.residency.scheduler import Scheduler
 from gemd.residency.states import State
 from tests.support.residency import GIB, Alarm, FakeWorker, Plant
@@ -39,6 +40,7 @@ class Recorder:
         self.spawning: list[tuple[str, int, Located]] = []
         self.living: dict[tuple[str, int], FakeWorker] = {}
         self.stopping: list[tuple[str, int]] = []
+        self.evicted: Callable[[str], None] = lambda _: None
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -51,7 +53,9 @@ class Recorder:
         return alarm
 
     def publish(self, event: ResidencyEvent) -> None:
-        """Nobody listens."""
+        """An eviction is looked at while it is decided."""
+        if isinstance(event, Decision) and event.kind is DecisionKind.EVICT and not event.effect_s:
+            self.evicted(event.model)
 
     def locate(self, model: str, run: int) -> None:
         """Note it."""
@@ -90,6 +94,7 @@ class World:
             pinned=(),
             policy=CrashPolicy(),
         )
+        self.does.evicted = self.check_eviction
         self.tickets: list[Ticket] = []
         self.claims: list[tuple[str, Promise]] = []
         self.plant = Plant()
@@ -113,6 +118,7 @@ class World:
             explicit=explicit,
             clear_failure=False,
             deadline=deadline,
+            background=self.draw(st.booleans()),
         )
         self.tickets.append(ticket)
         self.scheduler.on_ticket(ticket)
@@ -190,10 +196,25 @@ class World:
             self.does.clock = max(self.does.clock, when)
             if not alarm.cancelled:
                 alarm.callback()
+                self.scheduler.replan()
         self.does.clock = end
+
+    def check_eviction(self, model: str) -> None:
+        """Nobody loses a model that answers or that a user pinned, or out of turn."""
+        entry = self.scheduler.entries[model]
+        assert entry.state is State.READY
+        assert not entry.held
+        assert not entry.pinned
+        ranks = [
+            min(ticket.rank for ticket in other.queue)
+            for other in self.scheduler.entries.values()
+            if other.located is not None
+        ]
+        assert all(ticket.rank > min(ranks) for ticket in entry.queue)
 
     def check(self) -> None:
         """What holds after every message."""
+        self.scheduler.replan()
         entries = self.scheduler.entries.values()
         assert sum(entry.booked_bytes for entry in entries) <= BUDGET
         for entry in entries:

@@ -23,7 +23,7 @@ from gemd.config import Settings
 from gemd.engine.worker import Worker
 from gemd.hardware import Cpu, Gpu, Inventory, Memory
 from gemd.paths import Paths, resolve_paths
-from gemd.residency.planner import CrashPolicy
+from gemd.residency.crashes import CrashPolicy
 from gemd.rpc.app import App
 from gemd.rpc.library import Library
 from gemd.rpc.lifecycle import Identity, StartedBy

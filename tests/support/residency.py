@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gemd.errors import GemdError
-    from gemd.residency.planner import CrashPolicy
+    from gemd.residency.crashes import CrashPolicy
     from gemd.residency.states import ResidencyEvent
 
 GIB = 2**30

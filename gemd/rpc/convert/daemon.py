@@ -110,7 +110,9 @@ def request(record: RequestRecord) -> status_pb2.RequestStatus:
     )
 
 
-def statistics(totals: Totals, *, loads: int, crashes: int) -> status_pb2.Statistics:
+def statistics(
+    totals: Totals, *, loads: int, crashes: int, evictions: int
+) -> status_pb2.Statistics:
     """Counts since the daemon started."""
     return status_pb2.Statistics(
         requests=totals.requests,
@@ -121,6 +123,7 @@ def statistics(totals: Totals, *, loads: int, crashes: int) -> status_pb2.Statis
         completion_tokens=totals.completion_tokens,
         loads=loads,
         crashes=crashes,
+        evictions=evictions,
     )
 
 

@@ -1,0 +1,134 @@
+"""What was decided, why, and what else could have been done: the memory behind `gemctl why`."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from gemd.residency.ledger import Figures
+
+KEPT = 1000
+"""Decisions that are remembered; the oldest are forgotten first."""
+
+
+class DecisionKind(enum.Enum):
+    """What was decided; the names are those of the API."""
+
+    LOAD = "LOAD"
+    UNLOAD = "UNLOAD"
+    EVICT = "EVICT"
+    REFUSE = "REFUSE"
+    QUARANTINE = "QUARANTINE"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason: a stable code in UPPER_SNAKE_CASE, a sentence, and its numbers."""
+
+    code: str
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Something else that could have been done.
+
+    Attributes:
+        subject: The model or the way that was not taken.
+        reason: Why not.
+        cost: On the scale of this decision, lower is better; None if it was ruled out before.
+
+    """
+
+    subject: str
+    reason: Reason
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryChange:
+    """One device before and after; `after` is None until the effect is confirmed."""
+
+    before: Figures
+    after: Figures | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision of residency.
+
+    Attributes:
+        sequence: Grows with each, from 1.
+        time: Monotonic second of the manager's clock.
+        kind: What was decided.
+        model: Whom it concerns; may be empty.
+        device: Which memory it concerns; may be empty.
+        summary: One sentence with its numbers.
+        reasons: Weightiest first.
+        alternatives: Best first.
+        memory: Devices that it changes.
+        inputs: The numbers it was computed from.
+        effect_s: From the decision to its confirmed effect; None while that is open.
+
+    """
+
+    sequence: int
+    time: float
+    kind: DecisionKind
+    summary: str
+    model: str = ""
+    device: str = ""
+    reasons: tuple[Reason, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    memory: tuple[MemoryChange, ...] = ()
+    inputs: Mapping[str, float] = field(default_factory=dict)
+    effect_s: float | None = None
+
+
+class Decisions:
+    """The latest decisions, newest last.
+
+    Args:
+        publish: Takes each, and again when its effect is confirmed; must not wait.
+
+    """
+
+    def __init__(self, *, publish: Callable[[Decision], None]) -> None:
+        self._publish = publish
+        self._kept: deque[Decision] = deque(maxlen=KEPT)
+        self._sequence = 0
+
+    def __iter__(self) -> Iterator[Decision]:
+        """From the newest to the oldest."""
+        return reversed(self._kept)
+
+    def record(self, decision: Decision) -> int:
+        """Number a decision, keep it and tell it; returns the number."""
+        self._sequence += 1
+        numbered = replace(decision, sequence=self._sequence)
+        self._kept.append(numbered)
+        self._publish(numbered)
+        return self._sequence
+
+    def confirm(self, sequence: int, *, now: float, figures: Mapping[str, Figures]) -> None:
+        """Its effect is there: note how long it took and what the memory looks like now."""
+        index = sequence - self._sequence + len(self._kept) - 1
+        if index < 0 or index >= len(self._kept):
+            return
+        before = self._kept[index]
+        if before.effect_s is not None:
+            return
+        self._kept[index] = replace(
+            before,
+            effect_s=now - before.time,
+            memory=tuple(
+                replace(change, after=figures.get(change.before.device)) for change in before.memory
+            ),
+        )
+        self._publish(self._kept[index])

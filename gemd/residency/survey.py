@@ -1,0 +1,103 @@
+"""What the planner has to see of the entries: ledger, residents and wants, as values."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from gemd.residency.ledger import Holding, Ledger
+from gemd.residency.planner import Resident, Standing, Want
+from gemd.residency.reuse import chance_of_reuse
+from gemd.residency.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gemd.residency.entry import Entry
+
+RAM: Final = "cpu"
+"""The device of main memory."""
+FRESH_S: Final = 10.0
+"""How long a model that was loaded for nobody in particular is spared."""
+UNKNOWN_LOAD_S: Final = 2.0
+"""What a reload is taken to cost before there was one."""
+LEAST_LOAD_S: Final = 0.1
+"""No load is free: beside its seconds it ends what the worker had cached of prompts."""
+
+
+def ledger_of(entries: Iterable[Entry], budgets: Mapping[str, int]) -> Ledger:
+    """Bookings and measurements of the moment."""
+    return Ledger(
+        budgets=budgets,
+        holdings={
+            entry.model: {RAM: Holding(entry.booked_bytes, entry.sample_rss() or 0)}
+            for entry in entries
+            if entry.booked_bytes
+        },
+    )
+
+
+def residents_of(entries: Iterable[Entry], ledger: Ledger, *, now: float) -> list[Resident]:
+    """Every model that holds memory."""
+    return [
+        Resident(
+            model=entry.model,
+            taken={device: held.taken for device, held in ledger.holdings[entry.model].items()},
+            standing=standing_of(entry, now=now),
+            loss=loss_of(entry, now=now),
+            reload_s=_reload_s(entry),
+            since=entry.ready_since or 0.0,
+            oldest=min((ticket.rank for ticket in entry.queue), default=math.inf),
+        )
+        for entry in entries
+        if entry.model in ledger.holdings
+    ]
+
+
+def wants_of(entries: Iterable[Entry]) -> list[Want]:
+    """Every cold model whose bytes were found and that requests wait for."""
+    wants = []
+    for entry in entries:
+        if entry.located is None or not entry.queue:
+            continue
+        first = min(entry.queue, key=lambda ticket: ticket.rank)
+        wants.append(
+            Want(
+                model=entry.model,
+                demand={RAM: entry.located.estimate_bytes},
+                rank=first.rank,
+                since=first.arrived,
+                load_s=_reload_s(entry),
+            )
+        )
+    return wants
+
+
+def standing_of(entry: Entry, *, now: float) -> Standing:
+    """What the model's memory may be taken for."""
+    if entry.state in {State.DRAINING, State.UNLOADING}:
+        return Standing.LEAVING
+    if entry.pinned:
+        return Standing.PINNED
+    if entry.state is State.LOADING or fresh_until(entry) > now:
+        return Standing.FRESH
+    if entry.is_idle():
+        return Standing.FREE
+    return Standing.BUSY if entry.held else Standing.HELD_OFF
+
+
+def fresh_until(entry: Entry) -> float:
+    """When a model that was loaded and has answered nobody yet may go; 0 if it may."""
+    if not entry.fresh or entry.ready_since is None or not entry.is_idle():
+        return 0.0
+    return entry.ready_since + FRESH_S
+
+
+def loss_of(entry: Entry, *, now: float) -> float:
+    """Seconds of reloading that its going will cost, as far as its past tells."""
+    elapsed = 0.0 if entry.last_used is None else now - entry.last_used
+    return _reload_s(entry) * chance_of_reuse(entry.gaps, elapsed=elapsed)
+
+
+def _reload_s(entry: Entry) -> float:
+    return UNKNOWN_LOAD_S if entry.last_load_s is None else max(entry.last_load_s, LEAST_LOAD_S)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemd.residency.victims import Victim, cheapest_cover
+
+freed = st.fixed_dictionaries(
+    {"gpu0": st.integers(min_value=0, max_value=9), "cpu": st.integers(min_value=0, max_value=9)}
+)
+losses = st.floats(min_value=0, max_value=10)
+
+
+def victims(drawn: list[tuple[dict[str, int], float]]) -> list[Victim]:
+    """Named ones."""
+    return [Victim(f"v{index}", frees, loss) for index, (frees, loss) in enumerate(drawn)]
+
+
+def is_enough(chosen: tuple[Victim, ...], shortage: dict[str, int]) -> bool:
+    """Whether they free what is missing, everywhere."""
+    return all(
+        sum(victim.frees[device] for victim in chosen) >= missing
+        for device, missing in shortage.items()
+    )
+
+
+@given(
+    drawn=st.lists(st.tuples(freed, losses), max_size=7),
+    shortage=st.fixed_dictionaries({"gpu0": st.integers(1, 20), "cpu": st.integers(1, 20)}),
+)
+def test_few_candidates_are_chosen_exactly(
+    drawn: list[tuple[dict[str, int], float]], shortage: dict[str, int]
+) -> None:
+    """No other set that is enough costs less; where none is, nobody goes."""
+    candidates = victims(drawn)
+    chosen = cheapest_cover(candidates, shortage)
+    enough = [
+        subset
+        for size in range(len(candidates) + 1)
+        for subset in itertools.combinations(candidates, size)
+        if is_enough(subset, shortage)
+    ]
+    if chosen is None:
+        assert not enough
+        return
+    assert is_enough(chosen, shortage)
+    least = min(sum(victim.loss for victim in subset) for subset in enough)
+    assert sum(victim.loss for victim in chosen) <= least + 1e-9
+
+
+@given(
+    drawn=st.lists(st.tuples(freed, losses), min_size=11, max_size=40),
+    shortage=st.fixed_dictionaries({"gpu0": st.integers(1, 60), "cpu": st.integers(1, 60)}),
+)
+def test_among_many_nobody_goes_who_could_be_spared(
+    drawn: list[tuple[dict[str, int], float]], shortage: dict[str, int]
+) -> None:
+    """The greedy choice is enough, and no longer if any one of it stays."""
+    candidates = victims(drawn)
+    chosen = cheapest_cover(candidates, shortage)
+    if chosen is None:
+        assert not is_enough(tuple(candidates), shortage)
+        return
+    assert is_enough(chosen, shortage)
+    for spared in chosen:
+        others = tuple(victim for victim in chosen if victim is not spared)
+        assert not is_enough(others, shortage)
+
+
+def test_memory_elsewhere_does_not_help() -> None:
+    """The cheap model on the other device stays."""
+    here = Victim("here", {"gpu0": 4}, 5.0)
+    elsewhere = Victim("elsewhere", {"cpu": 40}, 0.0)
+    assert cheapest_cover([elsewhere, here], {"gpu0": 3}) == (here,)
