@@ -239,7 +239,7 @@ def test_every_penalty_changes_this_answer(smol: Bench) -> None:
     prompt = smol.tokens(wire.Prompt(text=REFRAIN))
     plain = smol.answer(prompt, max_tokens=8).tokens
     for options in PENALTIES:
-        if options.get("repeat_penalty", 1.0) < 1.0:
+        if options.get("repeat_penalty", 1.0) < 1.0 or options.get("presence_penalty", 0.0) < 0.0:
             continue
         changed = smol.answer(prompt, max_tokens=8, **options).tokens != plain
         assert changed == (options.get("penalty_last_n") != 0), options
