@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pin": ("models", "pin", "Keep MODEL in memory once it is loaded."),
     "rm": ("models", "remove", "Remove the files of MODEL from this machine."),
     "ops": ("ops", "ops", "See and cancel downloads and other long work."),
+    "why": ("why", "why", "Show what was loaded, unloaded or refused, and why."),
     "devices": ("daemon", "devices", "Show the processors of this machine and their memory."),
     "info": ("daemon", "info", "Show who the running daemon is."),
     "config": ("config", "config", "Look at the settings."),

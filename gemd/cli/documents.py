@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message as Proto
 
-    from gemd.client.resources import Device, Model, Operation
+    from gemd.client.resources import Decision, Device, Model, Operation
 
 
 def document(message: Proto) -> dict[str, Any]:
@@ -26,7 +26,9 @@ def document(message: Proto) -> dict[str, Any]:
     return content
 
 
-def listing(name: str, resources: Sequence[Model | Device | Operation]) -> dict[str, Any]:
+def listing(
+    name: str, resources: Sequence[Model | Device | Operation | Decision]
+) -> dict[str, Any]:
     """Resources in a list under one name, as in the response of the list call."""
     return {name: [document(resource.raw) for resource in resources]}
 

@@ -81,6 +81,10 @@ class Output:
         """One line of data."""
         self.data(f"{content}\n")
 
+    def heading(self, content: str) -> None:
+        """One line of data that stands out on a terminal."""
+        self._write(self.stdout, f"{content}\n", Colour.BOLD)
+
     def document(self, content: Any) -> None:
         """The one JSON document of a command."""
         import json

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gemd.client.aio import AsyncClient
     from gemd.client.aio_stream import AsyncGeneration, AsyncStream
     from gemd.client.answers import Answer, ContinuationScore, Embeddings, Scores, TokenCount
-    from gemd.client.calls import GenerationOptions
+    from gemd.client.calls import GenerationOptions, Subject
     from gemd.client.discovery import default_socket
     from gemd.client.endpoint import Endpoint
     from gemd.client.errors import (
@@ -59,13 +59,17 @@ if TYPE_CHECKING:
     )
     from gemd.client.inputs import Message, Sampling
     from gemd.client.resources import (
+        Alternative,
         Condition,
+        Decision,
         Device,
         Drained,
         Event,
         Info,
+        MemoryChange,
         Model,
         Operation,
+        Reason,
         Status,
     )
     from gemd.client.retry import RetryPolicy
@@ -73,6 +77,7 @@ if TYPE_CHECKING:
     from gemd.client.sync_stream import Generation, Stream
 
 _HOMES = {
+    "Alternative": "resources",
     "Answer": "answers",
     "AsyncClient": "aio",
     "AsyncGeneration": "aio_stream",
@@ -84,6 +89,7 @@ _HOMES = {
     "ContinuationScore": "answers",
     "DaemonUnreachableError": "errors",
     "DeadlineExpiredError": "errors",
+    "Decision": "resources",
     "Delta": "events",
     "Device": "resources",
     "DoesNotFitError": "errors",
@@ -103,12 +109,14 @@ _HOMES = {
     "InvalidRequestError": "errors",
     "LoadEvent": "events",
     "Loading": "events",
+    "MemoryChange": "resources",
     "Message": "inputs",
     "Model": "resources",
     "ModelNotFoundError": "errors",
     "Operation": "resources",
     "QueueFullError": "errors",
     "Queued": "events",
+    "Reason": "resources",
     "RequestCancelledError": "errors",
     "Resolved": "events",
     "ResourceNotFoundError": "errors",
@@ -120,6 +128,7 @@ _HOMES = {
     "Started": "events",
     "Status": "resources",
     "Stream": "sync_stream",
+    "Subject": "calls",
     "Timings": "events",
     "TokenCount": "answers",
     "TokenLogprob": "events",
@@ -138,6 +147,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Alternative",
     "Answer",
     "AsyncClient",
     "AsyncGeneration",
@@ -149,6 +159,7 @@ __all__ = [
     "ContinuationScore",
     "DaemonUnreachableError",
     "DeadlineExpiredError",
+    "Decision",
     "Delta",
     "Device",
     "DoesNotFitError",
@@ -168,12 +179,14 @@ __all__ = [
     "InvalidRequestError",
     "LoadEvent",
     "Loading",
+    "MemoryChange",
     "Message",
     "Model",
     "ModelNotFoundError",
     "Operation",
     "QueueFullError",
     "Queued",
+    "Reason",
     "RequestCancelledError",
     "Resolved",
     "ResourceNotFoundError",
@@ -185,6 +198,7 @@ __all__ = [
     "Started",
     "Status",
     "Stream",
+    "Subject",
     "Timings",
     "TokenCount",
     "TokenLogprob",

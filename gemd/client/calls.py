@@ -11,9 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gemd.client import inputs
-from gemd.client.resources import Device, Drained, Event, Info, Model, Operation, Status
+from gemd.client.resources import (
+    Decision,
+    Device,
+    Drained,
+    Event,
+    Info,
+    Model,
+    Operation,
+    Status,
+)
 from gemd.v1 import (
     daemon_service_pb2,
+    decision_pb2,
     event_pb2,
     generation_pb2,
     generation_service_pb2,
@@ -389,6 +399,37 @@ def watch_events(
         daemon_service_pb2.WatchEventsResponse,
         lambda response: Event.of(response.event),
         commits=_always,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What `explain` is about: one of these, or everything."""
+
+    model: str = ""
+    device: str = ""
+    request_id: str = ""
+
+
+def explain(
+    subject: Subject, kinds: Iterable[str], page_size: int, page_token: str
+) -> Unary[tuple[list[Decision], str]]:
+    """One page of decisions, newest first."""
+    request = daemon_service_pb2.ExplainRequest(
+        kinds=[decision_pb2.Decision.Kind.Value(f"KIND_{kind.upper()}") for kind in kinds],
+        page_size=page_size,
+        page_token=page_token,
+    )
+    named = {name: value for name, value in vars(subject).items() if value}
+    if len(named) > 1:
+        raise ValueError(f"name one subject, not {' and '.join(named)}")
+    for name, value in named.items():
+        setattr(request, name, value)
+    return Unary(
+        "/gemd.v1.DaemonService/Explain",
+        request,
+        daemon_service_pb2.ExplainResponse,
+        lambda page: ([Decision.of(one) for one in page.decisions], page.next_page_token),
     )
 
 

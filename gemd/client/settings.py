@@ -9,3 +9,6 @@ QUICK_SECONDS = 30.0
 
 WORK_SECONDS = 600.0
 """Deadline of calls that answer once and may have to load a model first."""
+
+EXPLAINED = 100
+"""Decisions that are asked for unless a caller says how many."""

@@ -9,7 +9,7 @@ from gemd.client import calls, inputs
 from gemd.client.collect import operation_result, ready_model
 from gemd.client.endpoint import Endpoint
 from gemd.client.retry import RetryPolicy
-from gemd.client.settings import CLIENT_NAME, QUICK_SECONDS, WORK_SECONDS
+from gemd.client.settings import CLIENT_NAME, EXPLAINED, QUICK_SECONDS, WORK_SECONDS
 from gemd.client.sync_stream import Generation, Stream, Transport
 
 if TYPE_CHECKING:
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from gemd.client.answers import Embeddings, Scores, TokenCount
     from gemd.client.events import LoadEvent
-    from gemd.client.resources import Device, Drained, Event, Info, Model, Operation, Status
+    from gemd.client.resources import (
+        Decision,
+        Device,
+        Drained,
+        Event,
+        Info,
+        Model,
+        Operation,
+        Status,
+    )
     from gemd.v1 import generation_pb2
 
 T = TypeVar("T")
@@ -254,6 +263,28 @@ class Client:
         """The devices of this machine, GPUs first."""
         return self._pages(calls.list_devices, deadline)
 
+    def explain(
+        self,
+        subject: calls.Subject | None = None,
+        *,
+        kinds: Sequence[str] = (),
+        limit: int = EXPLAINED,
+        deadline: float = QUICK_SECONDS,
+    ) -> list[Decision]:
+        """What the daemon decided and why, newest first.
+
+        Args:
+            subject: A model, a device or a request; None means everything.
+            kinds: Only these, such as ``EVICT``; empty means all.
+            limit: The most decisions.
+            deadline: Of each page, in seconds.
+
+        """
+        about = subject or calls.Subject()
+        return self._pages(
+            lambda token: calls.explain(about, kinds, limit, token), deadline, most=limit
+        )
+
     def events(
         self,
         *,
@@ -281,12 +312,16 @@ class Client:
         return self._transport.unary(calls.drain(grace), deadline)
 
     def _pages(
-        self, page: Callable[[str], calls.Unary[tuple[list[T], str]]], deadline: float
+        self,
+        page: Callable[[str], calls.Unary[tuple[list[T], str]]],
+        deadline: float,
+        *,
+        most: int | None = None,
     ) -> list[T]:
         found: list[T] = []
         token = ""
         while True:
             items, token = self._transport.unary(page(token), deadline)
             found += items
-            if not token:
-                return found
+            if not token or (most is not None and len(found) >= most):
+                return found[:most]

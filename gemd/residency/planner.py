@@ -330,7 +330,7 @@ def _exceeded(want: Want, pool: _Pool, ledger: Ledger) -> BudgetExceededError:
     return BudgetExceededError(
         f"{want.model} needs {size_text(needed)}, {size_text(max(left[device], 0))} of the "
         f"{size_text(budget)} budget can be had",
-        why=f"{', '.join(each.model for each in pinned)} hold {size_text(held)} and are pinned",
+        why=f"{size_text(held)} are pinned: {', '.join(each.model for each in pinned)}",
         advice=tuple(f"gemctl pin --off {each.model}" for each in pinned),
         metadata={
             "model": want.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd.errors import EventsLostError
-from gemd.rpc.convert.fields import check_known, model_id, page, seconds
+from gemd.rpc.convert.fields import check_known, model_id, page, seconds, short_text
 from gemd.rpc.unimplemented import not_yet
 from gemd.v1 import daemon_service_pb2 as service
 from gemd.v1 import daemon_service_pb2_grpc as stubs
@@ -128,9 +128,10 @@ class DaemonService(stubs.DaemonServiceServicer):
         if request.request_id:
             raise not_yet("Explain for one request", "Finished carries each route's reason")
         model = model_id(request.model)
+        device = short_text(request.device, field="device")
         made = self._observer.decisions(
             model=self._observer.resolve(model).id if model else "",
-            device=request.device.removeprefix("devices/"),
+            device=await self._observer.device_id(device) if device else "",
             kinds=frozenset(request.kinds),
         )
         shown, token = page(

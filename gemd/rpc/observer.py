@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from gemd.errors import ResourceNotFoundError
 from gemd.residency.decisions import Decision
 from gemd.residency.states import (
     Crashed,
@@ -127,6 +128,19 @@ class Observer:
         """The devices of this machine, GPUs first."""
         inventory = await self._look()
         return convert.devices(inventory, self._ram(), now=self._wall())
+
+    async def device_id(self, name: str) -> str:
+        """The id in `devices/{id}` or `{id}`. Raises ResourceNotFoundError."""
+        known = [device.id for device in await self.devices()]
+        identity = name.removeprefix("devices/")
+        if identity not in known:
+            raise ResourceNotFoundError(
+                f"there is no device {identity!r}",
+                why=f"this machine has {', '.join(known)}",
+                advice=("gemctl devices",),
+                metadata={"device": identity},
+            )
+        return identity
 
     async def status(self) -> status_pb2.DaemonStatus:
         """The whole state. Slow looks come first, so that the rest is of one moment."""

@@ -68,7 +68,8 @@ def test_devices_and_info(inside: Inside, daemon: FakeDaemon) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["status"], ["info"], ["unload", "m"], ["ops", "list"], ["list"], ["run", "Hi"]]
+    "arguments",
+    [["status"], ["info"], ["unload", "m"], ["ops", "list"], ["why"], ["list"], ["run", "Hi"]],
 )
 def test_without_a_daemon_the_exit_code_is_three(inside: Inside, arguments: list[str]) -> None:
     """What looks never starts a daemon, and what may not start one says so."""

@@ -71,6 +71,8 @@ def test_version(gemctl: Gemctl) -> None:
         (["status", "--interval", "2"], "--interval is for --watch"),
         (["run", "--seed", "18446744073709551616", "Hi"], "from 0 to 18446744073709551615"),
         (["load"], "Missing argument 'MODEL'"),
+        (["why", "--kind", "evicted"], "'evicted' is not one of"),
+        (["why", "--limit", "1001"], "'1001' is not a whole number from 0 to 1000"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
     ],
 )

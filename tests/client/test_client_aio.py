@@ -298,6 +298,7 @@ async def test_the_other_calls_return_plain_values(client: AsyncClient) -> None:
     assert (await client.count_tokens("a b c")).count == 3
     assert (await client.status()).running_requests == 1
     assert [one.id for one in await client.devices()] == ["cpu"]
+    assert await client.explain() == []
     assert [event async for event in client.events()] == []
     assert (await client.drain(grace=0)).finished_requests == 1
 

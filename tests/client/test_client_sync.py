@@ -11,6 +11,7 @@ from gemd.client import (
     Client,
     DaemonUnreachableError,
     DeadlineExpiredError,
+    Decision,
     Delta,
     DoesNotFitError,
     EngineError,
@@ -28,15 +29,26 @@ from gemd.client import (
     RetryPolicy,
     Sampling,
     Started,
+    Subject,
 )
 from gemd.v1 import (
     daemon_service_pb2,
+    decision_pb2,
     event_pb2,
     generation_pb2,
     generation_service_pb2,
     model_pb2,
 )
-from tests.support.daemon_says import abort, answer, delta, finished, loading, model, operation
+from tests.support.daemon_says import (
+    abort,
+    answer,
+    decision,
+    delta,
+    finished,
+    loading,
+    model,
+    operation,
+)
 from tests.support.fake_daemon import FakeDaemon
 
 if TYPE_CHECKING:
@@ -523,6 +535,58 @@ def test_the_other_calls_return_plain_values(daemon: FakeDaemon, client: Client)
     assert client.info().uptime == 4000.0
     assert client.drain(grace=1.5).finished_requests == 1
     assert daemon.asked("Drain")[0].timeout.nanos == 500_000_000
+
+
+def test_decisions_are_plain_values(daemon: FakeDaemon, client: Client) -> None:
+    """With reasons, alternatives and the memory before and after."""
+    daemon.script.decisions = [decision(2, confirmed=False), decision(1)]
+    pending, made = client.explain(Subject(model="m"), kinds=["evict", "LOAD"])
+    (asked,) = daemon.asked("Explain")
+    assert (asked.model, asked.page_size) == ("m", 100)
+    assert list(asked.kinds) == [
+        decision_pb2.Decision.KIND_EVICT,
+        decision_pb2.Decision.KIND_LOAD,
+    ]
+    assert (made.sequence, made.kind, made.model, made.device) == (1, "EVICT", "m", "cpu")
+    assert (made.time, made.effect, made.inputs) == (86400 * 365, 0.35, {"loss_seconds": 0.5})
+    assert (made.reasons[0].code, made.reasons[0].metadata) == (
+        "CHEAPEST",
+        {"idle_seconds": "30.000"},
+    )
+    assert [(one.subject, one.cost) for one in made.alternatives] == [("o", 2.5), ("p", None)]
+    (change,) = made.memory
+    assert (change.device, change.budget_bytes) == ("cpu", 4 * 2**30)
+    assert (change.before_bytes, change.after_bytes) == (2 * 2**30, 2**30)
+    assert (pending.effect, pending.memory[0].after_bytes) == (None, None)
+
+
+def test_decisions_come_from_as_many_pages_as_are_wanted(
+    daemon: FakeDaemon, client: Client
+) -> None:
+    """No more than the limit, and no call for what nobody wants."""
+    daemon.script.decisions = [decision(number) for number in range(9, 0, -1)]
+    daemon.script.page_size = 2
+    assert [one.sequence for one in client.explain(limit=3)] == [9, 8, 7]
+    assert len(daemon.asked("Explain")) == 2
+    assert len(client.explain()) == 9
+
+
+def test_one_subject_is_explained(client: Client) -> None:
+    """A model on one device is not something that can be asked for."""
+    with pytest.raises(ValueError, match="not model and device"):
+        client.explain(Subject(model="m", device="cpu"))
+
+
+def test_a_decision_is_an_event(daemon: FakeDaemon, client: Client) -> None:
+    """It arrives as the same value that `explain` returns."""
+    daemon.script.events = [
+        daemon_service_pb2.WatchEventsResponse(
+            event=event_pb2.Event(sequence=8, decision=decision(3))
+        )
+    ]
+    (event,) = client.events(kinds=["decision"])
+    assert event.payload == Decision.of(decision(3))
+    assert list(daemon.asked("WatchEvents")[0].types) == [event_pb2.Event.TYPE_DECISION]
 
 
 def test_events_carry_the_resource_after_the_change(daemon: FakeDaemon, client: Client) -> None:

@@ -8,7 +8,14 @@ from google.protobuf.any_pb2 import Any as AnyProto
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from gemd.v1 import generation_pb2, generation_service_pb2, model_pb2, operation_pb2
+from gemd.v1 import (
+    decision_pb2,
+    device_pb2,
+    generation_pb2,
+    generation_service_pb2,
+    model_pb2,
+    operation_pb2,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -144,4 +151,43 @@ def operation(
         current_bytes=current,
         total_bytes=total,
         **fields,
+    )
+
+
+def decision(sequence: int = 1, *, confirmed: bool = True) -> decision_pb2.Decision:
+    """An eviction, whose effect may be open still."""
+    made = decision_pb2.Decision(
+        sequence=sequence,
+        kind=decision_pb2.Decision.KIND_EVICT,
+        model="models/m",
+        device="devices/cpu",
+        summary="unload m for n: it frees 1.0 GiB",
+        reasons=[
+            decision_pb2.Reason(
+                code="CHEAPEST",
+                message="nobody used it for 30 s",
+                metadata={"idle_seconds": "30.000"},
+            )
+        ],
+        alternatives=[
+            decision_pb2.Decision.Alternative(
+                subject="o", reason=decision_pb2.Reason(message="o was dearer"), cost=2.5
+            ),
+            decision_pb2.Decision.Alternative(
+                subject="p", reason=decision_pb2.Reason(message="p is pinned")
+            ),
+        ],
+        memory=[decision_pb2.Decision.MemoryChange(before=_memory(ours=2**30, reserved=2**30))],
+        inputs={"loss_seconds": 0.5},
+    )
+    made.time.FromSeconds(86400 * 365)
+    if confirmed:
+        made.memory[0].after.CopyFrom(_memory(ours=2**30, reserved=0))
+        made.effect_duration.FromMilliseconds(350)
+    return made
+
+
+def _memory(*, ours: int, reserved: int) -> device_pb2.DeviceMemory:
+    return device_pb2.DeviceMemory(
+        device="devices/cpu", budget_bytes=4 * 2**30, ours_bytes=ours, reserved_bytes=reserved
     )

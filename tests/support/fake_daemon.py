@@ -22,6 +22,7 @@ import grpc
 from gemd.v1 import (
     daemon_service_pb2,
     daemon_service_pb2_grpc,
+    decision_pb2,
     device_pb2,
     generation_pb2,
     generation_service_pb2,
@@ -63,6 +64,7 @@ class Script:
         default_factory=lambda: daemon_service_pb2.DrainResponse(finished_requests=1)
     )
     events: list[daemon_service_pb2.WatchEventsResponse] = field(default_factory=list)
+    decisions: list[decision_pb2.Decision] = field(default_factory=list)
     hold_watch: threading.Event | None = None
     """If set, the watch stands still before its last snapshot until this event."""
 
@@ -81,7 +83,6 @@ class FakeDaemon(
     """All services of one daemon; state is in `script`, what came in is in `requests`."""
 
     Diagnose: Any = _unscripted
-    Explain: Any = _unscripted
     Plan: Any = _unscripted
     QuantizeModel: Any = _unscripted
     Reload: Any = _unscripted
@@ -382,6 +383,17 @@ class FakeDaemon(
     ) -> Iterator[daemon_service_pb2.WatchEventsResponse]:
         self._enter("WatchEvents", request, context)
         yield from self.script.events
+
+    def Explain(
+        self, request: daemon_service_pb2.ExplainRequest, context: grpc.ServicerContext
+    ) -> daemon_service_pb2.ExplainResponse:
+        self._enter("Explain", request, context)
+        start = int(request.page_token or 0)
+        end = start + min(request.page_size, self.script.page_size)
+        made = self.script.decisions
+        return daemon_service_pb2.ExplainResponse(
+            decisions=made[start:end], next_page_token=str(end) if end < len(made) else ""
+        )
 
     def Drain(
         self, request: daemon_service_pb2.DrainRequest, context: grpc.ServicerContext
