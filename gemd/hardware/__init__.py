@@ -1,6 +1,7 @@
-"""What is in this machine: one inventory that every vendor's file fills.
+"""What is in this machine, and how much of each memory is whose.
 
-Nothing here starts a process or opens a GPU context.
+One inventory and one sample that every vendor's file fills. Nothing here starts a process or
+opens a GPU context.
 """
 
 from __future__ import annotations
@@ -14,14 +15,29 @@ from gemd.hardware.inventory import (
     Sensors,
     read_inventory,
 )
+from gemd.hardware.margins import default_margin
 from gemd.hardware.process import process_rss_bytes
+from gemd.hardware.readings import RAM, DeviceKind, DeviceReading, Sample, SensorBlindError
+from gemd.hardware.sampler import Blind, Report, Resumed, Sampler
+from gemd.hardware.sensors import Sensor
 
 __all__ = [
+    "RAM",
+    "Blind",
     "Cpu",
+    "DeviceKind",
+    "DeviceReading",
     "Gpu",
     "Inventory",
     "Memory",
+    "Report",
+    "Resumed",
+    "Sample",
+    "Sampler",
+    "Sensor",
+    "SensorBlindError",
     "Sensors",
+    "default_margin",
     "physical_cores",
     "process_rss_bytes",
     "read_inventory",

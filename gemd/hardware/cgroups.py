@@ -7,16 +7,20 @@ mount's root, which is the container's own group, is found.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _UNLIMITED: Final = 2**60
 """Version 1 writes «no limit» as the largest multiple of the page size."""
+
+RESCAN_S: Final = 60.0
+"""How long limits are taken to hold: they change by an administrator's command only."""
 
 
 @dataclass(frozen=True)
@@ -30,35 +34,98 @@ class GroupLimits:
     """CPU seconds per second."""
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryGroup:
+    """A group that has a limit; bytes.
+
+    Attributes:
+        limit: The most that its processes may have.
+        used: What is charged to it, page cache included.
+        cached: Page cache of it, which goes before anything is refused.
+
+    """
+
+    limit: int
+    used: int
+    cached: int
+
+    def headroom(self, *, mapped: int = 0) -> int:
+        """What it can still take.
+
+        Args:
+            mapped: Bytes of the page cache that shall stay, as weights that are in use.
+
+        """
+        staying = max(0, self.used - max(0, self.cached - mapped))
+        return max(0, self.limit - staying)
+
+
 @dataclass(frozen=True)
 class _Files:
     limit: str
     usage: str
-    reclaimable: str
+    cached: tuple[str, str]
+    """Lines of memory.stat. Active pages of files go too when memory is short, as in
+    MemAvailable; tmpfs is not in either."""
 
 
-_V2: Final = _Files("memory.max", "memory.current", "inactive_file")
-_V1: Final = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2: Final = _Files("memory.max", "memory.current", ("inactive_file", "active_file"))
+_V1: Final = _Files(
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    ("total_inactive_file", "total_active_file"),
+)
+
+
+class MemoryGroups:
+    """The groups with a limit on memory, found once and read often.
+
+    Args:
+        root: Where /proc and /sys are.
+        clock: Monotonic seconds.
+
+    """
+
+    def __init__(self, root: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._root = root
+        self._clock = clock
+        self._limited: list[tuple[Path, _Files, int]] = []
+        self._scan_at = 0.0
+        self._scanned = False
+
+    def read(self) -> tuple[MemoryGroup, ...]:
+        """All of them now; none where nothing is limited."""
+        now = self._clock()
+        if not self._scanned or now >= self._scan_at:
+            self._limited = list(_limited(self._root))
+            self._scan_at = now + RESCAN_S
+            self._scanned = True
+        return tuple(
+            MemoryGroup(
+                limit=limit,
+                used=_integer(directory / files.usage) or 0,
+                cached=_statistics(directory / "memory.stat", files.cached),
+            )
+            for directory, files, limit in self._limited
+        )
 
 
 def read_groups(root: Path) -> GroupLimits:
     """The limits in force on this process."""
-    limits: list[int] = []
-    headrooms: list[int] = []
-    for directory, files in _memory_directories(root):
-        limit = _integer(directory / files.limit)
-        if limit is None or limit >= _UNLIMITED:
-            continue
-        limits.append(limit)
-        used = _integer(directory / files.usage) or 0
-        idle = _statistic(directory / "memory.stat", files.reclaimable)
-        headrooms.append(max(0, limit - max(0, used - idle)))
+    groups = MemoryGroups(root).read()
     quotas = [quota for quota in _quotas(root) if quota is not None]
     return GroupLimits(
-        memory_limit_bytes=min(limits, default=None),
-        memory_headroom_bytes=min(headrooms, default=None),
+        memory_limit_bytes=min((group.limit for group in groups), default=None),
+        memory_headroom_bytes=min((group.headroom() for group in groups), default=None),
         cpu_quota=min(quotas, default=None),
     )
+
+
+def _limited(root: Path) -> Iterator[tuple[Path, _Files, int]]:
+    for directory, files in _memory_directories(root):
+        limit = _integer(directory / files.limit)
+        if limit is not None and limit < _UNLIMITED:
+            yield directory, files, limit
 
 
 def _memory_directories(root: Path) -> Iterator[tuple[Path, _Files]]:
@@ -109,12 +176,14 @@ def _ratio(fields: list[str]) -> float | None:
     return quota / period if quota > 0 and period > 0 else None
 
 
-def _statistic(file: Path, name: str) -> int:
+def _statistics(file: Path, names: tuple[str, ...]) -> int:
+    """The sum of these lines, as far as they are there."""
+    total = 0
     for line in _text(file).splitlines():
         key, _, value = line.partition(" ")
-        if key == name and value.isdecimal():
-            return int(value)
-    return 0
+        if key in names and value.isdecimal():
+            total += int(value)
+    return total
 
 
 def _integer(file: Path) -> int | None:

@@ -18,11 +18,20 @@ def read_cpu(root: Path) -> Cpu:
     fields = _cpuinfo(root)
     flags = fields.get("flags") or fields.get("Features") or ""
     return Cpu(
-        name=fields.get("model name") or platform.machine(),
+        name=_name(fields),
         physical_cores=physical_cores(root),
         logical_cores=len(_allowed()) or psutil.cpu_count() or 1,
         features=frozenset(flags.split()),
     )
+
+
+def cpu_name(root: Path) -> str:
+    """What the processor is sold as, or its architecture where the kernel does not say."""
+    return _name(_cpuinfo(root))
+
+
+def _name(fields: dict[str, str]) -> str:
+    return fields.get("model name") or platform.machine()
 
 
 def physical_cores(root: Path = Path("/")) -> int:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +18,6 @@ from gemd.hardware import (
 )
 from gemd.hardware.cgroups import GroupLimits, read_groups
 from gemd.hardware.memory import read_memory
-from gemd.hardware.nvidia import load_nvml, read_gpus
 
 GIB = 1024**3
 
@@ -134,107 +131,6 @@ def test_an_unreadable_system_still_has_a_core(tmp_path: Path) -> None:
     assert cpu.physical_cores >= 1
     assert cpu.name
     assert cpu.features == frozenset()
-
-
-class _NvmlError(Exception):
-    pass
-
-
-@dataclass
-class _Memory:
-    total: int
-    free: int
-
-
-@dataclass
-class _Nvml:
-    """A driver with these devices; None is one that does not answer."""
-
-    devices: list[_Memory | None]
-    has_driver: bool = True
-    has_memory: bool = True
-    counts: bool = True
-    calls: list[str] = field(default_factory=list)
-    NVMLError: type[Exception] = _NvmlError
-
-    def nvmlInit(self) -> None:  # noqa: N802 -- NVML's own names
-        """Fail as the real one does without a driver."""
-        self.calls.append("init")
-        if not self.has_driver:
-            raise _NvmlError
-
-    def nvmlShutdown(self) -> None:  # noqa: N802
-        """Count the call."""
-        self.calls.append("shutdown")
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        """The number of devices, dead ones included."""
-        if not self.counts:
-            raise _NvmlError
-        return len(self.devices)
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
-        """The index itself."""
-        if self.devices[index] is None:
-            raise _NvmlError
-        return index
-
-    def nvmlDeviceGetUUID(self, handle: Any) -> str:  # noqa: N802
-        """A name made of the index."""
-        return f"GPU-{handle}"
-
-    def nvmlDeviceGetName(self, handle: Any) -> str:  # noqa: N802
-        """One name for all."""
-        return "RTX"
-
-    def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any:  # noqa: N802
-        """The device's memory, if it has one."""
-        if not self.has_memory:
-            raise _NvmlError
-        return self.devices[handle]
-
-
-def test_gpus_are_listed_and_the_library_is_closed() -> None:
-    """A device that does not answer does not hide the others."""
-    nvml = _Nvml([_Memory(24 * GIB, 20 * GIB), None, _Memory(16 * GIB, GIB)])
-    first, second = read_gpus(nvml)
-    assert (first.uuid, first.vendor) == ("GPU-0", "nvidia")
-    assert (first.memory_total_bytes, first.memory_free_bytes) == (24 * GIB, 20 * GIB)
-    assert second.uuid == "GPU-2"
-    assert nvml.calls == ["init", "shutdown"]
-
-
-def test_unknown_memory_stays_unknown() -> None:
-    """A GPU without memory of its own is listed without figures."""
-    (gpu,) = read_gpus(_Nvml([_Memory(0, 0)], has_memory=False))
-    assert gpu.memory_total_bytes is None
-    assert gpu.memory_free_bytes is None
-
-
-def test_a_driver_that_fails_leaves_the_rest_of_the_machine() -> None:
-    """A library that opens and then knows nothing, as after an update without a restart."""
-    nvml = _Nvml([_Memory(GIB, GIB)], counts=False)
-    assert read_inventory(Sensors(nvml=nvml)).gpus == ()
-    assert nvml.calls == ["init", "shutdown"]
-
-
-def test_without_a_driver_there_are_no_gpus() -> None:
-    """The library may be there all the same; it is not closed when it never opened."""
-    nvml = _Nvml([], has_driver=False)
-    assert read_gpus(nvml) == ()
-    assert nvml.calls == ["init"]
-
-
-@pytest.mark.gpu
-def test_the_real_driver_lists_its_gpus() -> None:
-    """Every one has a name, an identity and plausible memory."""
-    nvml = load_nvml()
-    assert nvml is not None
-    gpus = read_gpus(nvml)
-    assert gpus
-    for gpu in gpus:
-        assert gpu.uuid.startswith("GPU-")
-        assert gpu.memory_total_bytes is None or gpu.memory_total_bytes > GIB
 
 
 def test_the_resident_size_follows_the_process() -> None:

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "paths": LEAVES | {"config"},
     "logs": LEAVES | {"config"},
     "wire": LEAVES,
-    "hardware": LEAVES,
+    "hardware": LEAVES | {"quantities"},
     "footprint": LEAVES,
     "catalog": SETTINGS | {"hardware", "footprint"},
     "store": BOTTOM,

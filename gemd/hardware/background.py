@@ -1,0 +1,63 @@
+"""One thread for calls that may hang in a driver."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class BackgroundThread(Generic[T]):
+    """Runs one call after the other beside the event loop.
+
+    The thread starts with the first call and does not keep the process alive: a call that
+    hangs for ever must neither hold up the daemon's end nor cost a second thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def call(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Queue a call; the future has what it returns or raises."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def settle(deliver: Callable[[Any], None], value: object) -> None:
+            if not future.done():
+                deliver(value)
+
+        def run() -> None:
+            deliver: Callable[[Any], None]
+            value: object
+            try:
+                deliver, value = future.set_result, work()
+            except BaseException as error:  # noqa: BLE001 - it is raised in the caller
+                deliver, value = future.set_exception, error
+            # A loop that is closed has nobody left who wants to know.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(settle, deliver, value)
+
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        self._calls.put(run)
+        return future
+
+    def close(self) -> None:
+        """End the thread after the calls that are queued."""
+        if self._thread is not None:
+            self._thread = None
+            self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()

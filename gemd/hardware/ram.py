@@ -1,0 +1,62 @@
+"""The main memory as a device: what is free of it, and what the workers hold."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from gemd.hardware.cgroups import MemoryGroups
+from gemd.hardware.cpu import cpu_name
+from gemd.hardware.readings import RAM, DeviceKind, DeviceReading, SensorBlindError
+from gemd.hardware.split import split_ram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from gemd.hardware.split import Resident
+
+
+class RamSensor:
+    """Reads RAM within the control groups of this process.
+
+    Args:
+        root: Where /proc and /sys are.
+        clock: Monotonic seconds.
+
+    """
+
+    def __init__(self, root: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._groups = MemoryGroups(root, clock=clock)
+        self._name = cpu_name(root)
+
+    def read(self, workers: Mapping[int, Resident] | None) -> DeviceReading:
+        """The main memory now.
+
+        Args:
+            workers: What each of them holds; None if that could not be read.
+
+        Raises:
+            SensorBlindError: The operating system does not tell.
+
+        """
+        try:
+            machine = psutil.virtual_memory()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise SensorBlindError(f"the main memory cannot be read: {error}") from error
+        groups = self._groups.read()
+        capacity = min([int(machine.total), *(group.limit for group in groups)])
+        split = split_ram(
+            capacity=capacity, available=int(machine.available), groups=groups, workers=workers
+        )
+        return DeviceReading(
+            device=RAM,
+            kind=DeviceKind.CPU,
+            capacity_bytes=capacity,
+            free_bytes=split.free,
+            processes=split.processes,
+            others_bytes=split.others,
+            name=self._name,
+        )

@@ -1,0 +1,95 @@
+"""All devices of the machine in one sample.
+
+Nothing here starts a process or opens a GPU context, and what does not change is read once.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from gemd.hardware.readings import Sample
+from gemd.hardware.simulated import simulate_ram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gemd.hardware.power import PowerSensor
+    from gemd.hardware.process import Residents
+    from gemd.hardware.ram import RamSensor
+    from gemd.hardware.readings import GpuReadings
+    from gemd.hardware.simulated import DeviceFile
+
+
+class Sensor(Protocol):
+    """Whatever can take a sample."""
+
+    def read(self, workers: Mapping[int, str]) -> Sample:
+        """All devices now. Blocks; called by one thread at a time.
+
+        Args:
+            workers: By pid of every worker, the device that its weights are on. All of them
+                count in main memory.
+
+        Raises:
+            SensorBlindError: Nothing can be said at the moment.
+
+        """
+
+
+class GpuSource(Protocol):
+    """The GPUs of one vendor, or of a device file. The ids of all sources differ."""
+
+    def read(self, workers: Mapping[int, str]) -> GpuReadings:
+        """Those that answer, and the ids of those that did once; fails for none of them."""
+
+
+class MachineSensor:
+    """The sensor of a machine.
+
+    Args:
+        ram: Main memory.
+        gpus: Where GPUs are read from.
+        power: Battery or mains.
+        residents: Reads the workers' sizes.
+        devices: A device file, whose RAM and power then count instead.
+        clock: Monotonic seconds.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        ram: RamSensor,
+        gpus: Sequence[GpuSource],
+        power: PowerSensor,
+        residents: Residents,
+        devices: DeviceFile | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ram = ram
+        self._gpus = gpus
+        self._power = power
+        self._residents = residents
+        self._devices = devices
+        self._clock = clock
+
+    def read(self, workers: Mapping[int, str]) -> Sample:
+        """All devices now; see `Sensor`."""
+        started = self._clock()
+        table = None if self._devices is None else self._devices.table()
+        ram = self._ram.read(self._residents.read(workers))
+        if table is not None and table.ram is not None:
+            ram = simulate_ram(ram, table.ram)
+        gpus = [source.read(workers) for source in self._gpus]
+        return Sample(
+            time=started,
+            took_s=self._clock() - started,
+            devices=(*(device for each in gpus for device in each.devices), ram),
+            on_battery=(
+                self._power.read()
+                if table is None or table.power is None
+                else table.power.on_battery
+            ),
+            lost=tuple(device for each in gpus for device in each.lost),
+        )

@@ -1,0 +1,366 @@
+"""NVIDIA GPUs over recorded answers of NVML: whose memory, losses and returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gemd.hardware import DeviceKind, DeviceReading, Sensors, read_inventory
+from gemd.hardware import nvml as library
+from gemd.hardware.nvidia import NvidiaGpus, load_nvml, read_gpus
+from gemd.hardware.nvml import RETRY_LEAST_S, RETRY_MOST_S, Fault, fault_of
+from tests.support.nvml import (
+    DRIVER_NOT_LOADED,
+    GIB,
+    GPU_IS_LOST,
+    LIBRARY_NOT_FOUND,
+    MIB,
+    NO_PERMISSION,
+    NOT_SUPPORTED,
+    UNKNOWN,
+    Card,
+    FakeNvml,
+    Memory,
+    NvmlError,
+    Process,
+    rtx_4090,
+)
+
+WORKER, OTHER_WORKER, ON_CPU = 4711, 4712, 4713
+WORKERS = {WORKER: "gpu0"}
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _gpus(*cards: Card, clock: _Clock | None = None, **changes: Any) -> NvidiaGpus:
+    options: dict[str, Any] = {"comparable": True, "exists": lambda _: True}
+    return NvidiaGpus(FakeNvml(list(cards)), clock=clock or _Clock(), **(options | changes))
+
+
+def _only(gpus: NvidiaGpus, workers: dict[int, str]) -> DeviceReading:
+    (reading,) = gpus.read(workers).devices
+    return reading
+
+
+def test_memory_is_split_by_pid() -> None:
+    """What a worker, others and nobody knows who hold adds up with what is free."""
+    card = rtx_4090(memory=Memory(24 * GIB, 6 * GIB), compute=[Process(WORKER, 16 * GIB)])
+    reading = _only(_gpus(card), WORKERS)
+    assert (reading.device, reading.vendor, reading.architecture) == ("gpu0", "nvidia", "8.9")
+    assert (reading.kind, reading.hardware_id) == (DeviceKind.DISCRETE_GPU, "GPU-a")
+    assert reading.processes == {WORKER: 16 * GIB}
+    assert reading.free_bytes == 6 * GIB
+    assert reading.others_bytes == GIB + 524 * MIB
+    assert reading.unknown_bytes == 500 * MIB
+    assert reading.drives_display
+
+
+def test_a_program_in_both_lists_counts_once() -> None:
+    """It computes and draws, and both lists have its whole use."""
+    both = Process(900, GIB)
+    card = rtx_4090(compute=[both], graphics=[both])
+    assert _only(_gpus(card), {}).others_bytes == GIB
+
+
+def test_a_worker_that_is_not_listed_holds_nothing() -> None:
+    """It has no context yet, or no more."""
+    reading = _only(_gpus(rtx_4090()), WORKERS)
+    assert reading.processes == {}
+    assert reading.ours_bytes == 0
+
+
+def test_a_worker_counts_on_every_gpu_where_it_has_a_context() -> None:
+    """Its weights are elsewhere; its bytes here are ours all the same."""
+    card = rtx_4090(compute=[Process(ON_CPU, 300 * MIB)])
+    assert _only(_gpus(card), {ON_CPU: "cpu"}).processes == {ON_CPU: 300 * MIB}
+
+
+def test_windows_hides_all_bytes() -> None:
+    """Then neither ours nor others' are known, and what is in use is unknown memory."""
+    listed = [Process(WORKER, None), Process(900, None)]
+    reading = _only(_gpus(rtx_4090(compute=listed, graphics=[])), WORKERS)
+    assert reading.processes is None
+    assert reading.ours_bytes is None
+    assert reading.others_bytes is None
+    assert reading.unknown_bytes == 2 * GIB
+
+
+def test_a_strangers_hidden_bytes_do_not_hide_ours() -> None:
+    """They count as unknown memory."""
+    listed = [Process(WORKER, GIB), Process(900, None)]
+    reading = _only(_gpus(rtx_4090(compute=listed, graphics=[])), WORKERS)
+    assert reading.processes == {WORKER: GIB}
+    assert reading.others_bytes is None
+    assert reading.unknown_bytes == GIB
+
+
+@pytest.mark.parametrize("code", [NO_PERMISSION, NOT_SUPPORTED])
+def test_a_driver_that_does_not_list_hides_the_workers_that_may_be_there(code: int) -> None:
+    """With none on any GPU, nothing of ours can be hidden."""
+    gpus = _gpus(rtx_4090(errors={"Processes": code}))
+    assert _only(gpus, WORKERS).processes is None
+    reading = _only(gpus, {ON_CPU: "cpu"})
+    assert reading.processes == {}
+    assert reading.others_bytes is None
+    assert reading.free_bytes == 22 * GIB
+
+
+@pytest.mark.parametrize(
+    "listed, existing, told",
+    [
+        ([Process(WORKER, GIB)], {WORKER}, True),
+        # A pid of the host, which may be the worker's.
+        ([Process(123456, GIB)], {WORKER}, False),
+        # The number is ours, and the list is the host's.
+        ([Process(WORKER, GIB), Process(123456, GIB)], {WORKER}, False),
+        ([], {WORKER}, False),
+    ],
+)
+def test_in_a_pid_namespace_the_list_is_believed_only_if_it_is_ours(
+    listed: list[Process], existing: set[int], *, told: bool
+) -> None:
+    """Every pid in it has to exist here, and the worker has to be in it."""
+    card = rtx_4090(compute=listed, graphics=[])
+    gpus = _gpus(card, comparable=False, exists=existing.__contains__)
+    reading = _only(gpus, WORKERS)
+    assert reading.processes == ({WORKER: GIB} if told else None)
+    assert reading.others_bytes == (0 if told else None)
+
+
+def test_in_a_pid_namespace_without_workers_on_gpus_all_is_others() -> None:
+    """Also under a number that a worker on the processor happens to have here."""
+    card = rtx_4090(compute=[Process(ON_CPU, GIB)], graphics=[])
+    gpus = _gpus(card, comparable=False, exists=lambda _: False)
+    reading = _only(gpus, {ON_CPU: "cpu"})
+    assert reading.processes == {}
+    assert reading.others_bytes == GIB
+
+
+def test_figures_that_contradict_each_other_are_cut() -> None:
+    """The list is older than the free memory: what is free wins, nothing is negative."""
+    card = rtx_4090(memory=Memory(24 * GIB, 23 * GIB), compute=[Process(WORKER, 16 * GIB)])
+    reading = _only(_gpus(card), WORKERS)
+    assert reading.processes == {WORKER: GIB}
+    assert (reading.others_bytes, reading.unknown_bytes) == (0, 0)
+
+
+def test_the_driver_stays_open_between_samples() -> None:
+    """What does not change is asked for once, a display once a minute."""
+    clock = _Clock()
+    nvml = FakeNvml([rtx_4090()])
+    gpus = NvidiaGpus(nvml, clock=clock, comparable=True)
+    gpus.read({})
+    first = len(nvml.calls)
+    gpus.read({})
+    assert nvml.calls[first:] == ["MemoryInfo", "Processes", "Processes"]
+    nvml.cards[0].display = (0, 0)
+    assert _only(gpus, {}).drives_display
+    clock.now += 60
+    assert _only(gpus, {}).drives_display is False
+    assert nvml.calls.count("init") == 1
+
+
+@pytest.mark.parametrize(
+    "display, error, drives",
+    [((0, 0), None, False), ((0, 1), None, True), ((1, 0), None, True), ((0, 0), 3, None)],
+)
+def test_a_display_is_known_or_unknown(
+    display: tuple[int, int], error: int | None, *, drives: bool | None
+) -> None:
+    """One that is plugged in and dark counts."""
+    card = rtx_4090(display=display, errors={} if error is None else {"Display": error})
+    assert _only(_gpus(card), {}).drives_display is drives
+
+
+def test_a_lost_gpu_does_not_hide_the_others_and_comes_back_as_itself() -> None:
+    """Ids stay with the UUID when the driver counts its cards anew."""
+    clock = _Clock()
+    first, second = rtx_4090("GPU-a"), rtx_4090("GPU-b")
+    nvml = FakeNvml([first, second])
+    gpus = NvidiaGpus(nvml, clock=clock, comparable=True)
+    assert [each.device for each in gpus.read({}).devices] == ["gpu0", "gpu1"]
+
+    first.fail(GPU_IS_LOST)
+    readings = gpus.read({})
+    assert [each.hardware_id for each in readings.devices] == ["GPU-b"]
+    assert readings.devices[0].device == "gpu1"
+    assert readings.lost == ("gpu0",)
+
+    # It falls off the bus, and comes back behind the other one.
+    nvml.cards = [second]
+    clock.now += RETRY_LEAST_S
+    assert gpus.read({}).lost == ("gpu0",)
+    assert gpus.read({}).lost == ("gpu0",)
+    first.errors.clear()
+    nvml.cards = [second, first]
+    clock.now += RETRY_MOST_S
+    gpus.read({})
+    readings = gpus.read({})
+    assert [(each.device, each.hardware_id) for each in readings.devices] == [
+        ("gpu0", "GPU-a"),
+        ("gpu1", "GPU-b"),
+    ]
+    assert readings.lost == ()
+
+
+def test_a_lost_gpu_is_looked_for_ever_more_seldom() -> None:
+    """Opening the driver anew takes long and disturbs."""
+    clock = _Clock()
+    nvml = FakeNvml([rtx_4090("GPU-a"), rtx_4090("GPU-b")])
+    gpus = NvidiaGpus(nvml, clock=clock, comparable=True)
+    gpus.read({})
+    nvml.cards.pop().fail(GPU_IS_LOST)
+    for _ in range(4 * 600):
+        clock.now += 0.25
+        assert gpus.read({}).lost == ("gpu1",)
+    assert 10 <= nvml.calls.count("init") <= 15
+
+
+def test_after_a_driver_reset_nvml_is_opened_again_within_the_sample() -> None:
+    """Nothing is lost by it."""
+    nvml = FakeNvml([rtx_4090()])
+    gpus = NvidiaGpus(nvml, clock=_Clock(), comparable=True)
+    gpus.read({})
+    nvml.reset()
+    readings = gpus.read({})
+    assert [each.device for each in readings.devices] == ["gpu0"]
+    assert readings.lost == ()
+    assert nvml.calls.count("init") == 2
+
+
+def test_a_driver_that_stays_away_is_opened_once_a_sample() -> None:
+    """Its GPUs are lost; the rest of the machine goes on."""
+    nvml = FakeNvml([rtx_4090()])
+    gpus = NvidiaGpus(nvml, clock=_Clock(), comparable=True)
+    gpus.read({})
+    nvml.cards[0].errors["MemoryInfo"] = DRIVER_NOT_LOADED
+    assert gpus.read({}).lost == ("gpu0",)
+    assert nvml.calls.count("init") == 2
+    assert gpus.read({}).lost == ("gpu0",)
+    assert nvml.calls.count("init") == 2
+
+
+def test_while_the_driver_is_away_all_gpus_are_lost_and_it_is_tried_seldom() -> None:
+    """They are back once it is."""
+    clock = _Clock()
+    nvml = FakeNvml([rtx_4090()])
+    gpus = NvidiaGpus(nvml, clock=clock, comparable=True)
+    gpus.read({})
+    nvml.reset()
+    nvml.init_error = DRIVER_NOT_LOADED
+    for _ in range(16):
+        assert gpus.read({}).lost == ("gpu0",)
+        clock.now += 0.25
+    assert nvml.calls.count("init") == 2
+    nvml.init_error = None
+    clock.now += RETRY_LEAST_S
+    assert gpus.read({}).lost == ()
+
+
+def test_without_a_driver_its_library_is_searched_for_seldom() -> None:
+    """At most once a minute in the long run."""
+    clock = _Clock()
+    nvml = FakeNvml([], init_error=LIBRARY_NOT_FOUND)
+    gpus = NvidiaGpus(nvml, clock=clock, comparable=True)
+    for _ in range(4 * 3600):
+        assert gpus.read(WORKERS).devices == ()
+        clock.now += 0.25
+    assert nvml.calls.count("init") <= 65
+
+
+def test_a_passing_error_is_no_loss() -> None:
+    """The GPU is there; what is free is unknown this time."""
+    card = rtx_4090()
+    gpus = _gpus(card)
+    gpus.read({})
+    card.errors["MemoryInfo"] = UNKNOWN
+    reading = _only(gpus, {})
+    assert reading.capacity_bytes == 24 * GIB
+    assert reading.free_bytes is None
+    assert reading.unknown_bytes is None
+    assert gpus.read({}).lost == ()
+
+
+def test_a_gpu_without_memory_of_its_own_is_unified() -> None:
+    """Its memory is main memory's; there are no figures, and no guess."""
+    card = rtx_4090(errors={"MemoryInfo": NOT_SUPPORTED})
+    reading = _only(_gpus(card), WORKERS)
+    assert reading.kind is DeviceKind.UNIFIED
+    assert (reading.capacity_bytes, reading.free_bytes, reading.processes) == (0, None, None)
+    (gpu,) = read_gpus(FakeNvml([card]))
+    assert gpu.memory_total_bytes is None
+    assert gpu.memory_free_bytes is None
+
+
+def test_gpus_are_listed_and_the_library_is_closed() -> None:
+    """A device that does not answer does not hide the others."""
+    dead = rtx_4090("GPU-b", errors={"HandleByIndex": GPU_IS_LOST})
+    small = rtx_4090("GPU-c", memory=Memory(16 * GIB, GIB))
+    nvml = FakeNvml([rtx_4090(), dead, small])
+    first, second = read_gpus(nvml)
+    assert (first.uuid, first.vendor) == ("GPU-a", "nvidia")
+    assert (first.memory_total_bytes, first.memory_free_bytes) == (24 * GIB, 22 * GIB)
+    assert second.uuid == "GPU-c"
+    assert (nvml.calls[0], nvml.calls[-1], nvml.opened) == ("init", "shutdown", 0)
+
+
+def test_a_driver_that_fails_leaves_the_rest_of_the_machine() -> None:
+    """A library that opens and then knows nothing, as after an update without a restart."""
+    nvml = FakeNvml([rtx_4090()], count_error=UNKNOWN)
+    assert read_inventory(Sensors(nvml=nvml)).gpus == ()
+    assert nvml.calls == ["init", "shutdown"]
+
+
+def test_without_a_driver_there_are_no_gpus() -> None:
+    """The library may be there all the same; it is not closed when it never opened."""
+    nvml = FakeNvml([], init_error=LIBRARY_NOT_FOUND)
+    assert read_gpus(nvml) == ()
+    assert nvml.calls == ["init"]
+
+
+def test_the_codes_are_those_of_the_real_binding() -> None:
+    """So is every call that is made of it."""
+    nvml: Any = load_nvml()
+    assert nvml is not None
+    faults = {
+        "UNINITIALIZED": Fault.SESSION,
+        "DRIVER_NOT_LOADED": Fault.SESSION,
+        "LIB_RM_VERSION_MISMATCH": Fault.SESSION,
+        "INVALID_ARGUMENT": Fault.LOST,
+        "NOT_FOUND": Fault.LOST,
+        "GPU_IS_LOST": Fault.LOST,
+        "RESET_REQUIRED": Fault.LOST,
+        "GPU_NOT_FOUND": Fault.LOST,
+        "NOT_SUPPORTED": Fault.UNSUPPORTED,
+        "FUNCTION_NOT_FOUND": Fault.UNSUPPORTED,
+        "TIMEOUT": Fault.OTHER,
+        "UNKNOWN": Fault.OTHER,
+    }
+    for name, fault in faults.items():
+        assert fault_of(nvml.NVMLError(getattr(nvml, f"NVML_ERROR_{name}"))) is fault
+    for name in vars(library.Nvml):
+        if name.startswith("nvml"):
+            assert callable(getattr(nvml, name)), name
+            assert hasattr(FakeNvml, name), name
+    assert fault_of(NvmlError(GPU_IS_LOST)) is Fault.LOST
+
+
+@pytest.mark.gpu
+def test_the_real_driver_lists_its_gpus() -> None:
+    """Every one has a name, an identity and plausible memory."""
+    nvml = load_nvml()
+    assert nvml is not None
+    readings = NvidiaGpus(nvml).read({}).devices
+    assert readings
+    for reading in readings:
+        assert reading.name
+        assert reading.hardware_id.startswith("GPU-")
+        assert reading.kind is DeviceKind.UNIFIED or reading.capacity_bytes > GIB
+        assert reading.processes == {}
