@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message as Proto
 
-    from gemd.client.resources import Decision, Device, Model, Operation
+    from gemd.client.decisions import Decision
+    from gemd.client.resources import Device, Model, Operation
 
 
 def document(message: Proto) -> dict[str, Any]:

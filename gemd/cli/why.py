@@ -51,12 +51,10 @@ def why(
 
     The newest decision comes first; with MODEL, only those about it.
     """
-    from gemd.client import Subject
-
-    about = Subject(model="" if model is None else model_name(model))
+    about = "" if model is None else model_name(model)
     most = _SHOWN if limit is None else limit or _KEPT
     with session.client(start=False) as client:
-        found = client.explain(about, kinds=kinds, limit=most)
+        found = client.explain(model=about, kinds=kinds, limit=most)
     if as_json:
         session.output.document(listing("decisions", found))
         return

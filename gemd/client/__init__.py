@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from gemd.client.aio import AsyncClient
     from gemd.client.aio_stream import AsyncGeneration, AsyncStream
     from gemd.client.answers import Answer, ContinuationScore, Embeddings, Scores, TokenCount
-    from gemd.client.calls import GenerationOptions, Subject
+    from gemd.client.calls import GenerationOptions
+    from gemd.client.decisions import Alternative, Decision, MemoryChange, Reason
     from gemd.client.discovery import default_socket
     from gemd.client.endpoint import Endpoint
     from gemd.client.errors import (
@@ -59,17 +60,13 @@ if TYPE_CHECKING:
     )
     from gemd.client.inputs import Message, Sampling
     from gemd.client.resources import (
-        Alternative,
         Condition,
-        Decision,
         Device,
         Drained,
         Event,
         Info,
-        MemoryChange,
         Model,
         Operation,
-        Reason,
         Status,
     )
     from gemd.client.retry import RetryPolicy
@@ -77,7 +74,7 @@ if TYPE_CHECKING:
     from gemd.client.sync_stream import Generation, Stream
 
 _HOMES = {
-    "Alternative": "resources",
+    "Alternative": "decisions",
     "Answer": "answers",
     "AsyncClient": "aio",
     "AsyncGeneration": "aio_stream",
@@ -89,7 +86,7 @@ _HOMES = {
     "ContinuationScore": "answers",
     "DaemonUnreachableError": "errors",
     "DeadlineExpiredError": "errors",
-    "Decision": "resources",
+    "Decision": "decisions",
     "Delta": "events",
     "Device": "resources",
     "DoesNotFitError": "errors",
@@ -109,14 +106,14 @@ _HOMES = {
     "InvalidRequestError": "errors",
     "LoadEvent": "events",
     "Loading": "events",
-    "MemoryChange": "resources",
+    "MemoryChange": "decisions",
     "Message": "inputs",
     "Model": "resources",
     "ModelNotFoundError": "errors",
     "Operation": "resources",
     "QueueFullError": "errors",
     "Queued": "events",
-    "Reason": "resources",
+    "Reason": "decisions",
     "RequestCancelledError": "errors",
     "Resolved": "events",
     "ResourceNotFoundError": "errors",
@@ -128,7 +125,6 @@ _HOMES = {
     "Started": "events",
     "Status": "resources",
     "Stream": "sync_stream",
-    "Subject": "calls",
     "Timings": "events",
     "TokenCount": "answers",
     "TokenLogprob": "events",
@@ -198,7 +194,6 @@ __all__ = [
     "Started",
     "Status",
     "Stream",
-    "Subject",
     "Timings",
     "TokenCount",
     "TokenLogprob",

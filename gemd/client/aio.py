@@ -5,7 +5,7 @@ from __future__ import annotations
 import random as random_source
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from gemd.client import calls, inputs
+from gemd.client import calls, daemon_calls, inputs
 from gemd.client.aio_stream import AsyncGeneration, AsyncStream, Transport
 from gemd.client.collect import operation_result, ready_model
 from gemd.client.endpoint import Endpoint
@@ -18,17 +18,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from gemd.client.answers import Embeddings, Scores, TokenCount
+    from gemd.client.decisions import Decision
     from gemd.client.events import LoadEvent
-    from gemd.client.resources import (
-        Decision,
-        Device,
-        Drained,
-        Event,
-        Info,
-        Model,
-        Operation,
-        Status,
-    )
+    from gemd.client.resources import Device, Drained, Event, Info, Model, Operation, Status
     from gemd.v1 import generation_pb2
 
 T = TypeVar("T")
@@ -259,20 +251,21 @@ class AsyncClient:
 
     async def info(self, *, deadline: float = QUICK_SECONDS) -> Info:
         """Who the daemon is; cheap."""
-        return await self._transport.unary(calls.info(), deadline)
+        return await self._transport.unary(daemon_calls.info(), deadline)
 
     async def status(self, *, deadline: float = QUICK_SECONDS) -> Status:
         """The whole state at one moment."""
-        return await self._transport.unary(calls.status(), deadline)
+        return await self._transport.unary(daemon_calls.status(), deadline)
 
     async def devices(self, *, deadline: float = QUICK_SECONDS) -> list[Device]:
         """The devices of this machine, GPUs first."""
-        return await self._pages(calls.list_devices, deadline)
+        return await self._pages(daemon_calls.list_devices, deadline)
 
     async def explain(
         self,
-        subject: calls.Subject | None = None,
         *,
+        model: str = "",
+        device: str = "",
         kinds: Sequence[str] = (),
         limit: int = EXPLAINED,
         deadline: float = QUICK_SECONDS,
@@ -280,15 +273,19 @@ class AsyncClient:
         """What the daemon decided and why, newest first.
 
         Args:
-            subject: A model, a device or a request; None means everything.
+            model: Only about this one; empty means everything.
+            device: Only about this one, if no model is named.
             kinds: Only these, such as ``EVICT``; empty means all.
             limit: The most decisions.
             deadline: Of each page, in seconds.
 
         """
-        about = subject or calls.Subject()
         return await self._pages(
-            lambda token: calls.explain(about, kinds, limit, token), deadline, most=limit
+            lambda token: daemon_calls.explain(
+                model=model, device=device, kinds=kinds, page_size=limit, page_token=token
+            ),
+            deadline,
+            most=limit,
         )
 
     def events(
@@ -308,14 +305,14 @@ class AsyncClient:
             kinds: Only these, such as ``model``; empty means all.
 
         """
-        call = calls.watch_events(
+        call = daemon_calls.watch_events(
             snapshot=snapshot, since=since, instance_id=instance_id, kinds=kinds
         )
         return AsyncStream(self._transport, call, None)
 
     async def drain(self, *, grace: float | None = None, deadline: float = WORK_SECONDS) -> Drained:
         """End the daemon in good order; running requests may take `grace` seconds."""
-        return await self._transport.unary(calls.drain(grace), deadline)
+        return await self._transport.unary(daemon_calls.drain(grace), deadline)
 
     async def _pages(
         self,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gemd.client.events import Finished, Started, TokenLogprob, token_logprob
-from gemd.client.resources import model_id
+from gemd.client.protos import model_id
 
 if TYPE_CHECKING:
     from gemd.v1 import generation_service_pb2

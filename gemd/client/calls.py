@@ -1,4 +1,6 @@
-"""Every call of the API as data: where it goes, what it sends, how its answer is read.
+"""Calls of the API as data: where each goes, what it sends, how its answer is read.
+
+Those of the daemon itself are in `gemd.client.daemon_calls`.
 
 The async and the sync client make the same calls; they differ only in how they wait.
 """
@@ -11,20 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gemd.client import inputs
-from gemd.client.resources import (
-    Decision,
-    Device,
-    Drained,
-    Event,
-    Info,
-    Model,
-    Operation,
-    Status,
-)
+from gemd.client.resources import Model, Operation
 from gemd.v1 import (
-    daemon_service_pb2,
-    decision_pb2,
-    event_pb2,
     generation_pb2,
     generation_service_pb2,
     model_pb2,
@@ -69,7 +59,8 @@ class Stream(Generic[T]):
     """Whether the reader holds something after this answer that a retry would send again."""
 
 
-def _always(_: object) -> bool:
+def always(_: object) -> bool:
+    """Every answer counts."""
     return True
 
 
@@ -243,7 +234,7 @@ def load(
         ),
         model_service_pb2.LoadModelResponse,
         _load_event,
-        commits=_always,
+        commits=always,
     )
 
 
@@ -349,99 +340,5 @@ def watch(name: str) -> Stream[Operation]:
         operation_service_pb2.WatchOperationRequest(name=name),
         operation_service_pb2.WatchOperationResponse,
         lambda response: Operation.of(response.operation),
-        commits=_always,
-    )
-
-
-# --- the daemon -------------------------------------------------------------------------
-
-
-def info() -> Unary[Info]:
-    """Who the daemon is."""
-    return Unary(
-        "/gemd.v1.DaemonService/GetInfo",
-        daemon_service_pb2.GetInfoRequest(),
-        daemon_service_pb2.GetInfoResponse,
-        lambda response: Info.of(response.info),
-    )
-
-
-def status() -> Unary[Status]:
-    """The whole state."""
-    return Unary(
-        "/gemd.v1.DaemonService/GetStatus",
-        daemon_service_pb2.GetStatusRequest(),
-        daemon_service_pb2.GetStatusResponse,
-        lambda response: Status.of(response.status),
-    )
-
-
-def list_devices(page_token: str) -> Unary[tuple[list[Device], str]]:
-    """One page of devices."""
-    return Unary(
-        "/gemd.v1.DaemonService/ListDevices",
-        daemon_service_pb2.ListDevicesRequest(page_token=page_token),
-        daemon_service_pb2.ListDevicesResponse,
-        lambda page: ([Device.of(one) for one in page.devices], page.next_page_token),
-    )
-
-
-def watch_events(
-    *, snapshot: bool, since: int | None, instance_id: str, kinds: Iterable[str]
-) -> Stream[Event]:
-    """Changes as they happen."""
-    types = [event_pb2.Event.Type.Value(f"TYPE_{kind.upper()}") for kind in kinds]
-    return Stream(
-        "/gemd.v1.DaemonService/WatchEvents",
-        daemon_service_pb2.WatchEventsRequest(
-            initial_state=snapshot, since_sequence=since, instance_id=instance_id, types=types
-        ),
-        daemon_service_pb2.WatchEventsResponse,
-        lambda response: Event.of(response.event),
-        commits=_always,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What `explain` is about: one of these, or everything."""
-
-    model: str = ""
-    device: str = ""
-    request_id: str = ""
-
-
-def explain(
-    subject: Subject, kinds: Iterable[str], page_size: int, page_token: str
-) -> Unary[tuple[list[Decision], str]]:
-    """One page of decisions, newest first."""
-    request = daemon_service_pb2.ExplainRequest(
-        kinds=[decision_pb2.Decision.Kind.Value(f"KIND_{kind.upper()}") for kind in kinds],
-        page_size=page_size,
-        page_token=page_token,
-    )
-    named = {name: value for name, value in vars(subject).items() if value}
-    if len(named) > 1:
-        raise ValueError(f"name one subject, not {' and '.join(named)}")
-    for name, value in named.items():
-        setattr(request, name, value)
-    return Unary(
-        "/gemd.v1.DaemonService/Explain",
-        request,
-        daemon_service_pb2.ExplainResponse,
-        lambda page: ([Decision.of(one) for one in page.decisions], page.next_page_token),
-    )
-
-
-def drain(grace: float | None) -> Unary[Drained]:
-    """End the daemon in good order."""
-    request = daemon_service_pb2.DrainRequest()
-    if grace is not None:
-        inputs.set_duration(request.timeout, grace)
-    return Unary(
-        "/gemd.v1.DaemonService/Drain",
-        request,
-        daemon_service_pb2.DrainResponse,
-        Drained.of,
-        retried=False,
+        commits=always,
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gemd.client.protos import enum_word, optional, seconds
-from gemd.client.resources import Model, model_id
+from gemd.client.protos import enum_word, model_id, optional, seconds
+from gemd.client.resources import Model
 
 if TYPE_CHECKING:
     from gemd.v1 import generation_pb2, generation_service_pb2, model_pb2

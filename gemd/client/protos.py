@@ -45,3 +45,13 @@ def unix_time(message: Proto, field: str) -> float | None:
 def optional(message: Proto, field: str) -> Any:
     """A field with presence, or None if it is unset."""
     return getattr(message, field) if message.HasField(field) else None
+
+
+def model_id(name: str) -> str:
+    """The bare id in a resource name ``models/{id}``."""
+    return name.removeprefix("models/")
+
+
+def device_id(name: str) -> str:
+    """The bare id in a resource name ``devices/{id}``."""
+    return name.removeprefix("devices/")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from gemd.threads import delivering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,28 +29,11 @@ class BackgroundThread(Generic[T]):
 
     def call(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Queue a call; the future has what it returns or raises."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def settle(deliver: Callable[[Any], None], value: object) -> None:
-            if not future.done():
-                deliver(value)
-
-        def run() -> None:
-            deliver: Callable[[Any], None]
-            value: object
-            try:
-                deliver, value = future.set_result, work()
-            except BaseException as error:  # noqa: BLE001 - it is raised in the caller
-                deliver, value = future.set_exception, error
-            # A loop that is closed has nobody left who wants to know.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(settle, deliver, value)
-
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
-        self._calls.put(run)
+        self._calls.put(delivering(work, future))
         return future
 
     def close(self) -> None:

@@ -64,7 +64,6 @@ class Decision:
     """One decision of residency.
 
     Attributes:
-        sequence: Grows with each, from 1.
         time: Monotonic second of the manager's clock.
         kind: What was decided.
         model: Whom it concerns; may be empty.
@@ -75,10 +74,10 @@ class Decision:
         memory: Devices that it changes.
         inputs: The numbers it was computed from.
         effect_s: From the decision to its confirmed effect; None while that is open.
+        sequence: Grows with each, from 1; set when it is recorded.
 
     """
 
-    sequence: int
     time: float
     kind: DecisionKind
     summary: str
@@ -89,6 +88,7 @@ class Decision:
     memory: tuple[MemoryChange, ...] = ()
     inputs: Mapping[str, float] = field(default_factory=dict)
     effect_s: float | None = None
+    sequence: int = 0
 
 
 class Decisions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from gemd.residency import planner
-from gemd.residency.crashes import CrashPolicy, retry_time
+from gemd.residency.crashes import CrashPolicy, is_quarantined, recent, retry_time
 from gemd.residency.reuse import REMEMBERED
 from gemd.residency.states import Residence, State, Waiting, WaitReason
 
@@ -37,8 +38,9 @@ class Entry:
             ticket has it and waits for the memory.
         fresh: It was loaded and has not answered anybody yet.
         gaps: Idle seconds before each of its latest uses.
-        queue: Tickets that wait, first come first.
+        queue: Tickets that wait, in the order of their ranks.
         held: Tickets that were granted in this life.
+        open_decision: Number of the decision about it whose effect is still to come.
         absentees: Futures of callers that wait for it to be cold.
         quarantined: Whether only an explicit load starts it again.
         claims: Callers that want its files for themselves; nothing is loaded meanwhile.
@@ -56,8 +58,9 @@ class Entry:
     held_off: float = math.inf
     fresh: bool = False
     gaps: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    queue: deque[Ticket] = field(default_factory=deque)
+    queue: list[Ticket] = field(default_factory=list)
     held: set[Ticket] = field(default_factory=set)
+    open_decision: int | None = None
     absentees: list[asyncio.Future[None]] = field(default_factory=list)
     claims: set[asyncio.Future[None]] = field(default_factory=set)
     drain_by: float | None = None
@@ -92,10 +95,13 @@ class Entry:
         if self.is_idle() and self.last_used is not None:
             self.gaps.append(now - self.last_used)
 
+    def enqueue(self, ticket: Ticket) -> None:
+        """Put it behind all of a lower or the same rank."""
+        insort(self.queue, ticket, key=lambda each: each.rank)
+
     def in_turn(self) -> list[Ticket]:
-        """Those who wait and whose turn it may be, first come first."""
-        waiting = sorted(self.queue, key=lambda ticket: ticket.rank)
-        return [ticket for ticket in waiting if ticket.rank < self.held_off]
+        """Those who wait and whose turn it may be, by rank."""
+        return [ticket for ticket in self.queue if ticket.rank < self.held_off]
 
     def is_wanted_explicitly(self) -> bool:
         """Whether some waiting ticket overrides backoff and quarantine."""
@@ -103,8 +109,7 @@ class Entry:
 
     def tell_positions(self, reason: WaitReason, *, wait_s: float | None = None) -> None:
         """Tell every waiting ticket its place."""
-        line = sorted(self.queue, key=lambda ticket: ticket.rank)
-        for position, ticket in enumerate(line, start=1):
+        for position, ticket in enumerate(self.queue, start=1):
             ticket.tell(Waiting(self.model, position, reason, wait_s))
 
     def tell_step(self) -> None:
@@ -115,8 +120,36 @@ class Entry:
 
     def refuse_all(self, error: GemdError) -> None:
         """End every wait with one error."""
-        while self.queue:
-            self.queue.popleft().refuse(error)
+        refused, self.queue = self.queue, []
+        for ticket in refused:
+            ticket.refuse(error)
+
+    def tell_absentees(self) -> None:
+        """It is cold: tell those who wait for that."""
+        absentees, self.absentees = self.absentees, []
+        for done in absentees:
+            if not done.done():
+                done.set_result(None)
+
+    def clear(self) -> None:
+        """Its worker is gone, and its memory with it."""
+        self.worker = None
+        self.fresh = False
+        self.booked_bytes = 0
+        self.held.clear()
+        self.drain_by = None
+
+    def count_crash(self, *, now: float, policy: CrashPolicy) -> None:
+        """Its worker ended by itself, or never started."""
+        self.crashes += 1
+        self.crash_times = (*recent(self.crash_times, now=now, policy=policy), now)
+        self.quarantined = is_quarantined(self.crash_times, now=now, policy=policy)
+
+    def seconds_of_load(self, *, since: float) -> float:
+        """How much of the present life's load fell into the time after `since`."""
+        if self.ready_since is None:
+            return 0.0
+        return max(0.0, self.ready_since - max(since, self.load_started))
 
     def silence(self) -> None:
         """Take back the alarm, if one is set."""

@@ -176,17 +176,17 @@ class Manager:
     @property
     def budget_bytes(self) -> int:
         """The most that all workers together may hold."""
-        return self._scheduler.budget_bytes
+        return self._scheduler.memory.budget_bytes
 
     @property
     def decisions(self) -> Decisions:
         """What was decided lately, newest first."""
-        return self._scheduler.decisions
+        return self._scheduler.memory.decisions
 
     @property
     def evictions(self) -> int:
         """Models that were unloaded to make room."""
-        return self._scheduler.evictions
+        return self._scheduler.memory.evictions
 
     def time(self) -> float:
         """Now, on the clock of all its times."""
@@ -249,7 +249,7 @@ class Manager:
             handle = await self._inbox.get()
             try:
                 handle()
-                self._scheduler.replan()
+                self._scheduler.memory.replan()
             except Exception:
                 log.exception("residency.defect", handler=repr(handle))
                 defect = UnexpectedError("unexpected error; see the daemon's log")

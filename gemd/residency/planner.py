@@ -11,17 +11,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from gemd.errors import BudgetExceededError, GemdError, ModelTooLargeError
 from gemd.residency.ledger import covers, shortage
-from gemd.residency.victims import Victim, cheapest_cover
+from gemd.residency.refusals import pinned_out, too_large
+from gemd.residency.victims import Victim, cheapest_cover, is_enough
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from gemd.errors import GemdError
     from gemd.residency.ledger import Ledger
-
-RETRY_AFTER_S: Final = 5.0
-"""What a client is told to wait before it asks for memory again."""
 
 LEAST_PATIENCE_S: Final = 5.0
 MOST_PATIENCE_S: Final = 60.0
@@ -58,6 +56,7 @@ class Resident:
         loss: What its going would cost: seconds of a reload times the chance that it is used again.
         reload_s: Seconds that a reload takes.
         since: When its turn began: when it was loaded.
+        turn_ends: It was held off in the last plan.
         oldest: Rank of the first request that waits for it; infinity if none does.
 
     """
@@ -68,6 +67,7 @@ class Resident:
     loss: float = 0.0
     reload_s: float = 0.0
     since: float = 0.0
+    turn_ends: bool = False
     oldest: float = math.inf
 
 
@@ -122,13 +122,11 @@ class HoldOff:
 
     Attributes:
         model: Whose turn ends.
-        wanted_by: Who is next.
         rank: Of the request that waits for its memory.
 
     """
 
     model: str
-    wanted_by: str
     rank: float
 
 
@@ -215,7 +213,9 @@ class _Pool:
 
 def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Action]:
     if not covers(ledger.budgets, want.demand):
-        return [Refuse(want.model, _too_large(want, ledger))]
+        device = _tightest(want, ledger.budgets)
+        error = too_large(want.model, needed=want.demand[device], budget=ledger.budgets[device])
+        return [Refuse(want.model, error)]
     if covers(pool.now, want.demand):
         pool.take(want.demand)
         return [Start(want.model)]
@@ -229,18 +229,26 @@ def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Actio
 def _make_room(
     want: Want, missing: Mapping[str, int], pool: _Pool, ledger: Ledger, *, now: float
 ) -> list[Action]:
-    movable = pool.standing(Standing.FREE, Standing.BUSY, Standing.HELD_OFF, Standing.FRESH)
-    turns = cheapest_cover([_victim(each) for each in movable], missing)
-    if turns is None:
-        if _is_pinned_out(want, pool, ledger):
-            return [Refuse(want.model, _exceeded(want, pool, ledger))]
-        # Enough would be movable, were it not claimed by those who came before.
-        pool.claim(want.demand)
-        return [Wait(want.model)]
     chosen = cheapest_cover([_victim(each) for each in _evictable(want, pool)], missing)
     if chosen is not None:
         return [*_evict(want, chosen, pool), Wait(want.model)]
-    return _wait_for_turns(want, [pool.residents[each.model] for each in turns], pool, now=now)
+    movable = pool.standing(Standing.FREE, Standing.BUSY, Standing.HELD_OFF, Standing.FRESH)
+    if is_enough([_victim(each) for each in movable], missing):
+        return _wait_for_turns(want, movable, missing, pool, now=now)
+    left = _beside_pinned(pool, ledger)
+    if not covers(left, want.demand):
+        device = _tightest(want, left)
+        error = pinned_out(
+            want.model,
+            needed=want.demand[device],
+            budget=ledger.budgets[device],
+            left=left[device],
+            pinned=[each.model for each in pool.standing(Standing.PINNED)],
+        )
+        return [Refuse(want.model, error)]
+    # Enough would be movable, were it not claimed by those who came before.
+    pool.claim(want.demand)
+    return [Wait(want.model)]
 
 
 def _evictable(want: Want, pool: _Pool) -> list[Resident]:
@@ -263,16 +271,27 @@ def _evict(want: Want, chosen: Sequence[Victim], pool: _Pool) -> list[Evict]:
 
 
 def _wait_for_turns(
-    want: Want, turns: Sequence[Resident], pool: _Pool, *, now: float
+    want: Want,
+    movable: Sequence[Resident],
+    missing: Mapping[str, int],
+    pool: _Pool,
+    *,
+    now: float,
 ) -> list[Action]:
     """Wait for those whose memory would do; once patience is over, their turns end."""
+    # Whose turn ends already goes first: what a model is worth changes with each of its answers,
+    # and the choice must not go back and forth until nobody ever goes.
+    settled = [replace(each, loss=0.0) if each.turn_ends else each for each in movable]
+    chosen = cheapest_cover([_victim(each) for each in settled], missing)
+    assert chosen is not None
+    turns = [pool.residents[victim.model] for victim in chosen]
     pool.claim(want.demand)
     due = max(max(want.since, each.since) + patience(want, each) for each in turns)
     if now < due:
         return [Wait(want.model, until=due)]
     return [
         *(
-            HoldOff(each.model, want.model, want.rank)
+            HoldOff(each.model, want.rank)
             for each in turns
             if each.standing in {Standing.BUSY, Standing.HELD_OFF}
         ),
@@ -297,62 +316,15 @@ def _victim(resident: Resident) -> Victim:
     return Victim(resident.model, resident.taken, resident.loss)
 
 
-def _is_pinned_out(want: Want, pool: _Pool, ledger: Ledger) -> bool:
-    """Whether what users pinned leaves too little, whoever else goes."""
+def _beside_pinned(pool: _Pool, ledger: Ledger) -> dict[str, int]:
+    """What is left of the budgets by the models that users pinned, whoever else goes."""
     pinned = pool.standing(Standing.PINNED)
-    left = {
+    return {
         device: budget - sum(each.taken.get(device, 0) for each in pinned)
         for device, budget in ledger.budgets.items()
     }
-    return not covers(left, want.demand)
 
 
-def _too_large(want: Want, ledger: Ledger) -> ModelTooLargeError:
-    device, needed = _tightest(want, ledger.budgets)
-    budget = ledger.budgets[device]
-    return ModelTooLargeError(
-        f"{want.model} needs {size_text(needed)}, the budget is {size_text(budget)}",
-        why="it cannot fit even with no other model loaded",
-        advice=(f"GEMD_RAM_BUDGET={_gib_ceiling(needed)} gemd", "gemctl list"),
-        metadata={"model": want.model, "needed_bytes": needed, "budget_bytes": budget},
-    )
-
-
-def _exceeded(want: Want, pool: _Pool, ledger: Ledger) -> BudgetExceededError:
-    pinned = sorted(pool.standing(Standing.PINNED), key=lambda each: -sum(each.taken.values()))
-    left = {
-        device: budget - sum(each.taken.get(device, 0) for each in pinned)
-        for device, budget in ledger.budgets.items()
-    }
-    device, needed = _tightest(want, left)
-    budget = ledger.budgets[device]
-    held = budget - left[device]
-    return BudgetExceededError(
-        f"{want.model} needs {size_text(needed)}, {size_text(max(left[device], 0))} of the "
-        f"{size_text(budget)} budget can be had",
-        why=f"{size_text(held)} are pinned: {', '.join(each.model for each in pinned)}",
-        advice=tuple(f"gemctl pin --off {each.model}" for each in pinned),
-        metadata={
-            "model": want.model,
-            "needed_bytes": needed,
-            "budget_bytes": budget,
-            "pinned_bytes": held,
-            "free_bytes": max(left[device], 0),
-        },
-        retry_after=RETRY_AFTER_S,
-    )
-
-
-def _tightest(want: Want, available: Mapping[str, int]) -> tuple[str, int]:
-    device = max(want.demand, key=lambda device: want.demand[device] - available.get(device, 0))
-    return device, want.demand[device]
-
-
-def size_text(count: int) -> str:
-    """A size for a message."""
-    gib = count / 2**30
-    return f"{gib:.2f} GiB" if gib >= 1 else f"{count / 2**20:.0f} MiB"
-
-
-def _gib_ceiling(count: int) -> str:
-    return f"{-(-count // 2**30)}GiB"
+def _tightest(want: Want, available: Mapping[str, int]) -> str:
+    """The device that lacks most of what is wanted."""
+    return max(want.demand, key=lambda device: want.demand[device] - available.get(device, 0))

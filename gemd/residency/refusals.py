@@ -5,23 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd.errors import (
+    BudgetExceededError,
     CancelledError,
     DeadlineExpiredError,
     EngineCrashedError,
     ModelBusyError,
     ModelQuarantinedError,
+    ModelTooLargeError,
     QueueFullError,
     ShuttingDownError,
 )
 from gemd.residency.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gemd.engine.reports import ExitReport
     from gemd.residency.crashes import CrashPolicy
     from gemd.residency.entry import Entry
     from gemd.residency.hold import Ticket
 
 RETRY_AFTER_S = 1.0
+MEMORY_RETRY_AFTER_S = 5.0
+"""What a client is told to wait before it asks for memory again."""
 STDERR_TAIL_CHARACTERS = 1000
 """Of a crashed worker's last words, so that error details stay small."""
 
@@ -126,3 +132,44 @@ def crashed(model: str, report: ExitReport) -> EngineCrashedError:
         advice=(f"gemctl load {model}",),
         metadata={"model": model, **report.metadata},
     )
+
+
+def too_large(model: str, *, needed: int, budget: int) -> ModelTooLargeError:
+    """A model exceeds what all models together may take; bytes."""
+    return ModelTooLargeError(
+        f"{model} needs {size_text(needed)}, the budget is {size_text(budget)}",
+        why="it cannot fit even with no other model loaded",
+        advice=(f"GEMD_RAM_BUDGET={_gib_ceiling(needed)} gemd", "gemctl list"),
+        metadata={"model": model, "needed_bytes": needed, "budget_bytes": budget},
+    )
+
+
+def pinned_out(
+    model: str, *, needed: int, budget: int, left: int, pinned: Sequence[str]
+) -> BudgetExceededError:
+    """Models that users pinned leave too little for another one; bytes."""
+    held, had = budget - left, max(left, 0)
+    return BudgetExceededError(
+        f"{model} needs {size_text(needed)}, {size_text(had)} of the "
+        f"{size_text(budget)} budget can be had",
+        why=f"{size_text(held)} are pinned: {', '.join(pinned)}",
+        advice=tuple(f"gemctl pin --off {each}" for each in pinned),
+        metadata={
+            "model": model,
+            "needed_bytes": needed,
+            "budget_bytes": budget,
+            "pinned_bytes": held,
+            "free_bytes": had,
+        },
+        retry_after=MEMORY_RETRY_AFTER_S,
+    )
+
+
+def size_text(count: int) -> str:
+    """A size for a message."""
+    gib = count / 2**30
+    return f"{gib:.2f} GiB" if gib >= 1 else f"{count / 2**20:.0f} MiB"
+
+
+def _gib_ceiling(count: int) -> str:
+    return f"{-(-count // 2**30)}GiB"

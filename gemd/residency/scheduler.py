@@ -8,6 +8,7 @@ they belong to, and a message of an earlier life is ignored.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gemd.errors import (
@@ -16,10 +17,10 @@ from gemd.errors import (
     GemdError,
     ModelNotFoundError,
 )
-from gemd.residency import crashes, planner, refusals, survey
-from gemd.residency.decisions import Decision, Decisions
+from gemd.residency import crashes, planner, refusals
+from gemd.residency.allocation import Allocation
+from gemd.residency.decisions import Reason
 from gemd.residency.entry import Entry
-from gemd.residency.records import evicted, loaded, quarantined, refused, unloaded
 from gemd.residency.states import (
     Crashed,
     LoadProgressed,
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
     from gemd.engine.reports import ExitReport
     from gemd.engine.worker import Worker
     from gemd.residency.effects import Effects
-    from gemd.residency.hold import Handle, Ticket
-    from gemd.residency.ledger import Ledger
+    from gemd.residency.hold import Ticket
     from gemd.residency.states import Located
 
 IDLE_STOP_GRACE_S = 1.0
@@ -60,16 +60,19 @@ class Scheduler:
         policy: crashes.CrashPolicy,
     ) -> None:
         self._do = effects
-        self.budget_bytes = budget_bytes
         self._keep_warm_s = keep_warm_s
         self._queue_limit = queue_limit
         self._policy = policy
         self.closing = False
-        self.decisions = Decisions(publish=effects.publish)
-        self._effects_open: dict[str, int] = {}
-        self._plan_alarm: Handle | None = None
         self.entries: dict[str, Entry] = {}
-        self.evictions = 0
+        self.memory = Allocation(
+            effects,
+            self.entries,
+            budget_bytes=budget_bytes,
+            start=self._start,
+            evict=partial(self._send_away, drain_s=None),
+            advance=self._advance,
+        )
         for model in pinned:
             self._entry(model).pinned = True
 
@@ -89,7 +92,7 @@ class Scheduler:
             ticket.refuse(refusals.shutting_down(entry.model))
             return
         entry.note_use(ticket.arrived)
-        entry.queue.append(ticket)
+        entry.enqueue(ticket)
         if ticket.explicit:
             entry.quarantined = False
             if ticket.clear_failure:
@@ -151,7 +154,7 @@ class Scheduler:
         if entry.claims:
             # Its files are being changed; looked up again when they are free.
             return
-        # From here on it waits for memory; `replan` says when it has it.
+        # From here on it waits for memory; `Allocation.replan` says when it has it.
         entry.located = outcome
         entry.estimate_bytes = outcome.estimate_bytes
 
@@ -199,7 +202,7 @@ class Scheduler:
         entry.failure = None
         entry.last_used = entry.ready_since = now
         entry.fresh = True
-        self._confirm(entry)
+        self.memory.confirm(entry)
         self._become(entry, State.READY)
         self._advance(entry)
 
@@ -213,7 +216,7 @@ class Scheduler:
         self._clear(entry)
         self._fail(entry, failure)
         self._do.publish(Crashed(self.seen(entry), report.returncode, failure.metadata["stderr"]))
-        self._tell_absentees(entry)
+        entry.tell_absentees()
         self._advance(entry)
 
     def on_stopped(self, model: str, run: int) -> None:
@@ -222,9 +225,8 @@ class Scheduler:
         if run != entry.run or entry.state is not State.UNLOADING:
             return
         self._clear(entry)
-        self._confirm(entry)
         self._become(entry, State.COLD)
-        self._tell_absentees(entry)
+        entry.tell_absentees()
         self._advance(entry)
 
     # --- wishes of users ----------------------------------------------------------------
@@ -242,13 +244,11 @@ class Scheduler:
         """Make a model cold."""
         entry = self._entry(model)
         entry.absentees.append(done)
-        if entry.locating:
+        if entry.locating or entry.located is not None:
             # To its waiters the load has begun, though no process has.
             entry.refuse_all(refusals.unloaded(entry))
             self._end_search(entry)
-        elif entry.located is not None:
-            entry.refuse_all(refusals.unloaded(entry))
-            entry.located = None
+        self.memory.note_unload(entry, Reason("ASKED", "it was asked for"))
         self._send_away(entry, drain_s)
 
     def on_claim(self, model: str, force: bool, done: asyncio.Future[None]) -> None:  # noqa: FBT001 - as `on_pin`.
@@ -265,6 +265,7 @@ class Scheduler:
         entry.located = None
         entry.claims.add(done)
         entry.absentees.append(done)
+        self.memory.note_unload(entry, Reason("FILES_WANTED", "its files are to be changed"))
         self._send_away(entry, 0.0)
 
     def on_unclaim(self, model: str, claim: asyncio.Future[None]) -> None:
@@ -320,11 +321,11 @@ class Scheduler:
             if ticket.slots <= entry.free_slots() or ticket.slots == 0:
                 entry.queue.remove(ticket)
                 entry.held.add(ticket)
-                ticket.load_s = _seconds_of_load(entry, since=ticket.arrived)
+                ticket.load_s = entry.seconds_of_load(since=ticket.arrived)
                 ticket.queue_s = max(0.0, now - ticket.arrived - ticket.load_s)
                 ticket.grant(entry.worker)
         turn_over = entry.held_off < math.inf
-        entry.tell_positions(WaitReason.MEMORY if turn_over else WaitReason.WORKER_BUSY)
+        entry.tell_positions(WaitReason.WAITING_FOR_MEMORY if turn_over else WaitReason.WORKER_BUSY)
         if entry.is_idle():
             assert entry.last_used is not None
             when = planner.idle_unload_time(
@@ -335,7 +336,7 @@ class Scheduler:
 
     def _on_idle(self, entry: Entry) -> None:
         if entry.state is State.READY and entry.is_idle() and not entry.pinned:
-            self._record(unloaded(entry, now=self._do.now(), ledger=self._ledger()), entry)
+            self.memory.note_unload(entry, Reason("IDLE", "its keep_warm is over"))
             self._send_away(entry, None)
 
     def _advance_draining(self, entry: Entry) -> None:
@@ -354,7 +355,7 @@ class Scheduler:
         """Begin or hasten whatever makes the model cold, and tell the absentees when it is."""
         match entry.state:
             case State.COLD | State.FAILED:
-                self._tell_absentees(entry)
+                entry.tell_absentees()
             case State.LOADING:
                 entry.refuse_all(refusals.unloaded(entry))
                 self._become(entry, State.UNLOADING)
@@ -370,88 +371,16 @@ class Scheduler:
             case State.UNLOADING:
                 pass
 
-    def _tell_absentees(self, entry: Entry) -> None:
-        absentees, entry.absentees = entry.absentees, []
-        for done in absentees:
-            _resolve(done)
-
-    # --- memory -------------------------------------------------------------------------
-
-    def replan(self) -> None:
-        """Act on the plan of the moment; called after every message."""
-        if self._plan_alarm is not None:
-            self._plan_alarm.cancel()
-            self._plan_alarm = None
-        entries = self.entries.values()
-        wants = survey.wants_of(entries)
-        turns: dict[str, float] = {}
-        if wants:
-            now, ledger = self._do.now(), self._ledger()
-            residents = survey.residents_of(entries, ledger, now=now)
-            for action in planner.plan(ledger, residents, wants, now=now):
-                self._act(action, ledger, turns)
-        self._set_turns(turns)
-
-    def _act(self, action: planner.Action, ledger: Ledger, turns: dict[str, float]) -> None:
-        entry = self.entries[action.model]
-        now = self._do.now()
-        match action:
-            case planner.Start():
-                self._start(entry, ledger)
-            case planner.Evict():
-                self.evictions += 1
-                self._record(evicted(action, entry, now=now, ledger=ledger), entry)
-                self._send_away(entry, None)
-            case planner.HoldOff():
-                turns[action.model] = action.rank
-            case planner.Refuse():
-                self._record(refused(entry, action.error, now=now, ledger=ledger), None)
-                entry.located = None
-                entry.refuse_all(action.error)
-            case planner.Wait():
-                entry.tell_positions(WaitReason.MEMORY)
-                self._look_again(action.until)
-
-    def _start(self, entry: Entry, ledger: Ledger) -> None:
+    def _start(self, entry: Entry) -> None:
+        """Load a model whose bytes were found, now that it has its memory."""
         located, entry.located = entry.located, None
         assert located is not None
-        now = self._do.now()
-        self._record(loaded(entry, located, now=now, ledger=ledger), entry)
         entry.booked_bytes = located.estimate_bytes
-        entry.load_started = now
+        entry.load_started = self._do.now()
         self._become(entry, State.LOADING)
         entry.step = LoadStep(entry.model, "import", 0, 0)
         entry.tell_step()
         self._do.spawn(entry.model, entry.run, located)
-
-    def _look_again(self, until: float | None) -> None:
-        """Plan again when a patience ends, or when a model is no longer just loaded."""
-        now = self._do.now()
-        fresh = (survey.fresh_until(entry) for entry in self.entries.values())
-        times = [when for when in (until or 0.0, *fresh) if when > now]
-        if times and self._plan_alarm is None:
-            self._plan_alarm = self._do.ring_at(min(times), lambda: None)
-
-    def _set_turns(self, turns: dict[str, float]) -> None:
-        for entry in self.entries.values():
-            before, entry.held_off = entry.held_off, turns.get(entry.model, math.inf)
-            if entry.held_off != before and entry.state is State.READY:
-                self._advance(entry)
-
-    def _ledger(self) -> Ledger:
-        return survey.ledger_of(self.entries.values(), {survey.RAM: self.budget_bytes})
-
-    def _record(self, decision: Decision, entry: Entry | None) -> None:
-        sequence = self.decisions.record(decision)
-        if entry is not None:
-            self._effects_open[entry.model] = sequence
-
-    def _confirm(self, entry: Entry) -> None:
-        """What was decided about this model is done."""
-        sequence = self._effects_open.pop(entry.model, None)
-        if sequence is not None:
-            figures = self._ledger().figures(survey.RAM)
-            self.decisions.confirm(sequence, now=self._do.now(), figures={figures.device: figures})
 
     # --- bookkeeping --------------------------------------------------------------------
 
@@ -468,28 +397,13 @@ class Scheduler:
         self._become(entry, State.FAILED)
 
     def _clear(self, entry: Entry) -> None:
-        entry.worker = None
-        entry.fresh = False
-        entry.held_off = math.inf
-        entry.booked_bytes = 0
-        entry.held.clear()
-        entry.drain_by = None
+        entry.clear()
+        self.memory.confirm(entry)
 
     def _count_crash(self, entry: Entry) -> None:
-        now = self._do.now()
-        entry.crashes += 1
-        kept = crashes.recent(entry.crash_times, now=now, policy=self._policy)
-        entry.crash_times = (*kept, now)
-        entry.quarantined = crashes.is_quarantined(entry.crash_times, now=now, policy=self._policy)
+        entry.count_crash(now=self._do.now(), policy=self._policy)
         if entry.quarantined:
-            self._record(quarantined(entry, now=now), None)
-
-
-def _seconds_of_load(entry: Entry, *, since: float) -> float:
-    """How much of the present life's load fell into the time after `since`."""
-    if entry.ready_since is None:
-        return 0.0
-    return max(0.0, entry.ready_since - max(since, entry.load_started))
+            self.memory.note_quarantine(entry)
 
 
 def _resolve(done: asyncio.Future[None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from gemd.hardware import RAM
 from gemd.residency.ledger import Holding, Ledger
 from gemd.residency.planner import Resident, Standing, Want
 from gemd.residency.reuse import chance_of_reuse
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from gemd.residency.entry import Entry
 
-RAM: Final = "cpu"
-"""The device of main memory."""
 FRESH_S: Final = 10.0
 """How long a model that was loaded for nobody in particular is spared."""
 UNKNOWN_LOAD_S: Final = 2.0
@@ -47,7 +46,8 @@ def residents_of(entries: Iterable[Entry], ledger: Ledger, *, now: float) -> lis
             loss=loss_of(entry, now=now),
             reload_s=_reload_s(entry),
             since=entry.ready_since or 0.0,
-            oldest=min((ticket.rank for ticket in entry.queue), default=math.inf),
+            turn_ends=entry.held_off < math.inf,
+            oldest=entry.queue[0].rank if entry.queue else math.inf,
         )
         for entry in entries
         if entry.model in ledger.holdings
@@ -60,7 +60,7 @@ def wants_of(entries: Iterable[Entry]) -> list[Want]:
     for entry in entries:
         if entry.located is None or not entry.queue:
             continue
-        first = min(entry.queue, key=lambda ticket: ticket.rank)
+        first = entry.queue[0]
         wants.append(
             Want(
                 model=entry.model,

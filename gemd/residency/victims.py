@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_EXACT_UP_TO: Final = 10
+_EXACT_UP_TO: Final = 8
+"""That is 256 sets, which are looked through after every message while somebody waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +52,37 @@ def cheapest_cover(
 
     """
     useful = [victim for victim in candidates if _freed(victim, shortage)]
-    if not _covers(useful, shortage):
+    if not is_enough(useful, shortage):
         return None
     if len(useful) <= _EXACT_UP_TO:
         return min(
-            (chosen for chosen in _subsets(useful) if _covers(chosen, shortage)),
+            (chosen for chosen in _subsets(useful) if is_enough(chosen, shortage)),
             key=lambda chosen: (sum(victim.loss for victim in chosen), len(chosen)),
         )
     return _greedy(useful, shortage)
 
 
+def is_enough(chosen: Iterable[Victim], shortage: Mapping[str, int]) -> bool:
+    """Whether they free what is missing, on every device."""
+    chosen = tuple(chosen)
+    return all(
+        sum(victim.frees.get(device, 0) for victim in chosen) >= missing
+        for device, missing in shortage.items()
+    )
+
+
 def _greedy(useful: Sequence[Victim], shortage: Mapping[str, int]) -> tuple[Victim, ...]:
     chosen: list[Victim] = []
     for victim in sorted(useful, key=lambda victim: victim.loss_per_byte(shortage)):
-        if _covers(chosen, shortage):
+        if is_enough(chosen, shortage):
             break
         chosen.append(victim)
     # The last one may free so much that an earlier one need not go.
     for victim in sorted(chosen, key=lambda victim: -victim.loss):
         without = [other for other in chosen if other is not victim]
-        if _covers(without, shortage):
+        if is_enough(without, shortage):
             chosen = without
-    alone = [victim for victim in useful if _covers([victim], shortage)]
+    alone = [victim for victim in useful if is_enough([victim], shortage)]
     single = min(alone, key=lambda victim: victim.loss, default=None)
     if single is not None and single.loss < sum(victim.loss for victim in chosen):
         return (single,)
@@ -87,11 +97,3 @@ def _subsets(items: Sequence[Victim]) -> Iterable[tuple[Victim, ...]]:
 
 def _freed(victim: Victim, shortage: Mapping[str, int]) -> int:
     return sum(min(victim.frees.get(device, 0), missing) for device, missing in shortage.items())
-
-
-def _covers(chosen: Iterable[Victim], shortage: Mapping[str, int]) -> bool:
-    chosen = tuple(chosen)
-    return all(
-        sum(victim.frees.get(device, 0) for victim in chosen) >= missing
-        for device, missing in shortage.items()
-    )

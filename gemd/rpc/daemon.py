@@ -140,7 +140,9 @@ class DaemonService(stubs.DaemonServiceServicer):
             page_size=request.page_size,
             page_token=request.page_token,
         )
-        return service.ExplainResponse(decisions=shown, next_page_token=token)
+        return service.ExplainResponse(
+            decisions=map(self._observer.decision, shown), next_page_token=token
+        )
 
     async def Reload(
         self, request: service.ReloadRequest, context: Context

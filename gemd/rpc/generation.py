@@ -73,9 +73,7 @@ class GenerationService(stubs.GenerationServiceServicer):
         asked = incoming.generate_request(request)
         way = self._route(asked)
         with self._track("Generate", request, context, model=way.model) as tracked:
-            async with self._hold(
-                way.model, context, background=_in_background(request.priority)
-            ) as hold:
+            async with self._hold(way.model, context, priority=request.priority) as hold:
                 # Told only now: the worker is granted while this message is written.
                 if way.reason != "MODEL_NAMED":
                     yield convert.routed(way)
@@ -123,9 +121,7 @@ class GenerationService(stubs.GenerationServiceServicer):
             message = incoming.embed_request(request, work_id=tracked.record.work_id)
             model = self._named_or_default(incoming.optional_model(request.model))
             tracked.change(model=model)
-            async with self._hold(
-                model, context, background=_in_background(request.priority)
-            ) as hold:
+            async with self._hold(model, context, priority=request.priority) as hold:
                 worker = await hold.worker()
                 tracked.start(prompt_tokens=0, cached_tokens=0)
                 deadline = message.model_copy(update={"deadline_seconds": time_remaining(context)})
@@ -150,9 +146,7 @@ class GenerationService(stubs.GenerationServiceServicer):
             message = incoming.score_request(request, work_id=tracked.record.work_id)
             model = self._named_or_default(incoming.optional_model(request.model))
             tracked.change(model=model)
-            async with self._hold(
-                model, context, background=_in_background(request.priority)
-            ) as hold:
+            async with self._hold(model, context, priority=request.priority) as hold:
                 worker = await hold.worker()
                 tracked.start(prompt_tokens=0, cached_tokens=0)
                 deadline = message.model_copy(update={"deadline_seconds": time_remaining(context)})
@@ -206,11 +200,20 @@ class GenerationService(stubs.GenerationServiceServicer):
         )
 
     def _hold(
-        self, model: str, context: Context, *, slots: int = 1, background: bool = False
+        self,
+        model: str,
+        context: Context,
+        *,
+        slots: int = 1,
+        priority: generation_pb2.Priority.ValueType = generation_pb2.PRIORITY_UNSPECIFIED,
     ) -> Hold:
         remaining = time_remaining(context)
-        deadline = None if remaining is None else self._manager.time() + remaining
-        return self._manager.hold(model, slots=slots, deadline=deadline, background=background)
+        return self._manager.hold(
+            model,
+            slots=slots,
+            deadline=None if remaining is None else self._manager.time() + remaining,
+            background=incoming.in_background(priority),
+        )
 
     def _wire_request(
         self,
@@ -229,10 +232,6 @@ class GenerationService(stubs.GenerationServiceServicer):
             sampling=wire.Sampling(**values),
             deadline_seconds=time_remaining(context),
         )
-
-
-def _in_background(priority: generation_pb2.Priority.ValueType) -> bool:
-    return priority == generation_pb2.PRIORITY_BACKGROUND
 
 
 def _note(tracked: Tracked, update: Waiting | LoadStep) -> None:

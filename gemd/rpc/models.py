@@ -21,8 +21,8 @@ from gemd.rpc.convert.fields import (
 )
 from gemd.rpc.convert.models import model as to_message
 from gemd.rpc.convert.models import state as state_of
-from gemd.rpc.convert.requests import check_priority
-from gemd.v1 import generation_pb2, model_pb2
+from gemd.rpc.convert.requests import check_priority, in_background
+from gemd.v1 import model_pb2
 from gemd.v1 import model_service_pb2 as service
 from gemd.v1 import model_service_pb2_grpc as stubs
 
@@ -95,7 +95,7 @@ class ModelService(stubs.ModelServiceServicer):
             slots=0,
             explicit=True,
             clear_failure=request.clear_failure,
-            background=request.priority == generation_pb2.PRIORITY_BACKGROUND,
+            background=in_background(request.priority),
             deadline=None if remaining is None else self._manager.time() + remaining,
         )
         async with hold:

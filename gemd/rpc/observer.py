@@ -16,8 +16,9 @@ from gemd.residency.states import (
     StateChanged,
 )
 from gemd.rpc.convert import daemon as convert
+from gemd.rpc.convert.decisions import KINDS
 from gemd.rpc.convert.decisions import decision as decision_message
-from gemd.rpc.convert.fields import model_name, timestamp
+from gemd.rpc.convert.fields import timestamp
 from gemd.rpc.convert.generation import loading
 from gemd.rpc.convert.models import ModelView, OnDisk
 from gemd.rpc.convert.models import model as model_message
@@ -201,21 +202,22 @@ class Observer:
             case Lifecycle():
                 event.daemon.CopyFrom(self.info())
             case Decision():
-                event.decision.CopyFrom(decision_message(happened, wall_of=self.wall_of))
+                event.decision.CopyFrom(self.decision(happened))
         return event
 
-    def decisions(
-        self, *, model: str, device: str, kinds: Collection[int]
-    ) -> list[decision_pb2.Decision]:
+    def decisions(self, *, model: str, device: str, kinds: Collection[int]) -> list[Decision]:
         """What was decided, newest first; empty arguments take all."""
-        made = (decision_message(each, wall_of=self.wall_of) for each in self._manager.decisions)
         return [
             each
-            for each in made
-            if (not model or each.model == model_name(model))
-            and (not device or each.device == f"devices/{device}")
-            and (not kinds or each.kind in kinds)
+            for each in self._manager.decisions
+            if model in {"", each.model}
+            and device in {"", each.device}
+            and (not kinds or KINDS[each.kind] in kinds)
         ]
+
+    def decision(self, made: Decision) -> decision_pb2.Decision:
+        """One of them as a message."""
+        return decision_message(made, wall_of=self.wall_of)
 
     async def _look(self) -> Inventory:
         """The devices as they are; who asks during a look gets its result.

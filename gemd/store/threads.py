@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from gemd.threads import delivering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,24 +84,8 @@ async def in_thread(
 
     """
     stop = Stop()
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(deliver: Callable[[Any], None], value: object) -> None:
-        if not future.done():
-            deliver(value)
-
-    def run() -> None:
-        deliver: Callable[[Any], None]
-        value: object
-        try:
-            deliver, value = future.set_result, work(stop)
-        except BaseException as error:  # noqa: BLE001 - it is raised in the caller
-            deliver, value = future.set_exception, error
-        # A loop that is closed has nobody left who wants to know.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, deliver, value)
-
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    run = delivering(partial(work, stop), future)
     threading.Thread(target=run, name=THREAD_NAME, daemon=True).start()
     try:
         while not future.done():

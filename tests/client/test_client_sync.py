@@ -29,7 +29,6 @@ from gemd.client import (
     RetryPolicy,
     Sampling,
     Started,
-    Subject,
 )
 from gemd.v1 import (
     daemon_service_pb2,
@@ -540,7 +539,7 @@ def test_the_other_calls_return_plain_values(daemon: FakeDaemon, client: Client)
 def test_decisions_are_plain_values(daemon: FakeDaemon, client: Client) -> None:
     """With reasons, alternatives and the memory before and after."""
     daemon.script.decisions = [decision(2, confirmed=False), decision(1)]
-    pending, made = client.explain(Subject(model="m"), kinds=["evict", "LOAD"])
+    pending, made = client.explain(model="m", kinds=["evict", "LOAD"])
     (asked,) = daemon.asked("Explain")
     assert (asked.model, asked.page_size) == ("m", 100)
     assert list(asked.kinds) == [
@@ -574,7 +573,7 @@ def test_decisions_come_from_as_many_pages_as_are_wanted(
 def test_one_subject_is_explained(client: Client) -> None:
     """A model on one device is not something that can be asked for."""
     with pytest.raises(ValueError, match="not model and device"):
-        client.explain(Subject(model="m", device="cpu"))
+        client.explain(model="m", device="cpu")
 
 
 def test_a_decision_is_an_event(daemon: FakeDaemon, client: Client) -> None:

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "gemd"
 
 LEAVES = {"errors"}
 SETTINGS = LEAVES | {"config", "paths", "quantities"}
-BOTTOM = SETTINGS | {"catalog", "footprint", "hardware", "wire"}
+BOTTOM = SETTINGS | {"catalog", "footprint", "hardware", "threads", "wire"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -24,7 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "paths": LEAVES | {"config"},
     "logs": LEAVES | {"config"},
     "wire": LEAVES,
-    "hardware": LEAVES | {"quantities"},
+    "threads": set(),
+    "hardware": LEAVES | {"quantities", "threads"},
     "footprint": LEAVES,
     "catalog": SETTINGS | {"hardware", "footprint"},
     "store": BOTTOM,

@@ -22,8 +22,9 @@ from gemd.errors import (
 )
 from gemd.residency.crashes import CrashPolicy
 from gemd.residency.decisions import DecisionKind
-from gemd.residency.planner import MOST_PATIENCE_S
+from gemd.residency.planner import LEAST_PATIENCE_S, MOST_PATIENCE_S
 from gemd.residency.states import LoadStep, State, StateChanged, Waiting, WaitReason
+from gemd.residency.survey import FRESH_S
 from tests.support.residency import GIB, FakeClock, FakeWorker, Plant, settle
 
 if TYPE_CHECKING:
@@ -366,6 +367,154 @@ async def test_models_in_turns_swap_the_right_one(plant: Plant, manager: Manager
             await use(manager, model)
             await plant.clock.advance(10)
     assert len(plant.spawned) <= 16
+
+
+async def held_off(manager: Manager, *models: str) -> str:
+    """Which of these busy models gets no more requests: one is sent to each."""
+    tasks = [asyncio.create_task(use(manager, name)) for name in models]
+    await settle()
+    (found,) = [name for name in models if manager.residence(name).waiting]
+    for task in tasks:
+        task.cancel()
+    await settle()
+    return found
+
+
+async def test_every_wait_is_looked_at_when_its_own_patience_ends(
+    plant: Plant, manager: Manager
+) -> None:
+    """A long patience of the first one in line does not make the second one sleep."""
+    plant.sizes.update(slow=GIB, quick=GIB, a=2 * GIB, b=2 * GIB)
+    plant.may_load.clear()
+    first = asyncio.create_task(use(manager, "slow"))
+    await settle()
+    await plant.clock.advance(20)
+    plant.may_load.set()
+    await first
+    await manager.unload("slow")
+    async with manager.hold("a") as one, manager.hold("b") as two:
+        await one.worker()
+        await two.worker()
+        line = [asyncio.create_task(use(manager, name)) for name in ("slow", "quick")]
+        await settle()
+        await plant.clock.advance(LEAST_PATIENCE_S)
+        assert await held_off(manager, "a", "b") in {"a", "b"}
+    await asyncio.gather(*line)
+
+
+async def test_a_turn_that_ends_goes_on_ending(plant: Plant, manager: Manager) -> None:
+    """What two busy models are worth changes with each answer; which of them goes does not."""
+    plant.sizes.update(a=2 * GIB, b=2 * GIB, c=2 * GIB)
+    async with manager.hold("a") as one, manager.hold("b") as two:
+        await one.worker()
+        await two.worker()
+        waits = asyncio.create_task(use(manager, "c"))
+        await settle()
+        await plant.clock.advance(LEAST_PATIENCE_S)
+        seen = []
+        for _ in range(6):
+            seen.append(await held_off(manager, "a", "b"))
+            await plant.clock.advance(40)
+        assert len(set(seen)) == 1
+    await waits
+
+
+async def test_whoever_is_made_to_wait_is_told_why(plant: Plant, manager: Manager) -> None:
+    """By the code that the API names."""
+    plant.sizes.update(a=3 * GIB, b=2 * GIB)
+    async with manager.hold("a") as hold:
+        await hold.worker()
+        async with manager.hold("b") as wanted:
+            async for update in wanted.updates():
+                assert isinstance(update, Waiting)
+                assert update.reason.value == "WAITING_FOR_MEMORY"
+                break
+
+
+async def test_a_model_that_was_just_loaded_is_spared(plant: Plant, manager: Manager) -> None:
+    """Who loads a model beforehand finds it warm, until a while has passed or it has answered."""
+    plant.sizes.update(a=3 * GIB, b=2 * GIB)
+    async with manager.hold("a", slots=0) as hold:
+        await hold.worker()
+    other = asyncio.create_task(use(manager, "b"))
+    await settle()
+    await plant.clock.advance(FRESH_S - 1)
+    assert manager.residence("a").state is State.READY
+    await plant.clock.advance(1)
+    await other
+    assert manager.residence("a").state is State.COLD
+
+
+async def test_what_is_used_more_often_stays(plant: Plant, manager: Manager) -> None:
+    """Of two models that were used at the same moment, the one goes whose pauses are longer."""
+    plant.sizes.update(often=2 * GIB, seldom=2 * GIB, c=2 * GIB)
+    for _ in range(3):
+        for _ in range(5):
+            await use(manager, "often")
+            await plant.clock.advance(10)
+        await use(manager, "seldom")
+    await use(manager, "often")
+    await plant.clock.advance(5)
+    await use(manager, "c")
+    assert manager.residence("often").state is State.READY
+    assert manager.residence("seldom").state is State.COLD
+
+
+async def test_files_are_left_alone_though_their_model_waits_for_memory(
+    plant: Plant, manager: Manager
+) -> None:
+    """The load begins when they are free, and looks at them anew."""
+    plant.sizes.update(a=3 * GIB, b=2 * GIB)
+    async with manager.hold("a") as hold:
+        await hold.worker()
+        waits = asyncio.create_task(use(manager, "b"))
+        await settle()
+        async with manager.files_of("b", force=False):
+            hold.release()
+            await settle()
+            assert manager.residence("b").state is State.COLD
+            assert plant.located.count("b") == 1
+    await waits
+    assert plant.located.count("b") == 2
+
+
+async def test_every_way_to_go_is_on_record(plant: Plant, manager: Manager) -> None:
+    """Asked for, idle, its turn over, the cheapest: each with its own reason, and its effect."""
+    plant.sizes.update(a=3 * GIB, b=2 * GIB)
+    await use(manager, "a")
+    await manager.unload("a")
+    await use(manager, "a")
+    await plant.clock.advance(60)
+    async with manager.hold("a") as hold:
+        await hold.worker()
+        other = asyncio.create_task(use(manager, "b"))
+        await settle()
+        await plant.clock.advance(MOST_PATIENCE_S)
+        later = asyncio.create_task(use(manager, "a"))
+        await settle()
+    await asyncio.gather(other, later)
+    gone = [
+        (each.kind, each.reasons[0].code)
+        for each in reversed(list(manager.decisions))
+        if each.kind in {DecisionKind.UNLOAD, DecisionKind.EVICT}
+    ]
+    assert gone == [
+        (DecisionKind.UNLOAD, "ASKED"),
+        (DecisionKind.UNLOAD, "IDLE"),
+        (DecisionKind.EVICT, "TURN_OVER"),
+        (DecisionKind.EVICT, "CHEAPEST"),
+    ]
+    assert all(each.effect_s is not None for each in manager.decisions)
+
+
+async def test_a_load_that_fails_has_no_effect(plant: Plant, manager: Manager) -> None:
+    """Its record stays open, whatever happens to the model afterwards."""
+    plant.load_errors.append(EngineStartFailedError("no"))
+    with pytest.raises(EngineStartFailedError):
+        await use(manager)
+    await manager.unload("m")
+    (load,) = manager.decisions
+    assert (load.kind, load.effect_s) == (DecisionKind.LOAD, None)
 
 
 async def test_interactive_requests_go_before_background_ones(

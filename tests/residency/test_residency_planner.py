@@ -110,7 +110,7 @@ def test_a_busy_model_keeps_its_turn_until_patience_is_over() -> None:
     (wait,) = planned(10, residents, asked, now=100.0)
     assert wait == Wait("m", until=100.0 + LEAST_PATIENCE_S)
     actions = planned(10, residents, asked, now=100.0 + LEAST_PATIENCE_S)
-    assert actions == [HoldOff("busy", "m", rank=100.0), Wait("m")]
+    assert actions == [HoldOff("busy", rank=100.0), Wait("m")]
     held_off = [resident("busy", 7, Standing.HELD_OFF, oldest=101.0)]
     actions = planned(10, held_off, asked, now=106.0)
     assert [action.model for action in actions if isinstance(action, Evict)] == ["busy"]
@@ -141,6 +141,15 @@ def test_memory_that_is_coming_back_is_waited_for() -> None:
     """A load during an unload evicts nobody else."""
     residents = [resident("going", 7, Standing.LEAVING), resident("free", 3)]
     assert planned(10, residents, [want("m", 7)]) == [Wait("m")]
+
+
+def test_memory_that_is_coming_back_is_promised_once() -> None:
+    """What the first one waits for is nothing that the second one may count on."""
+    residents = [resident("going", 7, Standing.LEAVING), resident("free", 3)]
+    actions = planned(13, residents, [want("first", 7), want("second", 6, since=1.0)])
+    assert [(each.model, each.wanted_by) for each in actions if isinstance(each, Evict)] == [
+        ("free", "second")
+    ]
 
 
 def test_a_model_beyond_the_budget_is_refused_at_once() -> None:

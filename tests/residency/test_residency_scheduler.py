@@ -196,7 +196,7 @@ class World:
             self.does.clock = max(self.does.clock, when)
             if not alarm.cancelled:
                 alarm.callback()
-                self.scheduler.replan()
+                self.scheduler.memory.replan()
         self.does.clock = end
 
     def check_eviction(self, model: str) -> None:
@@ -214,7 +214,7 @@ class World:
 
     def check(self) -> None:
         """What holds after every message."""
-        self.scheduler.replan()
+        self.scheduler.memory.replan()
         entries = self.scheduler.entries.values()
         assert sum(entry.booked_bytes for entry in entries) <= BUDGET
         for entry in entries:

@@ -15,7 +15,7 @@ from gemd.residency.decisions import (
 from gemd.residency.ledger import Figures
 from gemd.rpc.convert.decisions import KINDS
 from gemd.rpc.convert.decisions import decision as convert
-from gemd.v1 import daemon_service_pb2, decision_pb2, event_pb2
+from gemd.v1 import daemon_service_pb2, decision_pb2, event_pb2, model_service_pb2
 from tests.support.app import MODEL, Running, fails, serving
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ async def running() -> AsyncGenerator[Running]:
 
 def made(kind: DecisionKind = DecisionKind.LOAD, **fields: Any) -> Decision:
     """A decision that says little."""
-    values: dict[str, Any] = {"sequence": 0, "time": 0.0, "kind": kind, "summary": "so it is"}
+    values: dict[str, Any] = {"time": 0.0, "kind": kind, "summary": "so it is"}
     return Decision(**(values | fields))
 
 
@@ -165,3 +165,27 @@ async def test_a_decision_is_told_and_told_again_with_its_effect(running: Runnin
     assert confirmed.effect_duration.seconds == 2
     assert confirmed.memory[0].after.ours_bytes == 5
     watch.cancel()
+
+
+async def test_what_really_happens_is_explained(running: Running) -> None:
+    """Loads and unloads with their reasons, and with the memory and the time that they took."""
+    for _ in range(2):
+        async for _ in running.models.LoadModel(model_service_pb2.LoadModelRequest(model=MODEL)):
+            pass
+        await running.models.UnloadModel(model_service_pb2.UnloadModelRequest(model=MODEL))
+    answer = await running.daemon.Explain(daemon_service_pb2.ExplainRequest())
+    told = [(each.kind, each.reasons[0].code) for each in answer.decisions]
+    assert told == 2 * [
+        (decision_pb2.Decision.KIND_UNLOAD, "ASKED"),
+        (decision_pb2.Decision.KIND_LOAD, "WANTED"),
+    ]
+    for each in answer.decisions:
+        assert (each.model, each.device) == (f"models/{MODEL}", "devices/cpu")
+        assert each.HasField("effect_duration")
+        assert each.memory[0].before.budget_bytes == each.memory[0].after.budget_bytes > 0
+
+
+async def test_one_requests_route_is_explained_elsewhere(running: Running) -> None:
+    """Said, instead of an empty answer that would mean that nothing was decided."""
+    found = await fails(running.daemon.Explain(daemon_service_pb2.ExplainRequest(request_id="r")))
+    assert found.reason == "UNIMPLEMENTED"

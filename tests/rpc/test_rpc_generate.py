@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,7 +20,7 @@ from tests.support.app import MODEL, Running, fails, failure, serving, until
 from tests.support.workers import descriptors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
 
 @pytest.fixture
@@ -227,6 +228,49 @@ async def test_a_full_line_is_refused() -> None:
         assert seen.retry_s
         for call in busy:
             call.cancel()
+
+
+def waits_for(running: Running, count: int) -> bool:
+    """Whether so many requests wait for the model."""
+    return running.app.manager.residence(MODEL).waiting == count
+
+
+async def test_background_requests_let_interactive_ones_go_first() -> None:
+    """Generate, Embed and Score hand the priority on: whoever sits before it is first."""
+    async with serving(parallel=1) as running:
+        await running.answer("warm")
+        busy = running.ask(count=10_000, token_seconds=0.005)
+        await busy.read()
+        order: list[str] = []
+
+        async def wait_for(name: str, answer: Awaitable[object]) -> None:
+            await answer
+            order.append(name)
+
+        background = messages.PRIORITY_BACKGROUND
+        asked = service.GenerateRequest(text="b", model=MODEL, priority=background)
+        ask = running.generation
+        text = service.Continuation(text="c")
+        # A call begins when it is made, so each is made in its turn.
+        made: dict[str, Callable[[], Awaitable[object]]] = {
+            "generate": lambda: kinds(ask.Generate(asked)),
+            "embed": lambda: ask.Embed(
+                service.EmbedRequest(texts=["b"], model=MODEL, priority=background)
+            ),
+            "score": lambda: ask.Score(
+                service.ScoreRequest(
+                    text="b", continuations=[text], model=MODEL, priority=background
+                )
+            ),
+            "person": lambda: running.answer("p"),
+        }
+        tasks = []
+        for waiting, (name, make) in enumerate(made.items(), start=1):
+            tasks.append(asyncio.create_task(wait_for(name, make())))
+            await until(partial(waits_for, running, waiting))
+        busy.cancel()
+        await asyncio.gather(*tasks)
+        assert order[0] == "person"
 
 
 async def test_many_cancelled_streams_leave_nothing(running: Running) -> None:

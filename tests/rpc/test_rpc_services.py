@@ -18,7 +18,6 @@ from gemd.rpc.server import SERVICES
 from gemd.store import Kind
 from gemd.v1 import (
     daemon_service_pb2,
-    decision_pb2,
     event_pb2,
     generation_service_pb2,
     lease_service_pb2,
@@ -716,40 +715,3 @@ async def test_a_taken_port_is_a_wrong_setting() -> None:
             async with serving(tcp_port=port):
                 pass
     assert caught.value.metadata["port"] == str(port)
-
-
-async def make_warm(running: Running) -> None:
-    """Load the model, and wait for it."""
-    async for _ in running.models.LoadModel(model_service_pb2.LoadModelRequest(model=MODEL)):
-        pass
-
-
-async def test_decisions_are_explained_newest_first(running: Running) -> None:
-    """With their reasons and the memory before and after; filtered and in pages."""
-    await make_warm(running)
-    await running.models.UnloadModel(model_service_pb2.UnloadModelRequest(model=MODEL))
-    await make_warm(running)
-    explained = await running.daemon.Explain(daemon_service_pb2.ExplainRequest(page_size=1))
-    (newest,) = explained.decisions
-    assert (newest.kind, newest.model, newest.device) == (
-        decision_pb2.Decision.KIND_LOAD,
-        f"models/{MODEL}",
-        "devices/cpu",
-    )
-    assert newest.reasons[0].code == "WANTED"
-    assert newest.memory[0].before.budget_bytes == newest.memory[0].after.budget_bytes > 0
-    assert newest.HasField("effect_duration")
-    older = await running.daemon.Explain(
-        daemon_service_pb2.ExplainRequest(page_token=explained.next_page_token, model=MODEL)
-    )
-    assert [each.sequence for each in older.decisions] == [newest.sequence - 1]
-    none = await running.daemon.Explain(
-        daemon_service_pb2.ExplainRequest(kinds=[decision_pb2.Decision.KIND_EVICT])
-    )
-    assert not none.decisions
-
-
-async def test_one_requests_route_is_explained_elsewhere(running: Running) -> None:
-    """Said, instead of an empty answer that would mean that nothing was decided."""
-    found = await fails(running.daemon.Explain(daemon_service_pb2.ExplainRequest(request_id="r")))
-    assert found.reason == "UNIMPLEMENTED"

@@ -73,6 +73,15 @@ class Bench:
         self._jobs.get(timeout=30)()
         return message.request_id
 
+    def forget(self) -> None:
+        """Empty the KV cache.
+
+        What an earlier request left in it decides the sizes of the batches, and those decide
+        the last digits of the logits.
+        """
+        for sequence in self.engine._sequences:
+            self.engine._sequences.cut(sequence, 0)
+
     def step(self) -> bool:
         """One decode."""
         return self.engine.step()

@@ -158,6 +158,11 @@ def check_priority(priority: generation.Priority.ValueType) -> None:
     check_known(priority, _PRIORITIES, field="priority")
 
 
+def in_background(priority: generation.Priority.ValueType) -> bool:
+    """Whether others go first; see `gemd.residency.hold.Ticket.rank`."""
+    return priority == generation.PRIORITY_BACKGROUND
+
+
 def client_name(
     message: service.GenerateRequest | service.ScoreRequest | service.EmbedRequest,
 ) -> str:

@@ -20,15 +20,22 @@ if TYPE_CHECKING:
 
 STORY = "Once upon a time there was a small fox who lived in the"
 REFRAIN = "ha ha ho ha ha ho ha ha ho ha ha ho ha ha"
-NEAR = 0.5
+NEAR = 0.25
 """Logits of one position differ by less than this between batches of other sizes."""
 
 
 @pytest.fixture(scope="module")
-def smol(smollm2: Path) -> Iterator[Bench]:
-    """A loaded SmolLM2."""
+def used(smollm2: Path) -> Iterator[Bench]:
+    """A loaded SmolLM2, for all tests in whatever order."""
     with loaded(smollm2, chat_template=CHATML) as bench:
         yield bench
+
+
+@pytest.fixture
+def smol(used: Bench) -> Bench:
+    """The same as if it had just been loaded."""
+    used.forget()
+    return used
 
 
 @pytest.fixture(scope="module")
@@ -231,16 +238,11 @@ def test_penalties_are_those_of_the_formula(
 
 
 def test_every_penalty_changes_this_answer(smol: Bench) -> None:
-    """So that the test above cannot pass without them; but for the window of nothing.
-
-    A bonus for what was seen may leave a refrain as it is: there it hangs on which way two
-    logits fall that are almost equal.
-    """
+    """So that the test above cannot pass without them; but for the window of nothing."""
     prompt = smol.tokens(wire.Prompt(text=REFRAIN))
     plain = smol.answer(prompt, max_tokens=8).tokens
     for options in PENALTIES:
-        if options.get("repeat_penalty", 1.0) < 1.0 or options.get("presence_penalty", 0.0) < 0.0:
-            continue
+        smol.forget()
         changed = smol.answer(prompt, max_tokens=8, **options).tokens != plain
         assert changed == (options.get("penalty_last_n") != 0), options
 

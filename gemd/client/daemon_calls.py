@@ -1,0 +1,98 @@
+"""Calls that are about the daemon as a whole, as data; see `gemd.client.calls`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gemd.client import inputs
+from gemd.client.calls import Stream, Unary, always
+from gemd.client.decisions import Decision
+from gemd.client.resources import Device, Drained, Event, Info, Status
+from gemd.v1 import daemon_service_pb2, decision_pb2, event_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def info() -> Unary[Info]:
+    """Who the daemon is."""
+    return Unary(
+        "/gemd.v1.DaemonService/GetInfo",
+        daemon_service_pb2.GetInfoRequest(),
+        daemon_service_pb2.GetInfoResponse,
+        lambda response: Info.of(response.info),
+    )
+
+
+def status() -> Unary[Status]:
+    """The whole state."""
+    return Unary(
+        "/gemd.v1.DaemonService/GetStatus",
+        daemon_service_pb2.GetStatusRequest(),
+        daemon_service_pb2.GetStatusResponse,
+        lambda response: Status.of(response.status),
+    )
+
+
+def list_devices(page_token: str) -> Unary[tuple[list[Device], str]]:
+    """One page of devices."""
+    return Unary(
+        "/gemd.v1.DaemonService/ListDevices",
+        daemon_service_pb2.ListDevicesRequest(page_token=page_token),
+        daemon_service_pb2.ListDevicesResponse,
+        lambda page: ([Device.of(one) for one in page.devices], page.next_page_token),
+    )
+
+
+def watch_events(
+    *, snapshot: bool, since: int | None, instance_id: str, kinds: Iterable[str]
+) -> Stream[Event]:
+    """Changes as they happen."""
+    types = [event_pb2.Event.Type.Value(f"TYPE_{kind.upper()}") for kind in kinds]
+    return Stream(
+        "/gemd.v1.DaemonService/WatchEvents",
+        daemon_service_pb2.WatchEventsRequest(
+            initial_state=snapshot, since_sequence=since, instance_id=instance_id, types=types
+        ),
+        daemon_service_pb2.WatchEventsResponse,
+        lambda response: Event.of(response.event),
+        commits=always,
+    )
+
+
+def explain(
+    *, model: str, device: str, kinds: Iterable[str], page_size: int, page_token: str
+) -> Unary[tuple[list[Decision], str]]:
+    """One page of decisions, newest first."""
+    if model and device:
+        raise ValueError("name one subject, not model and device")
+    request = daemon_service_pb2.ExplainRequest(
+        kinds=[decision_pb2.Decision.Kind.Value(f"KIND_{kind.upper()}") for kind in kinds],
+        page_size=page_size,
+        page_token=page_token,
+    )
+    # They are one choice: an empty one that is set would take the other's place.
+    if model:
+        request.model = model
+    if device:
+        request.device = device
+    return Unary(
+        "/gemd.v1.DaemonService/Explain",
+        request,
+        daemon_service_pb2.ExplainResponse,
+        lambda page: ([Decision.of(one) for one in page.decisions], page.next_page_token),
+    )
+
+
+def drain(grace: float | None) -> Unary[Drained]:
+    """End the daemon in good order."""
+    request = daemon_service_pb2.DrainRequest()
+    if grace is not None:
+        inputs.set_duration(request.timeout, grace)
+    return Unary(
+        "/gemd.v1.DaemonService/Drain",
+        request,
+        daemon_service_pb2.DrainResponse,
+        Drained.of,
+        retried=False,
+    )
