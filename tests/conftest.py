@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,11 @@ settings.register_profile(
 )
 settings.register_profile("explore", deadline=None)
 settings.load_profile("house")
+
+
+def pytest_unconfigure() -> None:
+    """An interpreter that does not end says where it hangs, and ends; no test's limit is left."""
+    faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__ or 2)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

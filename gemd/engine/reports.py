@@ -55,6 +55,8 @@ class ExitReport:
             return f"it broke the protocol and was killed ({self.protocol_error})"
         if self.oom_killed:
             return "the kernel killed it because memory ran out"
+        if self.signal == "SIGILL":
+            return "it was ended by SIGILL: its engine was built for another processor than this"
         if self.signal is not None:
             return f"it was ended by {self.signal}"
         return f"it exited with code {self.returncode}"

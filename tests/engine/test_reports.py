@@ -37,6 +37,8 @@ def test_causes() -> None:
     killed = ExitReport(returncode=-9, oom_killed=None)
     assert killed.metadata == {"signal": "SIGKILL", "oom_killed": "unknown", "stderr": ""}
     assert killed.cause == "it was ended by SIGKILL"
+    foreign = ExitReport(returncode=-4)
+    assert foreign.cause.startswith("it was ended by SIGILL: its engine was built for another")
     assert "memory ran out" in ExitReport(returncode=-9, oom_killed=True).cause
     assert ExitReport(returncode=-63).signal == "signal 63"
     garbage = ExitReport(returncode=-9, protocol_error="length 0")
