@@ -20,6 +20,7 @@ _LAST = (
     wire.Scores,
     wire.Embeddings,
     wire.Counted,
+    wire.Resized,
 )
 
 

@@ -38,7 +38,7 @@ class Requests:
         self._nonces = itertools.count(1)
 
     def open(
-        self, request: wire.Work, *, on_complete: Callable[[], None] = lambda: None
+        self, request: wire.Request, *, on_complete: Callable[[], None] = lambda: None
     ) -> Mailbox:
         """Send a request; its answers come into the mailbox until `settle`.
 

@@ -38,7 +38,7 @@ State = Literal["starting", "ready", "stopping", "exited"]
 _REMAINS_S = 1.0
 
 _LoadMessage = wire.Hello | wire.Progress | wire.Ready | wire.Failed
-_AnswerT = TypeVar("_AnswerT", wire.Scores, wire.Embeddings, wire.Counted)
+_AnswerT = TypeVar("_AnswerT", wire.Scores, wire.Embeddings, wire.Counted, wire.Resized)
 
 
 class Worker:
@@ -50,7 +50,7 @@ class Worker:
     Attributes:
         spec: What was started.
         identity: In every frame of this worker and of no other.
-        ready: What it said about the loaded model.
+        ready: What it said about the loaded model; its context as it is now.
 
     """
 
@@ -76,6 +76,7 @@ class Worker:
         *,
         report: Callable[[wire.Progress], None] = lambda _: None,
         log: Callable[[str], None] = lambda _: None,
+        born: Callable[[int], None] = lambda _: None,
     ) -> Worker:
         """Spawn a process and load the model.
 
@@ -85,6 +86,7 @@ class Worker:
             spec: What to start.
             report: Called with each sign of life of the load.
             log: Called with each line the process prints, as long as it lives.
+            born: Called with the process id, before anything is loaded.
 
         Raises:
             EngineStartFailedError: The process could not be started, ended, or gave no
@@ -96,6 +98,7 @@ class Worker:
         worker = cls(spec)
         await worker._spawn(log)
         try:
+            born(worker.pid)
             await worker._load(report)
         except BaseException:
             await worker.stop(grace_s=0)
@@ -178,6 +181,37 @@ class Worker:
         """
         self._refuse_if_over()
         return await self._requests.ping()
+
+    async def resize(self, *, context_tokens: int, prompt_cache_bytes: int) -> wire.Resized:
+        """Make the context of an idle worker anew in another size.
+
+        What stood in it is lost, but for what the prompt cache takes. `ready` has the new
+        size as soon as the worker says so, even if this call was cancelled meanwhile.
+
+        Args:
+            context_tokens: Cells of the KV cache; the model's training context is the most.
+            prompt_cache_bytes: The most that prompts may take outside it.
+
+        Raises:
+            ModelBusyError: Requests run in it.
+            EngineStartFailedError: There is no memory for that size; it has the old one.
+            EngineCrashedError: The process has ended, perhaps because there was no memory
+                for the old size any more either.
+            CancelledError: `stop` closed the channel before the answer.
+            ShuttingDownError: The worker is being stopped.
+
+        """
+        request = wire.Resize(
+            request_id=f"resize-{secrets.token_hex(8)}",
+            context_tokens=context_tokens,
+            prompt_cache_bytes=prompt_cache_bytes,
+        )
+        try:
+            return await self._ask(request, wire.Resized)
+        except EngineCrashedError as error:
+            report = await self.wait_exit()
+            error.metadata = {"model": self.spec.model, **report.metadata, **error.metadata}
+            raise
 
     async def stop(self, *, grace_s: float) -> StopReport:
         """End the process, as gently as it lets us.
@@ -345,6 +379,12 @@ class Worker:
                 self._loading.put_nowait(message)
             case wire.Drained():
                 self._ending.drained.set()
+            case wire.Resized():
+                if not hasattr(self, "ready"):
+                    raise wire.WireError("resized before ready")
+                facts = message.model_dump(include={"context_tokens", "memory_bytes"})
+                self.ready = self.ready.model_copy(update=facts)
+                self._requests.deliver(message)
             case _:
                 self._requests.deliver(message)
 
@@ -352,7 +392,7 @@ class Worker:
         self._protocol_error = text
         self._process.kill()
 
-    def _open(self, request: wire.Work) -> Mailbox:
+    def _open(self, request: wire.Request) -> Mailbox:
         self._refuse_if_over()
         return self._requests.open(request)
 
@@ -366,9 +406,7 @@ class Worker:
         if self._exit.done():
             raise self._gone(False)
 
-    async def _ask(
-        self, request: wire.Score | wire.Embed | wire.Count, kind: type[_AnswerT]
-    ) -> _AnswerT:
+    async def _ask(self, request: wire.Request, kind: type[_AnswerT]) -> _AnswerT:
         mailbox = self._open(request)
         try:
             message = await mailbox.get()

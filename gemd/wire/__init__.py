@@ -14,6 +14,8 @@ The order of one life::
     daemon  Load                                     (after Hello)
     daemon  Generate, Score, Embed, Count, Cancel …  (after Ready, any number at once)
     worker  Started, Delta*, Finished | RequestFailed     per Generate
+    daemon  Resize                                   (while nothing runs)
+    worker  Resized | RequestFailed
     daemon  Drain                                    worker finishes what runs: Drained
     daemon  closes the socket                        worker ends itself
 """
@@ -56,7 +58,10 @@ from gemd.wire.messages import (
     Progress,
     Prompt,
     Ready,
+    Request,
     RequestFailed,
+    Resize,
+    Resized,
     Sampling,
     Score,
     Scores,
@@ -97,7 +102,10 @@ __all__ = [
     "Progress",
     "Prompt",
     "Ready",
+    "Request",
     "RequestFailed",
+    "Resize",
+    "Resized",
     "Sampling",
     "Score",
     "Scores",

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gemd.errors import BY_REASON, GemdError, UnexpectedError
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever a message changes; both sides must agree, they are installed together."""
 
 
@@ -181,6 +181,22 @@ class Ping(Message):
     nonce: int
 
 
+class Resize(Message):
+    """Make the context anew in another size; what stands in it is lost. Answer: Resized.
+
+    A worker that answers requests refuses (MODEL_BUSY), as does one that drains. Any other
+    RequestFailed leaves it with the size it had, except ENGINE_CRASHED: it had no memory
+    for that either, and ends after this frame.
+    """
+
+    type: Literal["resize"] = "resize"
+    request_id: str
+    context_tokens: int = Field(gt=0)
+    """As in Load."""
+    prompt_cache_bytes: int = Field(ge=0)
+    """As in Load; prompts that no longer fit go, the longest unused first."""
+
+
 # --- worker to daemon -------------------------------------------------------------------
 
 
@@ -341,6 +357,17 @@ class Counted(Message):
     """The ids, if they were asked for."""
 
 
+class Resized(Message):
+    """Answer to Resize. Said after one token has been decoded in the new context."""
+
+    type: Literal["resized"] = "resized"
+    request_id: str
+    context_tokens: int
+    """What requests get now; takes the place of the one in Ready."""
+    memory_bytes: dict[str, int]
+    """As in Ready, and in its place."""
+
+
 class Drained(Message):
     """Nothing runs any more and nothing new is taken."""
 
@@ -358,13 +385,16 @@ class Pong(Message):
 
 
 Work = Generate | Score | Embed | Count
+"""What an engine answers by request id, beside other work."""
+
+Request = Work | Resize
 """What a worker answers by request id."""
 
 ToWorker = Annotated[
-    Load | Generate | Score | Embed | Count | Cancel | Drain | Ping,
+    Load | Generate | Score | Embed | Count | Resize | Cancel | Drain | Ping,
     Field(discriminator="type"),
 ]
-Answer = Started | Delta | Finished | RequestFailed | Scores | Embeddings | Counted
+Answer = Started | Delta | Finished | RequestFailed | Scores | Embeddings | Counted | Resized
 """What belongs to one request; has its ``request_id``."""
 
 FromWorker = Hello | Progress | Ready | Failed | Answer | Drained | Pong

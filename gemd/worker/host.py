@@ -24,7 +24,14 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn, Protocol, assert_never
 
 from gemd import wire
-from gemd.errors import EngineMissingError, GemdError, InvalidRequestError, ShuttingDownError
+from gemd.errors import (
+    EngineCrashedError,
+    EngineMissingError,
+    GemdError,
+    InvalidRequestError,
+    ModelBusyError,
+    ShuttingDownError,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +44,7 @@ ENGINES = {
 """Engine names and their factories as ``module:function``; imported after the Load frame."""
 
 EXIT_CRASHED = 1
-"""An engine raised something that is no domain error."""
+"""An engine raised something that is no domain error, or has lost its context."""
 EXIT_PROTOCOL = 76
 """The daemon sent something that is no frame (EX_PROTOCOL)."""
 
@@ -101,6 +108,17 @@ class Engine(Protocol):
 
     def idle(self) -> bool:
         """Whether no request is running, waiting or being prepared on another thread."""
+        ...
+
+    def resize(self, resize: wire.Resize) -> wire.Resized:
+        """Make the context anew in another size and decode one token; called when idle.
+
+        Raises:
+            EngineCrashedError: There is no context any more; sent as RequestFailed, then
+                the process ends.
+            GemdError: The context has the size it had; sent as RequestFailed.
+
+        """
         ...
 
     def status(self, nonce: int) -> wire.Pong:
@@ -210,6 +228,8 @@ class WorkerHost:
                 self._accept(engine, item)
             case wire.Cancel():
                 engine.cancel(item.request_id)
+            case wire.Resize():
+                self._resize(engine, item)
             case wire.Ping():
                 self.emit(engine.status(item.nonce))
             case wire.Drain():
@@ -230,6 +250,21 @@ class WorkerHost:
             engine.accept(work)
         except GemdError as error:
             self.emit(_failure(work.request_id, error))
+
+    def _resize(self, engine: Engine, resize: wire.Resize) -> None:
+        try:
+            if self._draining:
+                raise ShuttingDownError(
+                    "the context keeps its size", why="its model is being unloaded"
+                )
+            if not engine.idle():
+                raise ModelBusyError("the context keeps its size", why="requests run in it")
+            self.emit(engine.resize(resize))
+        except GemdError as error:
+            self.emit(_failure(resize.request_id, error))
+            if isinstance(error, EngineCrashedError):
+                self._flush()
+                end_process(EXIT_CRASHED)
 
     def _progress(self, phase: wire.Phase, current: int, total: int) -> None:
         # Libraries report per tensor or per percent; the daemon needs a sign of life only.

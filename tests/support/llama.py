@@ -82,6 +82,16 @@ class Bench:
         for sequence in self.engine._sequences:
             self.engine._sequences.cut(sequence, 0)
 
+    def resize(self, context_tokens: int, *, prompt_cache_bytes: int = 0) -> wire.Resized:
+        """Make the context anew."""
+        return self.engine.resize(
+            wire.Resize(
+                request_id="resize",
+                context_tokens=context_tokens,
+                prompt_cache_bytes=prompt_cache_bytes,
+            )
+        )
+
     def step(self) -> bool:
         """One decode."""
         return self.engine.step()

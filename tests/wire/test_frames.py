@@ -46,6 +46,12 @@ TO_WORKER = st.one_of(
         continuations=st.lists(TEXTS | TOKENS, max_size=3).map(tuple),
     ),
     st.builds(wire.Embed, request_id=IDS, texts=st.lists(TEXTS, max_size=3).map(tuple)),
+    st.builds(
+        wire.Resize,
+        request_id=IDS,
+        context_tokens=st.integers(1, 2**20),
+        prompt_cache_bytes=st.integers(0, 2**40),
+    ),
     st.builds(wire.Cancel, request_id=IDS),
     st.just(wire.Drain()),
     st.builds(wire.Ping, nonce=st.integers()),
@@ -75,6 +81,12 @@ TO_DAEMON = st.one_of(
         tokens=TOKENS,
     ),
     st.builds(wire.Progress, phase=st.just("weights"), current=st.integers(), total=st.integers()),
+    st.builds(
+        wire.Resized,
+        request_id=IDS,
+        context_tokens=st.integers(1, 2**20),
+        memory_bytes=st.dictionaries(IDS, st.integers(0, 2**40), max_size=2),
+    ),
     st.just(wire.Drained()),
 )
 

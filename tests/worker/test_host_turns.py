@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemd import wire
-from gemd.errors import ContextTooLongError, EngineMissingError
+from gemd.errors import (
+    ContextTooLongError,
+    EngineCrashedError,
+    EngineMissingError,
+    EngineStartFailedError,
+)
 from gemd.worker import host as host_module
 from gemd.worker.host import WorkerHost
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from gemd.errors import GemdError
     from gemd.worker.host import Progress
 
 IDENTITY = "m#1"
@@ -35,6 +41,8 @@ class _Engine:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.on_step: Callable[[], bool] = lambda: True
+        self.is_idle = True
+        self.resize_error: GemdError | None = None
 
     def load(self, load: wire.Load, progress: Progress) -> wire.Ready:
         raise AssertionError
@@ -52,7 +60,17 @@ class _Engine:
         return self.on_step()
 
     def idle(self) -> bool:
-        return True
+        return self.is_idle
+
+    def resize(self, resize: wire.Resize) -> wire.Resized:
+        self.calls.append(f"resize {resize.context_tokens}")
+        if self.resize_error is not None:
+            raise self.resize_error
+        return wire.Resized(
+            request_id=resize.request_id,
+            context_tokens=resize.context_tokens,
+            memory_bytes={},
+        )
 
     def status(self, nonce: int) -> wire.Pong:
         return wire.Pong(nonce=nonce, active=0, waiting=0, cached_tokens=0)
@@ -171,6 +189,59 @@ def test_while_draining_new_requests_are_refused(setup: _Setup) -> None:
     assert isinstance(refusal, wire.RequestFailed)
     assert refusal.error.reason == "SHUTTING_DOWN"
     assert isinstance(pong, wire.Pong)
+
+
+RESIZE = wire.Resize(request_id="z", context_tokens=512, prompt_cache_bytes=0)
+
+
+def test_a_resize_takes_its_turn_between_requests(setup: _Setup) -> None:
+    """In the order in which they came, and before the step."""
+    setup.give(_count("a"), RESIZE, _count("b"))
+    setup.turn()
+    assert setup.engine.calls == ["accept a", "resize 512", "accept b", "step"]
+    (resized,) = setup.received()
+    assert isinstance(resized, wire.Resized)
+
+
+@pytest.mark.parametrize("before, reason", [((), "MODEL_BUSY"), ((wire.Drain(),), "SHUTTING_DOWN")])
+def test_a_resize_beside_requests_is_refused_at_once(
+    setup: _Setup, before: tuple[wire.ToWorker, ...], reason: str
+) -> None:
+    """The engine does not hear of it, and the refusal does not wait for the step."""
+    setup.engine.is_idle = False
+    setup.give(*before, RESIZE)
+
+    def step() -> bool:
+        (refusal,) = setup.received()
+        assert isinstance(refusal, wire.RequestFailed)
+        assert (refusal.request_id, refusal.error.reason) == ("z", reason)
+        return True
+
+    setup.engine.on_step = step
+    setup.turn()
+    assert setup.engine.calls == ["step"]
+
+
+@pytest.mark.parametrize(
+    "error, ends", [(EngineStartFailedError("no room"), []), (EngineCrashedError("lost"), [1])]
+)
+def test_a_worker_ends_with_its_context_and_with_nothing_less(
+    setup: _Setup, monkeypatch: pytest.MonkeyPatch, error: GemdError, ends: list[int]
+) -> None:
+    """Whoever asked is told first."""
+    codes: list[int] = []
+
+    def end(code: int) -> None:
+        (refusal,) = setup.received()
+        assert isinstance(refusal, wire.RequestFailed)
+        assert refusal.error.reason == error.reason
+        codes.append(code)
+
+    monkeypatch.setattr(host_module, "end_process", end)
+    setup.engine.resize_error = error
+    setup.give(RESIZE)
+    setup.turn()
+    assert codes == ends
 
 
 def test_an_answer_too_large_for_a_frame_fails_its_request(setup: _Setup) -> None:

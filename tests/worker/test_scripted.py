@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemd import wire
-from gemd.errors import InvalidRequestError
+from gemd.errors import ContextTooLongError, EngineStartFailedError, InvalidRequestError
 from gemd.worker.host import WorkerHost
 from gemd.worker.scripted import create
 from tests.support.workers import generate, load
@@ -112,6 +112,35 @@ def test_a_script_with_an_unknown_word_is_refused(engine: ScriptedEngine) -> Non
     """A typing error in a test must not pass as a prompt."""
     with pytest.raises(InvalidRequestError):
         engine.accept(generate("r", crash_att=3))
+
+
+def _resize(context_tokens: int) -> wire.Resize:
+    return wire.Resize(request_id="z", context_tokens=context_tokens, prompt_cache_bytes=0)
+
+
+def test_the_cells_follow_the_context(host: _Recorder) -> None:
+    """Memory and the longest prompt are those of the newest size."""
+    engine = create(host)
+    ready = engine.load(load(cell_bytes=1000, allocate_mib=1), lambda *_: None)
+    assert ready.memory_bytes == {"CPU": 1024 * 1024 + 4096 * 1000}
+    for size in (100, 300):
+        resized = engine.resize(_resize(size))
+        assert resized.context_tokens == size
+        assert resized.memory_bytes == {"CPU": 1024 * 1024 + size * 1000}
+        fits, long = (wire.Prompt(text=" ".join(["a"] * words)) for words in (size, size + 1))
+        engine.accept(wire.Generate(request_id="fits", prompt=fits))
+        with pytest.raises(ContextTooLongError, match=f"the context {size}"):
+            engine.accept(wire.Generate(request_id="long", prompt=long))
+
+
+def test_a_resize_can_be_told_to_fail(host: _Recorder) -> None:
+    """The context is then as large as it was."""
+    engine = create(host)
+    error = wire.ErrorBody.of(EngineStartFailedError("no room"))
+    engine.load(load(resize_error=error.model_dump()), lambda *_: None)
+    with pytest.raises(EngineStartFailedError, match="no room"):
+        engine.resize(_resize(1))
+    engine.accept(wire.Generate(request_id="fits", prompt=wire.Prompt(text="a b c")))
 
 
 def test_answers_are_deterministic(engine: ScriptedEngine, host: _Recorder) -> None:

@@ -1,7 +1,8 @@
 """The GGUF engine: llama.cpp's low-level API behind the worker's Engine protocol.
 
 ============== ====================================================================
-binding        model, batch and context handles over ctypes
+binding        model and context handles over ctypes
+batch          the tokens of one decode, as llama.cpp wants them
 vocabulary     tokens as text and bytes
 renderer       the child process that renders a file's chat template
 template       its client, and what the template's output means

@@ -16,13 +16,21 @@ import numpy as np
 from llama_cpp import __version__ as binding_version
 from llama_cpp import llama_cpp as c
 
-from gemd.errors import BadModelFileError, EngineMissingError, EngineStartFailedError
+from gemd.errors import (
+    BadModelFileError,
+    EngineCrashedError,
+    EngineMissingError,
+    EngineStartFailedError,
+)
 from gemd.worker.llama.vocabulary import Vocabulary
+from gemd.worker.memory import give_back
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from gemd.worker.llama.batch import Batch
 
 BATCH_TOKENS = 512
 """Tokens of one decode; also llama.cpp's physical batch, so that one decode is one graph."""
@@ -161,6 +169,12 @@ class Model:
         return int(c.llama_model_n_swa(self.handle))
 
     @property
+    def rope_switch_tokens(self) -> int:
+        """Context above which it turns positions by other factors (LongRoPE); 0 if by none."""
+        architecture = self.metadata("general.architecture")
+        return int(self.metadata(f"{architecture}.rope.scaling.original_context_length") or 0)
+
+    @property
     def has_state(self) -> bool:
         """Whether it keeps a recurrent state, which cannot be cut back to a prefix."""
         return bool(c.llama_model_is_recurrent(self.handle) or c.llama_model_is_hybrid(self.handle))
@@ -188,87 +202,6 @@ def _string(read: Callable[[Any, int], int]) -> str | None:
         size = length + 1
 
 
-class Batch:
-    """The tokens of one decode, in arrays that live as long as the batch.
-
-    llama.cpp's own constructor allocates one small array per token; these are filled by
-    slices.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._token = np.zeros(capacity, np.int32)
-        self._position = np.zeros(capacity, np.int32)
-        self._count = np.ones(capacity, np.int32)
-        self._sequence = np.zeros(capacity, np.int32)
-        self._wanted = np.zeros(capacity, np.int8)
-        pointer = ctypes.POINTER(ctypes.c_int32)
-        base = self._sequence.ctypes.data
-        self._sequences = (pointer * capacity)(
-            *(ctypes.cast(base + 4 * i, pointer) for i in range(capacity))
-        )
-        self._filled = 0
-        # The same memory once more, for `add_one`.
-        self._tokens_raw = (ctypes.c_int32 * capacity).from_address(self._token.ctypes.data)
-        self._positions_raw = (ctypes.c_int32 * capacity).from_address(self._position.ctypes.data)
-        self._sequences_raw = (ctypes.c_int32 * capacity).from_address(self._sequence.ctypes.data)
-        self._wanted_raw = (ctypes.c_int8 * capacity).from_address(self._wanted.ctypes.data)
-        self.raw = c.llama_batch(
-            0,
-            self._token.ctypes.data_as(pointer),
-            None,
-            self._position.ctypes.data_as(pointer),
-            self._count.ctypes.data_as(pointer),
-            ctypes.cast(self._sequences, ctypes.POINTER(pointer)),
-            self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )
-
-    def __len__(self) -> int:
-        return self._filled
-
-    def clear(self) -> None:
-        """Forget all tokens."""
-        self._filled = self.raw.n_tokens = 0
-
-    def add(
-        self, sequence: int, position: int, tokens: Sequence[int], wanted: Iterable[int]
-    ) -> int:
-        """Append consecutive tokens of one sequence.
-
-        Args:
-            sequence: llama.cpp's sequence id.
-            position: Of the first token.
-            tokens: Token ids.
-            wanted: Offsets into `tokens` whose logits are wanted.
-
-        Returns:
-            Index of the first one in the batch.
-
-        """
-        start, end = self._filled, self._filled + len(tokens)
-        self._token[start:end] = tokens
-        self._position[start:end] = np.arange(position, position + len(tokens))
-        self._sequence[start:end] = sequence
-        self._wanted[start:end] = 0
-        for offset in wanted:
-            self._wanted[start + offset] = 1
-        self._filled = self.raw.n_tokens = end
-        return start
-
-    def add_one(self, sequence: int, position: int, token: int) -> int:
-        """Append the next token of a running answer, whose logits are wanted.
-
-        The hot loop's own way: single stores through ctypes cost a third of numpy's.
-        """
-        index = self._filled
-        self._tokens_raw[index] = token
-        self._positions_raw[index] = position
-        self._sequences_raw[index] = sequence
-        self._wanted_raw[index] = 1
-        self._filled = self.raw.n_tokens = index + 1
-        return index
-
-
 class Context:
     """A KV cache with its compute buffers.
 
@@ -284,7 +217,6 @@ class Context:
         self, model: Model, *, context_tokens: int, max_sequences: int, threads: int, log: Log
     ) -> None:
         params = c.llama_context_default_params()
-        params.n_ctx = context_tokens
         params.n_batch = BATCH_TOKENS
         params.n_ubatch = BATCH_TOKENS
         params.n_seq_max = max_sequences
@@ -296,23 +228,58 @@ class Context:
         params.swa_full = False
         params.offload_kqv = True
         params.no_perf = True
-        self.handle = c.llama_init_from_model(model.handle, params)
+        self._params = params
+        self._model = model
+        self._log = log
+        self._vocabulary_size = model.vocabulary.size
+        self._embedding_size = model.embedding_size
+        self._view: NDArray[np.float32]
+        self._open(context_tokens)
+
+    def _open(self, context_tokens: int) -> None:
+        self._params.n_ctx = context_tokens
+        self.handle = c.llama_init_from_model(self._model.handle, self._params)
         if not self.handle:
             raise EngineStartFailedError(
                 f"llama.cpp cannot make a context of {context_tokens} tokens",
-                why=log.explain() or "the memory for the KV cache was refused",
+                why=self._log.explain() or "the memory for the KV cache was refused",
                 advice=("GEMD_CONTEXT_TOKENS=2048 gemd",),
                 metadata={"context_tokens": context_tokens},
             )
         self._memory = c.llama_get_memory(self.handle)
-        self._vocabulary_size = model.vocabulary.size
-        self._embedding_size = model.embedding_size
         self._viewed = (0, 0)
-        self._view: NDArray[np.float32]
 
     def close(self) -> None:
-        """Free the cache."""
-        c.llama_free(self.handle)
+        """Free the cache; also where there is none any more."""
+        if self.handle:
+            c.llama_free(self.handle)
+            self.handle = None
+
+    def resize(self, context_tokens: int) -> None:
+        """Make the cache anew in another size, empty and without embeddings.
+
+        The old one is freed first: its memory is what the new one is made of.
+
+        Raises:
+            EngineStartFailedError: It cannot be allocated; the cache has its old size.
+            EngineCrashedError: Nor could that; there is no cache.
+
+        """
+        before = self.tokens
+        self.close()
+        give_back()
+        try:
+            self._open(context_tokens)
+        except EngineStartFailedError as refused:
+            try:
+                self._open(before)
+            except EngineStartFailedError as lost:
+                raise EngineCrashedError(
+                    f"{refused.message}, nor again one of {before}",
+                    why=lost.why,
+                    metadata={"context_tokens": context_tokens, "context_tokens_before": before},
+                ) from refused
+            raise
 
     @property
     def tokens(self) -> int:

@@ -13,14 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from gemd import wire
-from gemd.errors import CancelledError, GemdError
+from gemd.errors import CancelledError, EngineStartFailedError, GemdError
 from gemd.worker.llama import loading
-from gemd.worker.llama.binding import (
-    BATCH_TOKENS,
-    SCORED_TOKENS,
-    Batch,
-    NoCellsLeftError,
-)
+from gemd.worker.llama.batch import Batch
+from gemd.worker.llama.binding import BATCH_TOKENS, SCORED_TOKENS, NoCellsLeftError
 from gemd.worker.llama.preparation import Preparation
 from gemd.worker.llama.prompt_cache import PromptCache
 from gemd.worker.llama.schedule import Rate, chunk_budget, share
@@ -84,10 +80,33 @@ class LlamaEngine:
             count=load.max_sequences,
             prompt_cache=PromptCache(load.prompt_cache_bytes),
         )
+        self._prepare_for_context()
+        return self._loaded.ready
+
+    def resize(self, resize: wire.Resize) -> wire.Resized:
+        """See `Engine.resize`; conversations go on as far as the prompt cache takes them."""
+        # A new context keeps no hidden states, whatever the old one was told.
+        self._embedding = False
+        try:
+            self._sequences.resize(
+                loading.usable_context(self._model, resize.context_tokens),
+                prompt_cache_bytes=resize.prompt_cache_bytes,
+            )
+        except EngineStartFailedError:
+            loading.warm_up(self._model, self._context)
+            raise
+        loading.warm_up(self._model, self._context)
+        self._prepare_for_context()
+        return wire.Resized(
+            request_id=resize.request_id,
+            context_tokens=self._context.tokens,
+            memory_bytes=loading.memory_bytes(),
+        )
+
+    def _prepare_for_context(self) -> None:
         self._preparation = Preparation(
             self._loaded.builder, self._model.vocabulary, context_tokens=self._context.tokens
         )
-        return self._loaded.ready
 
     def accept(self, message: wire.Work) -> None:
         """See `Engine.accept`."""
@@ -258,7 +277,9 @@ class LlamaEngine:
             return feeds
         streams = len(feeds)
         readers.sort(key=lambda pair: pair[1].times.arrived)
-        budget = chunk_budget(rate=self._rate.value, streams=streams, limit=BATCH_TOKENS - streams)
+        # llama.cpp aborts at a decode that is larger than the whole cache.
+        limit = min(BATCH_TOKENS, self._context.tokens) - streams
+        budget = chunk_budget(rate=self._rate.value, streams=streams, limit=limit)
         parts = share(budget, [_missing(s, task) for s, task in readers])
         outputs = SCORED_TOKENS
         for (sequence, task), part in zip(readers, parts, strict=True):

@@ -13,8 +13,10 @@ from llama_cpp import llama_cpp as c
 from gemd import wire
 from gemd.errors import BadModelFileError, UnsupportedInputError
 from gemd.worker.llama import binding
+from gemd.worker.llama.batch import Batch
 from gemd.worker.llama.prompt import PromptBuilder
 from gemd.worker.llama.template import ChatTemplate
+from gemd.worker.memory import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 _STEPS = 1000
 """Resolution of the weights' progress."""
+
+DEVICES = ("CPU",)
+"""What computes: this build sees the CPU only. GPU builds name their devices with the engine
+environments that bring them."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,7 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
     progress("context", 0, 0)
     context = binding.Context(
         model,
-        # Positions beyond the training context decode into noise.
-        context_tokens=min(load.context_tokens, model.train_context_tokens or load.context_tokens),
+        context_tokens=usable_context(model, load.context_tokens),
         max_sequences=load.max_sequences,
         threads=load.threads,
         log=log,
@@ -86,7 +91,7 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
     template = _template(model, load.chat_template)
     renderer = template if isinstance(template, ChatTemplate) else None
     progress("warmup", 0, 1)
-    _warm_up(model, context)
+    warm_up(model, context)
     progress("warmup", 1, 1)
     ready = wire.Ready(
         engine="llama",
@@ -99,10 +104,8 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
         parameters=model.parameters,
         has_chat_template=renderer is not None,
         supports_gpu_offload=bool(c.llama_supports_gpu_offload()),
-        # This build sees the CPU only; GPU builds name their devices with the engine
-        # environments that bring them.
-        devices=("CPU",),
-        memory_bytes={"CPU": _resident_bytes()},
+        devices=DEVICES,
+        memory_bytes=memory_bytes(),
         load_seconds=clock() - began,
     )
     return Loaded(model, context, renderer, PromptBuilder(model.vocabulary, template), ready)
@@ -126,21 +129,22 @@ def _template(
         return problem
 
 
-def _warm_up(model: binding.Model, context: binding.Context) -> None:
+def usable_context(model: binding.Model, context_tokens: int) -> int:
+    """What a model can use of a context: positions beyond its training decode into noise."""
+    return min(context_tokens, model.train_context_tokens or context_tokens)
+
+
+def memory_bytes() -> dict[str, int]:
+    """See `wire.Ready`."""
+    return dict.fromkeys(DEVICES, resident_bytes())
+
+
+def warm_up(model: binding.Model, context: binding.Context) -> None:
     """Decode one token: page in the weights, build the graph, prove that it works."""
     vocabulary = model.vocabulary
     token = vocabulary.bos if vocabulary.bos >= 0 else max(vocabulary.eos, 0)
-    batch = binding.Batch(1)
+    batch = Batch(1)
     batch.add(0, 0, [token], [0])
     context.decode(batch)
     context.logits(1)
     context.clear()
-
-
-def _resident_bytes() -> int:
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - procfs
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        # Not Linux: the daemon measures the process from outside anyway.
-        return 0

@@ -62,6 +62,20 @@ class PromptCache:
         """What the states take now."""
         return sum(saved.state.nbytes for saved in self._saved)
 
+    def forget_longer(self, tokens: int) -> None:
+        """Forget the sequences of more tokens than these."""
+        self._saved = [saved for saved in self._saved if len(saved.tokens) <= tokens]
+
+    @property
+    def limit_bytes(self) -> int:
+        """The most that all states together may take; what exceeds a new one goes at once."""
+        return self._limit
+
+    @limit_bytes.setter
+    def limit_bytes(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._trim()
+
     def takes(self, size_bytes: int) -> bool:
         """Whether a state of this size may be put in at all, whoever has to go for it."""
         return 0 < size_bytes <= self._limit
@@ -80,10 +94,13 @@ class PromptCache:
             )
         ]
         self._saved.append(saved)
-        self._saved.sort(key=lambda one: one.last_used)
-        while self.size_bytes > self._limit:
-            del self._saved[0]
+        self._trim()
 
     def remove(self, saved: SavedSequence) -> None:
         """Forget a sequence that is back in the KV cache, unless it has gone already."""
         self._saved = [other for other in self._saved if other is not saved]
+
+    def _trim(self) -> None:
+        self._saved.sort(key=lambda one: one.last_used)
+        while self.size_bytes > self._limit:
+            del self._saved[0]

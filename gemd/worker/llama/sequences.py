@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gemd.errors import EngineStartFailedError
 from gemd.worker.llama.prefix import WORTH_COPYING, CachedSequence, Placement, place
 from gemd.worker.llama.prompt_cache import PromptCache, SavedSequence
 
@@ -113,6 +114,37 @@ class Sequences:
             if source.task is None:
                 self.save(source)
         return target
+
+    def resize(self, context_tokens: int, *, prompt_cache_bytes: int) -> None:
+        """Make the KV cache anew, and save what is in it as far as it can be brought back.
+
+        No sequence may be in use.
+
+        Raises:
+            EngineStartFailedError: There is no memory for it. Both caches have the size
+                they had; what the prompt cache could not keep is gone.
+            EngineCrashedError: There is no KV cache any more.
+
+        """
+        assert not self.any_running()
+        limit_before = self._prompt_cache.limit_bytes
+        longest = context_tokens if self._stays_readable(context_tokens) else 0
+        self._prompt_cache.forget_longer(longest)
+        self._prompt_cache.limit_bytes = prompt_cache_bytes
+        for sequence in self._all:
+            if len(sequence.tokens) <= longest:
+                self.save(sequence)
+            sequence.tokens.clear()
+        try:
+            self._context.resize(context_tokens)
+        except EngineStartFailedError:
+            self._prompt_cache.limit_bytes = limit_before
+            raise
+
+    def _stays_readable(self, context_tokens: int) -> bool:
+        """Whether cells of this context mean the same in one of another size."""
+        switch = self._model.rope_switch_tokens
+        return not switch or (self._context.tokens > switch) == (context_tokens > switch)
 
     def save(self, sequence: KVSequence) -> None:
         """Move a sequence's cells into the prompt cache, if it takes them."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from gemd import wire
 from gemd.errors import ContextTooLongError, DeadlineExpiredError
 from gemd.worker.host import Host, Progress, WorkerHost
+from gemd.worker.memory import give_back
 from gemd.worker.scripted import faults, tokens
 from gemd.worker.scripted.script import LoadScript, Script, script_of
 
@@ -58,6 +59,8 @@ class ScriptedEngine:
         self._options = LoadScript()
         self._load: wire.Load | None = None
         self._ballast: bytearray | None = None
+        self._cells: bytearray | None = None
+        self._context_tokens = 0
         self._running: dict[str, _Running] = {}
         self._waiting: collections.deque[_Running] = collections.deque()
 
@@ -73,6 +76,7 @@ class ScriptedEngine:
             faults.report_environment()
         # Filled, because the kernel gives no memory for pages of nothing.
         self._ballast = bytearray(b"\x01") * (script.allocate_mib * _MIB)
+        self._allocate_cells(load.context_tokens)
         for step in range(script.steps):
             faults.misbehave(script, step)
             progress("weights", step, script.steps)
@@ -89,7 +93,7 @@ class ScriptedEngine:
             has_chat_template=True,
             supports_gpu_offload=False,
             devices=("CPU",),
-            memory_bytes={"CPU": script.allocate_mib * _MIB},
+            memory_bytes=self._memory_bytes(),
             load_seconds=time.monotonic() - began,
         )
 
@@ -132,6 +136,20 @@ class ScriptedEngine:
         """Whether nothing runs; never with `LoadScript.ignore_drain`."""
         return not (self._running or self._waiting or self._options.ignore_drain)
 
+    def resize(self, resize: wire.Resize) -> wire.Resized:
+        """Allocate anew what belongs to the context, or refuse as `LoadScript` says."""
+        faults.wait(self._options.resize_seconds)
+        if self._options.resize_error:
+            raise self._options.resize_error.error()
+        self._cells = None
+        give_back()
+        self._allocate_cells(resize.context_tokens)
+        return wire.Resized(
+            request_id=resize.request_id,
+            context_tokens=self._context_tokens,
+            memory_bytes=self._memory_bytes(),
+        )
+
     def status(self, nonce: int) -> wire.Pong:
         """The numbers of running and waiting requests."""
         return wire.Pong(
@@ -140,7 +158,14 @@ class ScriptedEngine:
 
     def close(self) -> None:
         """Let go of the allocated memory."""
-        self._ballast = None
+        self._ballast = self._cells = None
+
+    def _allocate_cells(self, context_tokens: int) -> None:
+        self._context_tokens = context_tokens
+        self._cells = bytearray(b"\x01") * (self._options.cell_bytes * context_tokens)
+
+    def _memory_bytes(self) -> dict[str, int]:
+        return {"CPU": len(self._ballast or ()) + len(self._cells or ())}
 
     @property
     def _sequences(self) -> int:
@@ -148,7 +173,7 @@ class ScriptedEngine:
 
     def _prepare(self, request: wire.Generate) -> _Running:
         prompt_tokens = len(tokens.token_ids(request.prompt))
-        context = self._load.context_tokens if self._load else 0
+        context = self._context_tokens
         if prompt_tokens > context:
             raise ContextTooLongError(
                 f"the prompt has {prompt_tokens} tokens, the context {context}",

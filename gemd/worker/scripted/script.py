@@ -37,6 +37,11 @@ class LoadScript(Common):
     steps: int = 1
     step_seconds: float = 0.0
     allocate_mib: int = 0
+    cell_bytes: int = 0
+    """To allocate for each token of the context, anew with every Resize."""
+    resize_seconds: float = 0.0
+    resize_error: wire.ErrorBody | None = None
+    """Refuse every Resize with this; ENGINE_CRASHED ends the process too."""
     stall_at: int | None = None
     fail_at: int | None = None
     crash_at: int | None = None

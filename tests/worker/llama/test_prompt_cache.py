@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from gemd.worker.llama.binding import Batch
+    from gemd.worker.llama.batch import Batch
 
 MIB = 1 << 20
 ALICE = list(range(2000, 2120))
@@ -82,6 +82,30 @@ def test_nothing_is_taken_without_a_limit() -> None:
     """0 switches the cache off."""
     assert not PromptCache(0).takes(1)
     assert PromptCache(1).takes(1)
+
+
+@pytest.mark.parametrize("limit, left", [(0, []), (25, [3, 4]), (30, [2, 3, 4]), (99, [2, 3, 4])])
+def test_a_new_limit_holds_at_once(limit: int, left: list[int]) -> None:
+    """The longest unused go until the rest fits, and it counts for what comes later."""
+    cache = PromptCache(30)
+    for used in (4, 2, 3):
+        cache.put(saved([used], used=used))
+    cache.limit_bytes = limit
+
+    assert [one.last_used for one in cache] == left
+    assert cache.takes(limit + 1) is False
+    assert cache.takes(limit) is (limit > 0)
+
+
+def test_what_is_too_long_can_be_forgotten() -> None:
+    """Whoever has more tokens than these."""
+    cache = PromptCache(100)
+    short, long = saved([1, 2]), saved([3, 4, 5])
+    cache.put(short)
+    cache.put(long)
+    cache.forget_longer(2)
+
+    assert list(cache) == [short]
 
 
 def test_a_saved_sequence_is_used_where_it_spares_more() -> None:
