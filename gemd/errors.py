@@ -18,6 +18,7 @@
     ├── BadModelFileError            BAD_MODEL_FILE           FAILED_PRECONDITION
     ├── ModelQuarantinedError        MODEL_QUARANTINED        FAILED_PRECONDITION
     ├── ModelBusyError               MODEL_BUSY               FAILED_PRECONDITION
+    ├── ModelForbiddenError          MODEL_FORBIDDEN          FAILED_PRECONDITION
     ├── CpuConsentNeededError        CPU_CONSENT_NEEDED       FAILED_PRECONDITION
     ├── OperationConflictError       OPERATION_CONFLICT       ABORTED
     ├── CancelledError               CANCELLED                CANCELLED
@@ -147,7 +148,7 @@ class BudgetExceededError(GemdError):
 
 
 class QueueFullError(GemdError):
-    """Too many requests wait already."""
+    """Too many requests wait, or too many leases are active, already."""
 
     reason = "QUEUE_FULL"
     code = Code.RESOURCE_EXHAUSTED
@@ -219,6 +220,13 @@ class ModelQuarantinedError(GemdError):
     """The model crashed too often to be started again by itself."""
 
     reason = "MODEL_QUARANTINED"
+    code = Code.FAILED_PRECONDITION
+
+
+class ModelForbiddenError(GemdError):
+    """A schedule of the settings forbids that the model is warm at the moment."""
+
+    reason = "MODEL_FORBIDDEN"
     code = Code.FAILED_PRECONDITION
 
 

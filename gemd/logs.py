@@ -34,7 +34,7 @@ CONTENT_KEYS: Final = frozenset(
 )
 """Event keys that hold what users sent or models answered."""
 
-_QUIET_LIBRARIES: Final = ("asyncio", "grpc", "huggingface_hub", "urllib3")
+_QUIET_LIBRARIES: Final = ("apscheduler", "asyncio", "grpc", "huggingface_hub", "urllib3")
 """Their chatter is for debugging."""
 
 _TELLTALE_LIBRARIES: Final = ("httpcore2", "httpx2")

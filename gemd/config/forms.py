@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
+from gemd.config.rules import Rule, parse_rules, write_rules
 from gemd.quantities import (
     Budget,
     format_bytes,
@@ -55,6 +56,18 @@ def _limitless(word: str) -> tuple[BeforeValidator, Form]:
         return word if value is None else format_duration(value)
 
     return _parsed(parse), Form(f'a duration such as "30m" or "{word}"', write)
+
+
+def _automatic() -> tuple[BeforeValidator, Form]:
+    """A size that may also be the word auto; the value is then None."""
+
+    def parse(text: str) -> int | None:
+        return None if text.strip().lower() == "auto" else parse_bytes(text)
+
+    def write(value: int | None) -> str:
+        return "auto" if value is None else format_bytes(value)
+
+    return _parsed(parse), Form('a size such as "2GiB" or "auto"', write)
 
 
 def _no_boolean(value: object) -> object:
@@ -114,6 +127,10 @@ Duration = Annotated[
 Never = Annotated[float | None, *_limitless("never")]
 Forever = Annotated[float | None, *_limitless("forever")]
 Bytes = Annotated[int, _parsed(parse_bytes), Form('a size such as "32MiB"', format_bytes)]
+AutoBytes = Annotated[int | None, *_automatic()]
+GpuBudgetField = Annotated[
+    Budget, _parsed(parse_budget), Form('"90%" of its memory or a size such as "8GiB"')
+]
 BudgetField = Annotated[
     Budget, _parsed(parse_budget), Form('"50%" of RAM or a size such as "8GiB"')
 ]
@@ -125,6 +142,15 @@ SocketField = Annotated[
     BeforeValidator(_absolute),
     AfterValidator(_file),
     Form("an absolute path, ~/ allowed", _write_path),
+]
+SchedulesField = Annotated[
+    tuple[Rule, ...],
+    BeforeValidator(parse_rules),
+    Form(
+        'a table of rules, or "mornings=warm smollm2-135m on weekdays 9-18; '
+        'saver=never gemma3-270m on battery"',
+        write_rules,
+    ),
 ]
 Flag = Annotated[bool, Form("true or false", lambda value: str(value).lower())]
 

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from gemd.config.forms import (
+    AutoBytes,
     BudgetField,
     Bytes,
     Duration,
     Flag,
     Forever,
     Form,
+    GpuBudgetField,
     Never,
     PathField,
+    SchedulesField,
     SocketField,
     endpoint,
     whole,
@@ -88,9 +91,29 @@ class Settings(BaseModel):
         default=Budget(percent=50.0),
         description="RAM that all warm models together may take.",
     )
+    ram_margin: AutoBytes = Field(
+        default=None,
+        description="RAM that stays free for other programs to start in; auto is 5% of it.",
+    )
+    gpu_budget: GpuBudgetField = Field(
+        default=Budget(percent=100.0),
+        description="Memory of each GPU that all warm models together may take.",
+    )
+    gpu_margin: AutoBytes = Field(
+        default=None,
+        description="Memory of each GPU that stays free; auto is 512MiB, more with a display.",
+    )
+    devices_file: PathField = Field(
+        default=None,
+        description="Rehearse on the GPUs that this file describes instead of the real ones.",
+    )
     keep_warm: Forever = Field(
         default=1800.0,
         description="Idle time after which a model that is not pinned is unloaded.",
+    )
+    schedules: SchedulesField = Field(
+        default=(),
+        description="What shall be warm, or never be, and when: see Schedules below.",
     )
     queue_limit: Annotated[int, *whole(1, 100_000)] = Field(
         default=256,

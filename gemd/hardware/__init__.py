@@ -20,6 +20,7 @@ from gemd.hardware.process import process_rss_bytes
 from gemd.hardware.readings import RAM, DeviceKind, DeviceReading, Sample, SensorBlindError
 from gemd.hardware.sampler import Blind, Report, Resumed, Sampler
 from gemd.hardware.sensors import Sensor
+from gemd.hardware.simulated import DeviceTable
 
 __all__ = [
     "RAM",
@@ -27,6 +28,7 @@ __all__ = [
     "Cpu",
     "DeviceKind",
     "DeviceReading",
+    "DeviceTable",
     "Gpu",
     "Inventory",
     "Memory",

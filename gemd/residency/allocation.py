@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gemd.hardware import RAM
-from gemd.residency import planner, records, survey
+from gemd.residency import planner, records, relief, survey
 from gemd.residency.decisions import Decision, Decisions, Reason
+from gemd.residency.returns import Return, Returns
+from gemd.residency.shrinking import Shrink
 from gemd.residency.states import State, WaitReason
+from gemd.residency.yielding import YieldCalls, Yielded, kept_reasons
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
 
+    from gemd.hardware import Blind, Sample
+    from gemd.residency.accounts import Accounts
     from gemd.residency.effects import Effects
     from gemd.residency.entry import Entry
     from gemd.residency.hold import Handle
     from gemd.residency.ledger import Ledger
+    from gemd.residency.yielding import Ask
+
+CRITICAL_DRAIN_S: Final = 1.0
+"""What an answer gets to its end while memory is at its end."""
+
+
+class SendAway(Protocol):
+    """Begins or hastens the unload of an entry."""
+
+    def __call__(self, entry: Entry, drain_s: float | None) -> None:
+        """After `drain_s` seconds for what it answers; None for as long as that takes."""
+        ...
 
 
 class Allocation:
@@ -25,9 +43,9 @@ class Allocation:
     Args:
         effects: Time, alarms and events.
         entries: All models; the scheduler's own.
-        budget_bytes: The most that all workers together may hold.
-        start: Begins the load of an entry whose bytes were found.
-        evict: Begins the unload of an entry, after what it answers.
+        accounts: The devices.
+        start: Begins the load of an entry whose bytes were found, with that context.
+        send_away: Begins the unload of an entry.
         advance: Does the next thing that an entry's state allows.
 
     """
@@ -36,21 +54,25 @@ class Allocation:
         self,
         effects: Effects,
         entries: Mapping[str, Entry],
+        accounts: Accounts,
         *,
-        budget_bytes: int,
-        start: Callable[[Entry], None],
-        evict: Callable[[Entry], None],
+        start: Callable[[Entry, int], None],
+        send_away: SendAway,
         advance: Callable[[Entry], None],
     ) -> None:
         self._do = effects
         self._entries = entries
-        self.budget_bytes = budget_bytes
+        self.accounts = accounts
         self._start = start
-        self._evict = evict
+        self._send_away = send_away
         self._advance = advance
         self._alarm: Handle | None = None
+        self._returns = Returns()
+        self._was_busy = False
+        self._calls = YieldCalls(lambda device: self.ledger().taken(device))
         self.decisions = Decisions(publish=effects.publish)
         self.evictions = 0
+        self.yields = 0
 
     def replan(self) -> None:
         """Act on the plan of the moment; called after every message."""
@@ -60,18 +82,252 @@ class Allocation:
         wants = survey.wants_of(self._entries.values())
         actions: list[planner.Action] = []
         if wants:
-            now, ledger = self._do.now(), self._ledger()
+            now, ledger = self._do.now(), self.ledger()
             residents = survey.residents_of(self._entries.values(), ledger, now=now)
             actions = planner.plan(ledger, residents, wants, now=now)
             for action in actions:
                 self._act(action, ledger)
         self._set_turns(actions)
         self._look_again(actions)
+        self._watch()
+
+    def is_busy(self) -> bool:
+        """Whether anything holds memory, gives it back, or waits for it."""
+        return bool(self._returns) or any(
+            entry.booked or entry.located is not None for entry in self._entries.values()
+        )
+
+    def workers(self) -> dict[int, str]:
+        """Device by pid of every worker whose memory has not been seen to be back."""
+        alive = {entry.pid: entry.device for entry in self._entries.values() if entry.pid}
+        return self._returns.workers() | alive
+
+    def ledger(self) -> Ledger:
+        """The books of the moment."""
+        return survey.ledger_of(
+            self._entries.values(), self.accounts.at(self._do.now()), self._returning()
+        )
+
+    def pressures(self) -> list[relief.Pressure]:
+        """The devices on which memory has to be given back."""
+        ledger = self.ledger()
+        residents = survey.residents_of(self._entries.values(), ledger, now=self._do.now())
+        return relief.pressures(ledger, residents)
+
+    # --- what the sensors say -----------------------------------------------------------
+
+    def on_sample(self, sample: Sample) -> None:
+        """Take it in, and give memory back if others need it."""
+        leaving = self._leaving()
+        for entry in self._entries.values():
+            if entry.pid:
+                self._measure(entry, sample)
+        back = self._returns.settle(sample)
+        self.accounts.on_sample(sample, leaving)
+        for each in back:
+            self._confirm(each)
+        self._leave_lost(sample.lost)
+        self._relieve()
+
+    def on_blind(self, report: Blind) -> None:
+        """Load nothing until the next sample; what is warm stays."""
+        self.accounts.on_blind(report)
+        for each in self._returns.give_up(self._do.now()):
+            self._confirm(each)
+
+    def on_resumed(self) -> None:
+        """What the sensors said before is old."""
+        self.accounts.on_resumed()
+
+    def _measure(self, entry: Entry, sample: Sample) -> None:
+        seen = {
+            reading.device: reading.processes.get(entry.pid, 0)
+            for reading in sample.devices
+            if reading.processes is not None and reading.device in entry.booked
+        }
+        entry.measured = {**entry.measured, **seen}
+        if not entry.resizing:
+            entry.giving = {}
+        if entry.unsettled and entry.ready_since is not None and sample.time > entry.ready_since:
+            entry.unsettled = False
+            # What hides from the sensor stays as it was booked.
+            entry.booked |= {
+                device: size for device, size in seen.items() if device != RAM and size
+            }
+
+    def settle_ram(self, entry: Entry) -> None:
+        """A load has ended: what it takes replaces what it might take."""
+        resident = entry.sample_rss()
+        assert entry.worker is not None
+        if resident is not None:
+            # Of what it may grow to, only the prompt cache is still empty now.
+            entry.booked[RAM] = resident + entry.worker.spec.load.prompt_cache_bytes
+            entry.measured[RAM] = resident
+        entry.unsettled = True
+
+    def release(self, entry: Entry) -> None:
+        """The process of an entry has been reaped; its memory is back once a sensor says so."""
+        # What hides from the sensors counts as it was booked.
+        sizes = {device: entry.measured.get(device, size) for device, size in entry.booked.items()}
+        one = Return(
+            model=entry.model,
+            pid=entry.pid,
+            device=entry.device,
+            sizes=sizes,
+            since=self._do.now(),
+            decision=entry.open_decision,
+        )
+        entry.open_decision = None
+        if self.accounts.sampled and sizes:
+            self._returns.add(one)
+            self._do.look()
+        else:
+            entry.booked = {}
+            self._confirm(one)
+
+    def _returning(self) -> dict[str, int]:
+        """What no worker holds any more and no sensor has seen free, by device."""
+        total = self._returns.sizes()
+        for entry in self._entries.values():
+            for device, size in entry.giving.items():
+                total[device] = total.get(device, 0) + size
+        return total
+
+    def _leaving(self) -> dict[str, int]:
+        """What of ours is on its way back, or about to be, by device."""
+        total = self._returning()
+        for entry in self._entries.values():
+            if entry.state in {State.DRAINING, State.UNLOADING}:
+                for device, size in entry.measured.items():
+                    total[device] = total.get(device, 0) + size
+        return total
+
+    def _leave_lost(self, lost: tuple[str, ...]) -> None:
+        for entry in self._entries.values():
+            on_it = sorted(set(lost) & entry.booked.keys())
+            if on_it and entry.state in {State.LOADING, State.READY, State.DRAINING}:
+                why = f"{on_it[0]} does not answer any more"
+                self.note_unload(entry, Reason("DEVICE_LOST", why, {"device": on_it[0]}))
+                self._send_away(entry, 0.0)
+
+    def _relieve(self) -> None:
+        ledger, now = self.ledger(), self._do.now()
+        residents = survey.residents_of(self._entries.values(), ledger, now=now)
+        for model in relief.hurried(ledger, residents):
+            if self._entries[model].state is State.DRAINING:
+                self._send_away(self._entries[model], CRITICAL_DRAIN_S)
+        for each in relief.relieve(ledger, residents):
+            entry = self._entries[each.model]
+            self.yields += 1
+            self._record(records.yielded(each, entry, now=now, ledger=ledger), entry)
+            if each.shrink is not None:
+                self._resize(entry, each.shrink.rung)
+                continue
+            self._send_away(entry, CRITICAL_DRAIN_S if each.pressure.critical else None)
+
+    def on_yield(self, ask: Ask, done: asyncio.Future[list[Yielded]]) -> None:
+        """A user wants memory back."""
+        if ask.resume:
+            for device in ask.devices:
+                self.accounts.keep_off(device, None)
+        waiting: set[int] = set()
+        results = [self._give(ask, device, waiting) for device in ask.devices]
+        self._calls.add(results, waiting, now=self._do.now(), done=done)
+
+    def _give(self, ask: Ask, device: str, waiting: set[int]) -> Yielded:
+        """Send away what was asked for; the numbers of the decisions go to `waiting`."""
+        now, ledger = self._do.now(), self.ledger()
+        if ask.keep_off_until is not None:
+            self.accounts.keep_off(device, ask.keep_off_until)
+        residents = [
+            each
+            for each in survey.residents_of(self._entries.values(), ledger, now=now)
+            if each.taken.get(device, 0)
+        ]
+        size = ledger.taken(device) if ask.size is None else ask.size
+        wanted = relief.Pressure(device, 0 if ask.resume else size, critical=ask.force)
+        going = relief.chosen(residents, wanted, loading=True)
+        for each in going:
+            entry = self._entries[each.model]
+            self.yields += 1
+            self._record(records.asked_back(entry, device, now=now, ledger=ledger), entry)
+            self._send_away(entry, CRITICAL_DRAIN_S if ask.force else None)
+        leaving = [each for each in residents if each.standing is planner.Standing.LEAVING]
+        if ask.force:
+            for each in leaving:
+                self._send_away(self._entries[each.model], CRITICAL_DRAIN_S)
+        numbers = (self._entries[each.model].open_decision for each in [*going, *leaving])
+        waiting |= {number for number in numbers if number is not None}
+        gone = {each.model for each in [*going, *leaving]}
+        return Yielded(
+            device=device,
+            released=sum(each.taken[device] for each in going),
+            confirmed=ledger.accounts[device].free is not None,
+            seconds=0.0,
+            models=tuple(each.model for each in going),
+            kept=0,
+            reasons=kept_reasons([each for each in residents if each.model not in gone]),
+            keep_off_until=self.accounts.kept_off_until(device, now),
+        )
+
+    def _watch(self) -> None:
+        """The sensor looks more often as soon as there is something to look at."""
+        busy = self.is_busy()
+        if busy and not self._was_busy:
+            self._do.look()
+        self._was_busy = busy
+
+    # --- contexts -----------------------------------------------------------------------
+
+    def grow(self, entry: Entry) -> bool:
+        """Give a model its whole context back if there is room; whether that has begun."""
+        if not entry.rung or not entry.resizable:
+            return False
+        ledger, growth = self.ledger(), entry.growth(0)
+        if any(
+            ledger.accounts[device].closed is not None or ledger.room(device) < size
+            for device, size in growth.items()
+        ):
+            return False
+        self._resize(entry, 0)
+        return True
+
+    def _resize(self, entry: Entry, rung: int) -> None:
+        """Make a context anew; what it takes more is booked now, what it gives is on its way."""
+        assert entry.worker is not None
+        growth = entry.growth(rung)
+        entry.rung_before = entry.rung
+        entry.giving = {device: -size for device, size in growth.items() if size < 0}
+        self._book(entry, rung)
+        entry.resizing = True
+        tokens = entry.contexts[rung].tokens
+        cache = entry.worker.spec.load.prompt_cache_bytes
+        self._do.resize(entry.model, entry.run, entry.worker, tokens, cache)
+
+    def settle_resize(self, entry: Entry, *, well: bool) -> None:
+        """It has another context, or still the one before."""
+        entry.resizing = False
+        if not well:
+            self._book(entry, entry.rung_before)
+            entry.giving = {}
+            entry.resizable = False
+            entry.open_decision = None
+        elif not self.accounts.sampled:
+            entry.giving = {}
+        self.confirm(entry)
+        self._do.look()
+
+    def _book(self, entry: Entry, rung: int) -> None:
+        for device, size in entry.growth(rung).items():
+            entry.booked[device] += size
+        entry.rung = rung
+
+    # --- decisions ----------------------------------------------------------------------
 
     def note_unload(self, entry: Entry, reason: Reason) -> None:
         """A model is about to be unloaded for another reason than the plan's."""
         if entry.state in {State.LOADING, State.READY}:
-            decision = records.unloaded(entry, reason, now=self._do.now(), ledger=self._ledger())
+            decision = records.unloaded(entry, reason, now=self._do.now(), ledger=self.ledger())
             self._record(decision, entry)
 
     def note_quarantine(self, entry: Entry) -> None:
@@ -80,24 +336,39 @@ class Allocation:
 
     def confirm(self, entry: Entry) -> None:
         """What was decided last about this model is done."""
-        if entry.open_decision is not None:
-            figures = self._ledger().figures(RAM)
-            self.decisions.confirm(
-                entry.open_decision, now=self._do.now(), figures={figures.device: figures}
-            )
-            entry.open_decision = None
+        number, entry.open_decision = entry.open_decision, None
+        self._confirm_decision(number)
+
+    def _confirm(self, one: Return) -> None:
+        self._confirm_decision(one.decision)
+
+    def _confirm_decision(self, number: int | None) -> None:
+        if number is not None:
+            ledger = self.ledger()
+            figures = {device: ledger.figures(device) for device in ledger.accounts}
+            self.decisions.confirm(number, now=self._do.now(), figures=figures)
+            self._calls.confirmed(number, now=self._do.now())
+
+    def _record(self, decision: Decision, entry: Entry) -> None:
+        entry.open_decision = self.decisions.record(decision)
+
+    # --- the plan -----------------------------------------------------------------------
 
     def _act(self, action: planner.Action, ledger: Ledger) -> None:
         entry = self._entries[action.model]
         now = self._do.now()
         match action:
             case planner.Start():
-                self._record(records.loaded(entry, now=now, ledger=ledger), entry)
-                self._start(entry)
+                self._record(records.loaded(entry, action.rung, now=now, ledger=ledger), entry)
+                self._start(entry, action.rung)
+            case Shrink():
+                self.evictions += 1
+                self._record(records.shrunk(action, entry, now=now, ledger=ledger), entry)
+                self._resize(entry, action.rung)
             case planner.Evict():
                 self.evictions += 1
                 self._record(records.evicted(action, entry, now=now, ledger=ledger), entry)
-                self._evict(entry)
+                self._send_away(entry, None)
             case planner.Refuse():
                 self.decisions.record(records.refused(entry, action.error, now=now, ledger=ledger))
                 entry.located = None
@@ -117,19 +388,12 @@ class Allocation:
 
     def _look_again(self, actions: list[planner.Action]) -> None:
         """Plan again when the first patience ends, or a model is no longer just loaded."""
-        waits = [each for each in actions if isinstance(each, planner.Wait)]
-        if not waits:
-            return
         now = self._do.now()
-        times = [
-            *(each.until for each in waits if each.until is not None),
-            *(survey.fresh_until(entry) for entry in self._entries.values()),
-        ]
-        if coming := [when for when in times if when > now]:
+        times: list[float] = []
+        if any(entry.located is not None for entry in self._entries.values()):
+            times.append(self.accounts.next_change(now))
+        if waits := [each for each in actions if isinstance(each, planner.Wait)]:
+            times += (each.until for each in waits if each.until is not None)
+            times += (survey.fresh_until(entry) for entry in self._entries.values())
+        if coming := [when for when in times if now < when < math.inf]:
             self._alarm = self._do.ring_at(min(coming), lambda: None)
-
-    def _ledger(self) -> Ledger:
-        return survey.ledger_of(self._entries.values(), {RAM: self.budget_bytes})
-
-    def _record(self, decision: Decision, entry: Entry) -> None:
-        entry.open_decision = self.decisions.record(decision)

@@ -22,8 +22,11 @@ class DecisionKind(enum.Enum):
     LOAD = "LOAD"
     UNLOAD = "UNLOAD"
     EVICT = "EVICT"
+    SHRINK = "SHRINK"
     REFUSE = "REFUSE"
+    YIELD = "YIELD"
     QUARANTINE = "QUARANTINE"
+    SCHEDULE = "SCHEDULE"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,16 +27,26 @@ class Effects(Protocol):
         """Tell whoever listens."""
         ...
 
+    def look(self) -> None:
+        """Have the sensors look at once; answered by `on_sample` or `on_blind`."""
+        ...
+
     def locate(self, model: str, run: int) -> None:
         """Find the bytes; answered by `on_located`."""
         ...
 
     def spawn(self, model: str, run: int, located: Located) -> None:
-        """Start a worker; answered by `on_progress`, `on_spawned`, and later `on_exit`."""
+        """Start a worker; answered by `on_born`, `on_progress`, `on_spawned`, later `on_exit`."""
         ...
 
     def stop(self, model: str, run: int, worker: Worker, grace_s: float) -> None:
         """Stop a worker; answered by `on_stopped`."""
+        ...
+
+    def resize(
+        self, model: str, run: int, worker: Worker, tokens: int, prompt_cache_bytes: int
+    ) -> None:
+        """Make an idle worker's context anew; answered by `on_resized`."""
         ...
 
     def abandon(self, model: str, run: int) -> None:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from gemd.hardware import RAM
 from gemd.residency import planner
 from gemd.residency.crashes import CrashPolicy, is_quarantined, recent, retry_time
 from gemd.residency.reuse import REMEMBERED
 from gemd.residency.states import Residence, State, Waiting, WaitReason
+from gemd.residency.wishes import NOTHING
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from gemd.engine.worker import Worker
     from gemd.errors import GemdError
     from gemd.residency.hold import Handle, Ticket
-    from gemd.residency.states import LoadStep, Located
+    from gemd.residency.states import ContextSize, LoadStep, Located
+    from gemd.residency.wishes import Wish
 
 
 @dataclass(slots=True)
@@ -44,6 +47,19 @@ class Entry:
         absentees: Futures of callers that wait for it to be cold.
         quarantined: Whether only an explicit load starts it again.
         claims: Callers that want its files for themselves; nothing is loaded meanwhile.
+        pid: Of its worker's process, from birth to death; 0 if there is none.
+        device: Where its weights are, or are to be.
+        booked: What it may take, by device; empty while it holds nothing.
+        measured: What the last sample saw of it, by device.
+        contexts: Sizes that its context may have, the largest first.
+        rung: Which of them it has, or is about to have.
+        rung_before: Which one it had before the resize that is under way.
+        resizing: Whether its context is being made anew.
+        resizable: Whether that has not failed in this life.
+        giving: By device, what a smaller context gives back and no sensor has seen free yet.
+        unsettled: It is warm, and no sample has said yet what it takes beside main memory.
+        wish: Of leases and schedules.
+        wish_rests_until: Until when a load that nobody waits for is not tried again.
         drain_by: Monotonic second when draining ends by force; None for never.
         step: How far the present or last load is.
         alarm: The one timer it may have set: for a retry, an idle unload, or a drain.
@@ -67,8 +83,20 @@ class Entry:
     alarm: Handle | None = None
     step: LoadStep | None = None
     worker: Worker | None = None
+    pid: int = 0
+    device: str = RAM
     estimate_bytes: int = 0
-    booked_bytes: int = 0
+    booked: dict[str, int] = field(default_factory=dict)
+    measured: dict[str, int] = field(default_factory=dict)
+    contexts: tuple[ContextSize, ...] = ()
+    rung: int = 0
+    rung_before: int = 0
+    resizing: bool = False
+    resizable: bool = True
+    giving: dict[str, int] = field(default_factory=dict)
+    unsettled: bool = False
+    wish: Wish = NOTHING
+    wish_rests_until: float = 0.0
     pinned: bool = False
     failure: GemdError | None = None
     crash_times: tuple[float, ...] = ()
@@ -85,6 +113,11 @@ class Entry:
         if self.worker is None:
             return 0
         return self.worker.ready.max_sequences - sum(ticket.slots for ticket in self.held)
+
+    def growth(self, rung: int) -> dict[str, int]:
+        """What it would take beyond the present size with another one, by device."""
+        before, after = self.contexts[self.rung].demand, self.contexts[rung].demand
+        return {device: after.get(device, 0) - size for device, size in before.items()}
 
     def is_idle(self) -> bool:
         """Whether nobody holds it or waits for it."""
@@ -135,7 +168,15 @@ class Entry:
         """Its worker is gone, and its memory with it."""
         self.worker = None
         self.fresh = False
-        self.booked_bytes = 0
+        self.pid = 0
+        self.booked = {}
+        self.measured = {}
+        self.unsettled = False
+        self.contexts = ()
+        self.rung = 0
+        self.resizing = False
+        self.resizable = True
+        self.giving = {}
         self.held.clear()
         self.drain_by = None
 
@@ -144,6 +185,15 @@ class Entry:
         self.crashes += 1
         self.crash_times = (*recent(self.crash_times, now=now, policy=policy), now)
         self.quarantined = is_quarantined(self.crash_times, now=now, policy=policy)
+
+    def idle_unload_time(self, keep_warm_s: float) -> float | None:
+        """When it is unloaded if nobody uses it; None if it stays."""
+        if self.last_used is None:
+            return None
+        kept = self.pinned or self.wish.leased or self.wish.warm
+        return planner.idle_unload_time(
+            last_used=self.last_used, keep_warm_s=keep_warm_s, kept=kept
+        )
 
     def seconds_of_load(self, *, since: float) -> float:
         """How much of the present life's load fell into the time after `since`."""
@@ -173,18 +223,20 @@ class Entry:
         retry = retry_time(self.crash_times, now=now, policy=policy)
         idle_unload = None
         if warm and self.is_idle() and self.last_used is not None:
-            idle_unload = planner.idle_unload_time(
-                last_used=self.last_used, keep_warm_s=keep_warm_s, pinned=self.pinned
-            )
+            idle_unload = self.idle_unload_time(keep_warm_s)
         return Residence(
             model=self.model,
             state=self.state,
             pinned=self.pinned,
             active=len(self.held),
             waiting=len(self.queue),
-            booked_bytes=self.booked_bytes,
+            device=self.device,
+            booked=dict(self.booked),
+            measured={
+                **self.measured,
+                **({} if (resident := self.sample_rss()) is None else {RAM: resident}),
+            },
             estimate_bytes=self.estimate_bytes,
-            measured_bytes=self.sample_rss(),
             worker=self.worker,
             last_used=self.last_used if self.loads else None,
             ready_since=self.ready_since if warm else None,

@@ -15,22 +15,33 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from gemd.errors import GemdError, UnexpectedError
+from gemd.hardware import Blind, Resumed, Sample
+from gemd.residency.accounts import Accounts
 from gemd.residency.crashes import CrashPolicy
 from gemd.residency.hold import Hold, Ticket
 from gemd.residency.scheduler import Scheduler
 from gemd.residency.states import LoadStep, Residence, State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
     from types import TracebackType
 
     from gemd import wire
     from gemd.engine.worker import Worker
+    from gemd.hardware import Report
+    from gemd.residency.accounts import Limits
     from gemd.residency.decisions import Decisions
     from gemd.residency.hold import Clock, Handle
+    from gemd.residency.ledger import Ledger
+    from gemd.residency.relief import Pressure
     from gemd.residency.states import Locate, Located, ResidencyEvent, Spawn
+    from gemd.residency.wishes import Wish
+    from gemd.residency.yielding import Ask, Yielded
 
 log = structlog.get_logger(__name__)
+
+RESIZE_S = 30.0
+"""How long making a context anew may take; a worker that needs longer is stuck."""
 
 
 class Manager:
@@ -45,6 +56,8 @@ class Manager:
         queue_limit: Requests that may wait for one model.
         pinned: Models that are pinned from the start.
         policy: How crashes are answered.
+        limits: Of memories other than the main one, and what stays free.
+        look: Has the sensors look at once; what they see goes to `report`.
         clock: Monotonic time and alarms; the running event loop if None.
 
     """
@@ -60,16 +73,23 @@ class Manager:
         queue_limit: int,
         pinned: Iterable[str] = (),
         policy: CrashPolicy | None = None,
+        limits: Limits | None = None,
+        look: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
     ) -> None:
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._inbox: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._work = _Work(
-            locate=locate, spawn=spawn, publish=publish, clock=self._clock, post=self._post
+            locate=locate,
+            spawn=spawn,
+            publish=publish,
+            look=look,
+            clock=self._clock,
+            post=self._post,
         )
         self._scheduler = Scheduler(
             self._work,
-            budget_bytes=budget_bytes,
+            accounts=Accounts(budget_bytes, limits),
             keep_warm_s=keep_warm_s,
             queue_limit=queue_limit,
             pinned=pinned,
@@ -136,6 +156,17 @@ class Manager:
         """
         await self._ask(self._scheduler.on_unload, model, drain_s)
 
+    async def give_back(self, ask: Ask) -> list[Yielded]:
+        """Give memory back; returns when sensors have seen it free, or when none can tell."""
+        done: asyncio.Future[list[Yielded]] = asyncio.get_running_loop().create_future()
+        self._post(self._scheduler.memory.on_yield, ask, done)
+        return await done
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Ids of all GPUs that sensors have seen."""
+        return self._scheduler.memory.accounts.gpus
+
     async def pin(self, model: str, *, pinned: bool) -> None:
         """Forbid or allow that the model is unloaded by itself. Does not load."""
         await self._ask(self._scheduler.on_pin, model, pinned)
@@ -158,6 +189,49 @@ class Manager:
         finally:
             self._post(self._scheduler.on_unclaim, model, claim)
 
+    def wish(self, source: str, wishes: Mapping[str, Wish]) -> None:
+        """What a source, such as leases, wishes from now on, by model. Never waits.
+
+        Replaces all that the same source wished before.
+        """
+        self._post(self._scheduler.on_wishes, source, dict(wishes))
+
+    def insist(self, model: str) -> None:
+        """Heed what is wished for a model, though it was unloaded by hand or failed to load.
+
+        Never waits.
+        """
+        self._post(self._scheduler.on_insist, model)
+
+    def report(self, seen: Report) -> None:
+        """Take what the sensors say. Never waits."""
+        match seen:
+            case Sample():
+                self._post(self._scheduler.on_sample, seen)
+            case Blind():
+                self._post(self._scheduler.on_blind, seen)
+            case Resumed():
+                self._post(self._scheduler.on_resumed)
+
+    def workers(self) -> dict[int, str]:
+        """By pid of every worker, loading ones included, the device that its weights are on.
+
+        With those that are gone and whose memory no sensor has seen free yet.
+        """
+        return self._scheduler.memory.workers()
+
+    def is_busy(self) -> bool:
+        """Whether anything holds memory, gives it back, or waits for it."""
+        return self._scheduler.memory.is_busy()
+
+    def ledger(self) -> Ledger:
+        """The books of all devices. Advice only, as `residences`."""
+        return self._scheduler.memory.ledger()
+
+    def pressures(self) -> list[Pressure]:
+        """The devices on which memory has to be given back. Advice only, as `residences`."""
+        return self._scheduler.memory.pressures()
+
     def residences(self) -> dict[str, Residence]:
         """Every model that was ever asked for, by id. Advice only: decide nothing on it."""
         return {
@@ -174,11 +248,6 @@ class Manager:
         return frozenset(entry.model for entry in self._scheduler.entries.values() if entry.pinned)
 
     @property
-    def budget_bytes(self) -> int:
-        """The most that all workers together may hold."""
-        return self._scheduler.memory.budget_bytes
-
-    @property
     def decisions(self) -> Decisions:
         """What was decided lately, newest first."""
         return self._scheduler.memory.decisions
@@ -187,6 +256,11 @@ class Manager:
     def evictions(self) -> int:
         """Models that were unloaded to make room."""
         return self._scheduler.memory.evictions
+
+    @property
+    def yields(self) -> int:
+        """Models that were unloaded because other programs needed their memory."""
+        return self._scheduler.memory.yields
 
     def time(self) -> float:
         """Now, on the clock of all its times."""
@@ -267,12 +341,14 @@ class _Work:
         locate: Locate,
         spawn: Spawn,
         publish: Callable[[ResidencyEvent], None],
+        look: Callable[[], None],
         clock: Clock,
         post: Callable[..., None],
     ) -> None:
         self._locate = locate
         self._spawn = spawn
         self._publish = publish
+        self.look = look
         self._clock = clock
         self._post = post
         self._answers: Scheduler
@@ -300,6 +376,11 @@ class _Work:
 
     def stop(self, model: str, run: int, worker: Worker, grace_s: float) -> None:
         self._detach(self._stopping(model, run, worker, grace_s))
+
+    def resize(
+        self, model: str, run: int, worker: Worker, tokens: int, prompt_cache_bytes: int
+    ) -> None:
+        self._detach(self._resizing(model, run, worker, tokens, prompt_cache_bytes))
 
     def abandon(self, model: str, run: int) -> None:
         task = self._lives.get((model, run))
@@ -347,9 +428,12 @@ class _Work:
             step = LoadStep(model, progress.phase, progress.current, progress.total)
             self._post(self._answers.on_progress, model, run, step)
 
+        def born(pid: int) -> None:
+            self._post(self._answers.on_born, model, run, pid)
+
         outcome: Worker | GemdError
         try:
-            outcome = await self._spawn(located.spec, report=report)
+            outcome = await self._spawn(located.spec, report=report, born=born)
         except GemdError as error:
             outcome = error
         except Exception:
@@ -362,6 +446,26 @@ class _Work:
     async def _watching(self, model: str, run: int, worker: Worker) -> None:
         report = await worker.wait_exit()
         self._post(self._answers.on_exit, model, run, report)
+
+    async def _resizing(
+        self, model: str, run: int, worker: Worker, tokens: int, prompt_cache_bytes: int
+    ) -> None:
+        well = False
+        try:
+            async with asyncio.timeout(RESIZE_S):
+                made = await worker.resize(
+                    context_tokens=tokens, prompt_cache_bytes=prompt_cache_bytes
+                )
+            well = True
+            log.info("worker.resized", model=model, tokens=made.context_tokens)
+        except TimeoutError:
+            log.warning("worker.resize_hangs", model=model, seconds=RESIZE_S)
+            await worker.stop(grace_s=0)
+        except GemdError as error:
+            log.warning("worker.resize_failed", model=model, error=str(error))
+        except Exception:
+            log.exception("worker.resize_failed", model=model)
+        self._post(self._answers.on_resized, model, run, well)
 
     async def _stopping(self, model: str, run: int, worker: Worker, grace_s: float) -> None:
         try:

@@ -11,8 +11,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from gemd.residency.ledger import covers, shortage
-from gemd.residency.refusals import pinned_out, too_large
+from gemd.residency.ledger import Closed, covers, shortage
+from gemd.residency.refusals import blind, crowded_out, device_lost, kept_off, pinned_out, too_large
+from gemd.residency.shrinking import Shrink, Shrinkable, cheapest_shrinks
 from gemd.residency.victims import Victim, cheapest_cover, is_enough
 
 if TYPE_CHECKING:
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
 
     from gemd.errors import GemdError
     from gemd.residency.ledger import Ledger
+    from gemd.residency.shrinking import Option
 
 LEAST_PATIENCE_S: Final = 5.0
 MOST_PATIENCE_S: Final = 60.0
 SWAP_SHARE: Final = 2.0
 """A model that is wanted without a pause keeps its memory for at least this many times the seconds
 that a swap costs, so that models in turns answer more than they load."""
+BLIND_PATIENCE_S: Final = 10.0
+"""How long a load waits for a sensor that fails."""
+CROWDED_PATIENCE_S: Final = 45.0
+"""How long a load waits for memory that other programs hold; longer than a surge is remembered."""
 
 
 class Standing(enum.Enum):
@@ -57,6 +63,8 @@ class Resident:
         reload_s: Seconds that a reload takes.
         since: When its turn began: when it was loaded.
         turn_ends: It was held off in the last plan.
+        loading: It is not warm yet.
+        smaller: Contexts that it could have instead of its present one.
         oldest: Rank of the first request that waits for it; infinity if none does.
 
     """
@@ -68,6 +76,8 @@ class Resident:
     reload_s: float = 0.0
     since: float = 0.0
     turn_ends: bool = False
+    loading: bool = False
+    smaller: tuple[Option, ...] = ()
     oldest: float = math.inf
 
 
@@ -81,6 +91,9 @@ class Want:
         rank: Of its first request; lower goes first.
         since: When that request arrived.
         load_s: Seconds that its load takes, as far as is known.
+        spare: No request waits: it gets what nobody else needs, and nobody waits or goes for it.
+        smaller: What it may take with smaller contexts, by device; the largest context first.
+        rung: Which size `demand` is of: 0 for the whole context.
 
     """
 
@@ -89,13 +102,23 @@ class Want:
     rank: float
     since: float
     load_s: float = 0.0
+    spare: bool = False
+    smaller: tuple[Mapping[str, int], ...] = ()
+    rung: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Load it now."""
+    """Load it now.
+
+    Attributes:
+        model: Its id.
+        rung: Which of its contexts it gets: 0 for the whole one.
+
+    """
 
     model: str
+    rung: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +175,7 @@ class Wait:
     until: float | None = None
 
 
-Action = Start | Evict | HoldOff | Refuse | Wait
+Action = Start | Shrink | Evict | HoldOff | Refuse | Wait
 
 
 def plan(
@@ -165,20 +188,24 @@ def plan(
     patience the busy one's turn ends. Memory that a want of lower rank waits for is not given to a
     later one, so nobody is passed over for ever.
     """
-    now_free = {device: ledger.room(device) for device in ledger.budgets}
-    pool = _Pool(now_free, residents)
+    pool = _Pool(ledger, residents)
     actions: list[Action] = []
-    for want in sorted(wants, key=lambda want: want.rank):
-        actions += _serve(want, pool, ledger, now=now)
+    for want in sorted(wants, key=lambda want: (want.spare, want.rank)):
+        if not want.spare:
+            actions += _serve(want, pool, ledger, now=now)
+        elif _is_open(want, ledger) and covers(pool.now, want.demand):
+            pool.take(want.demand)
+            actions.append(Start(want.model, want.rung))
     return actions
 
 
 class _Pool:
     """What is left while the wants are served one after the other."""
 
-    def __init__(self, now_free: dict[str, int], residents: Sequence[Resident]) -> None:
-        self.now = now_free
-        self.soon = dict(now_free)
+    def __init__(self, ledger: Ledger, residents: Sequence[Resident]) -> None:
+        self.now = {device: ledger.room(device) for device in ledger.accounts}
+        self.soon = dict(self.now)
+        self._add(ledger.returning)
         self.residents = {resident.model: resident for resident in residents}
         for resident in residents:
             if resident.standing is Standing.LEAVING:
@@ -196,6 +223,12 @@ class _Pool:
             self.soon[device] -= size
             self.now[device] = min(self.now[device], self.soon[device])
 
+    def shrink(self, action: Shrink) -> None:
+        """This model gives a part; the rest of it is not looked at again in this plan."""
+        resident = self.residents[action.model]
+        self.residents[action.model] = replace(resident, standing=Standing.FRESH, smaller=())
+        self._add(action.frees)
+
     def vacate(self, model: str) -> None:
         """This model goes."""
         resident = self.residents[model]
@@ -208,17 +241,51 @@ class _Pool:
 
     def _add(self, taken: Mapping[str, int]) -> None:
         for device, size in taken.items():
-            self.soon[device] += size
+            if device in self.soon:
+                self.soon[device] += size
+
+
+def _is_open(want: Want, ledger: Ledger) -> bool:
+    """Whether things are loaded on all devices that it demands."""
+    return all(
+        device in ledger.accounts and ledger.accounts[device].closed is None
+        for device in want.demand
+    )
+
+
+def _closed(want: Want, ledger: Ledger, *, now: float) -> list[Action]:
+    """What becomes of a want on a device where nothing is loaded."""
+    for device in want.demand:
+        account = ledger.accounts.get(device)
+        if account is None or account.closed is Closed.LOST:
+            return [Refuse(want.model, device_lost(want.model, device))]
+        if account.closed is Closed.KEPT_OFF:
+            assert account.until is not None
+            left_s = account.until - now
+            return [Refuse(want.model, kept_off(want.model, device, left_s=left_s))]
+        if account.closed is Closed.BLIND:
+            due = max(want.since, account.since) + BLIND_PATIENCE_S
+            if now < due:
+                return [Wait(want.model, until=due)]
+            return [Refuse(want.model, blind(want.model, device, why=account.why))]
+    return []
 
 
 def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Action]:
-    if not covers(ledger.budgets, want.demand):
-        device = _tightest(want, ledger.budgets)
-        error = too_large(want.model, needed=want.demand[device], budget=ledger.budgets[device])
+    if not _is_open(want, ledger):
+        return _closed(want, ledger, now=now)
+    budgets = {device: account.budget for device, account in ledger.accounts.items()}
+    smallest = (want.demand, *want.smaller)[-1]
+    if not covers(budgets, smallest):
+        device = _tightest(replace(want, demand=smallest), budgets)
+        error = too_large(
+            want.model, needed=smallest[device], budget=budgets[device], device=device
+        )
         return [Refuse(want.model, error)]
+    want = _that_could_fit(want, pool, ledger)
     if covers(pool.now, want.demand):
         pool.take(want.demand)
-        return [Start(want.model)]
+        return [Start(want.model, want.rung)]
     missing = shortage(pool.soon, want.demand)
     if not missing:
         pool.claim(want.demand)
@@ -226,9 +293,30 @@ def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Actio
     return _make_room(want, missing, pool, ledger, now=now)
 
 
+def _that_could_fit(want: Want, pool: _Pool, ledger: Ledger) -> Want:
+    """With the largest context that would fit if everybody went whom no user pinned.
+
+    A smaller one is no reason to send nobody away: it is for where the whole one cannot be had.
+    """
+    left = _within_reach(pool, ledger)
+    sizes = (want.demand, *want.smaller)
+    rung = next((rung for rung, size in enumerate(sizes) if covers(left, size)), len(sizes) - 1)
+    return replace(want, demand=sizes[rung], rung=rung)
+
+
 def _make_room(
     want: Want, missing: Mapping[str, int], pool: _Pool, ledger: Ledger, *, now: float
 ) -> list[Action]:
+    shrinks = cheapest_shrinks(
+        [Shrinkable(each.model, each.smaller, each.loss) for each in pool.standing(Standing.FREE)],
+        missing,
+        wanted_by=want.model,
+    )
+    if shrinks is not None:
+        for each in shrinks:
+            pool.shrink(each)
+        pool.claim(want.demand)
+        return [*shrinks, Wait(want.model)]
     chosen = cheapest_cover([_victim(each) for each in _evictable(want, pool)], missing)
     if chosen is not None:
         return [*_evict(want, chosen, pool), Wait(want.model)]
@@ -241,11 +329,14 @@ def _make_room(
         error = pinned_out(
             want.model,
             needed=want.demand[device],
-            budget=ledger.budgets[device],
+            budget=ledger.accounts[device].budget,
             left=left[device],
             pinned=[each.model for each in pool.standing(Standing.PINNED)],
         )
         return [Refuse(want.model, error)]
+    crowded = _crowded(want, pool, ledger)
+    if crowded is not None:
+        return _wait_for_others(want, crowded, pool, ledger, now=now)
     # Enough would be movable, were it not claimed by those who came before.
     pool.claim(want.demand)
     return [Wait(want.model)]
@@ -305,9 +396,9 @@ def patience(want: Want, resident: Resident) -> float:
     return min(max(SWAP_SHARE * swap_s, LEAST_PATIENCE_S), MOST_PATIENCE_S)
 
 
-def idle_unload_time(*, last_used: float, keep_warm_s: float, pinned: bool) -> float | None:
+def idle_unload_time(*, last_used: float, keep_warm_s: float, kept: bool) -> float | None:
     """When an unused warm model is unloaded; None if it stays."""
-    if pinned or keep_warm_s == float("inf"):
+    if kept or keep_warm_s == float("inf"):
         return None
     return last_used + keep_warm_s
 
@@ -320,9 +411,45 @@ def _beside_pinned(pool: _Pool, ledger: Ledger) -> dict[str, int]:
     """What is left of the budgets by the models that users pinned, whoever else goes."""
     pinned = pool.standing(Standing.PINNED)
     return {
-        device: budget - sum(each.taken.get(device, 0) for each in pinned)
-        for device, budget in ledger.budgets.items()
+        device: account.budget - sum(each.taken.get(device, 0) for each in pinned)
+        for device, account in ledger.accounts.items()
     }
+
+
+def _crowded(want: Want, pool: _Pool, ledger: Ledger) -> str | None:
+    """The device that would be too small for other programs' sake if all of ours were gone."""
+    left = _within_reach(pool, ledger)
+    return None if covers(left, want.demand) else _tightest(want, left)
+
+
+def _within_reach(pool: _Pool, ledger: Ledger) -> dict[str, int]:
+    """What could be had if everybody went whom no user pinned."""
+    pinned = pool.standing(Standing.PINNED)
+    return {
+        device: ledger.reach(device) - sum(each.taken.get(device, 0) for each in pinned)
+        for device in ledger.accounts
+    }
+
+
+def _wait_for_others(
+    want: Want, device: str, pool: _Pool, ledger: Ledger, *, now: float
+) -> list[Action]:
+    """Wait a while for other programs; who is content with what is free has it meanwhile."""
+    due = want.since + CROWDED_PATIENCE_S
+    if now < due:
+        return [Wait(want.model, until=due)]
+    account = ledger.accounts[device]
+    pinned = pool.standing(Standing.PINNED)
+    error = crowded_out(
+        want.model,
+        device,
+        needed=want.demand[device],
+        reach=ledger.reach(device),
+        others=account.others,
+        margin=account.margin,
+        pinned=[each.model for each in pinned if each.taken.get(device, 0)],
+    )
+    return [Refuse(want.model, error)]
 
 
 def _tightest(want: Want, available: Mapping[str, int]) -> str:

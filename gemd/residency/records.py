@@ -15,32 +15,37 @@ if TYPE_CHECKING:
     from gemd.residency.entry import Entry
     from gemd.residency.ledger import Ledger
     from gemd.residency.planner import Evict
+    from gemd.residency.relief import Yielding
+    from gemd.residency.shrinking import Shrink
 
 
-def loaded(entry: Entry, *, now: float, ledger: Ledger) -> Decision:
-    """A model is loaded because requests wait for it and it fits."""
-    need, room = entry.estimate_bytes, ledger.room(RAM)
-    waiting = len(entry.queue)
-    requests = "1 request" if waiting == 1 else f"{waiting} requests"
+def loaded(entry: Entry, rung: int, *, now: float, ledger: Ledger) -> Decision:
+    """A model is loaded because requests wait for it and it fits, maybe with a smaller context."""
+    assert entry.located is not None
+    size = entry.located.contexts[rung]
+    need, room = size.demand[entry.device], ledger.room(entry.device)
+    context = f" with {size.tokens} tokens of context" if rung else ""
     return _about_memory(
         DecisionKind.LOAD,
         entry,
-        f"load {entry.model}: it may take {size_text(need)}, {size_text(room)} are left",
-        Reason("WANTED", f"{requests} waited for it", {"waiting": str(waiting)}),
+        f"load {entry.model}{context}: it may take {size_text(need)}{_of(entry.device)}, "
+        f"{size_text(room)} are left",
+        _why_loaded(entry),
         now=now,
         ledger=ledger,
-        inputs={"needed_bytes": need, "room_bytes": room},
+        inputs={"needed_bytes": need, "room_bytes": room, "context_tokens": size.tokens},
     )
 
 
 def evicted(action: Evict, entry: Entry, *, now: float, ledger: Ledger) -> Decision:
     """A model goes because another one needs its memory."""
-    frees = ledger.holdings[entry.model][RAM].taken
+    frees = ledger.holdings[entry.model][entry.device].taken
     idle_s = _idle_s(entry, now=now)
     return _about_memory(
         DecisionKind.EVICT,
         entry,
-        f"unload {entry.model} for {action.wanted_by}: it frees {size_text(frees)}",
+        f"unload {entry.model} for {action.wanted_by}: "
+        f"it frees {size_text(frees)}{_of(entry.device)}",
         _why_this_one(action, entry, idle_s=idle_s),
         now=now,
         ledger=ledger,
@@ -53,6 +58,82 @@ def evicted(action: Evict, entry: Entry, *, now: float, ledger: Ledger) -> Decis
             )
             for model, loss in action.spared
         ),
+    )
+
+
+def shrunk(action: Shrink, entry: Entry, *, now: float, ledger: Ledger) -> Decision:
+    """An idle model gets a smaller context because another one needs its memory."""
+    before, after = entry.contexts[entry.rung].tokens, entry.contexts[action.rung].tokens
+    frees = action.frees[entry.device]
+    return _about_memory(
+        DecisionKind.SHRINK,
+        entry,
+        f"make the context of {entry.model} smaller for {action.wanted_by}: "
+        f"it frees {size_text(frees)}{_of(entry.device)}",
+        Reason(
+            "ENOUGH",
+            f"{after} instead of {before} tokens are enough, and nobody has to go",
+            {"before_tokens": str(before), "after_tokens": str(after)},
+        ),
+        now=now,
+        ledger=ledger,
+        inputs={"frees_bytes": frees, "idle_seconds": _idle_s(entry, now=now)},
+    )
+
+
+def yielded(action: Yielding, entry: Entry, *, now: float, ledger: Ledger) -> Decision:
+    """A model goes because its memory is needed outside, or because too much is taken."""
+    pressure = action.pressure
+    account = ledger.accounts[pressure.device]
+    free = 0 if account.free is None else account.free
+    of_device = _of(pressure.device)
+    if pressure.over_budget:
+        reason = Reason(
+            "OVER_BUDGET",
+            f"models take {size_text(pressure.missing)} more than the budget of "
+            f"{size_text(account.budget)}{of_device}",
+            {"missing_bytes": str(pressure.missing), "budget_bytes": str(account.budget)},
+        )
+    else:
+        reason = Reason(
+            "CRITICAL_PRESSURE" if pressure.critical else "PRESSURE",
+            f"{size_text(free)} of the {size_text(account.margin)} that stay free{of_device} are "
+            "left, because other programs took the rest",
+            {
+                "missing_bytes": str(pressure.missing),
+                "free_bytes": str(free),
+                "margin_bytes": str(account.margin),
+                **({} if account.others is None else {"others_bytes": str(account.others)}),
+            },
+        )
+    return _about_memory(
+        DecisionKind.YIELD,
+        entry,
+        f"{_what(action, entry)}: it frees {size_text(action.frees)}{of_device}",
+        reason,
+        now=now,
+        ledger=ledger,
+        inputs={
+            "frees_bytes": action.frees,
+            "missing_bytes": pressure.missing,
+            "loss_seconds": action.loss,
+        },
+        device=pressure.device,
+    )
+
+
+def asked_back(entry: Entry, device: str, *, now: float, ledger: Ledger) -> Decision:
+    """A model goes because a user wants memory of a device for something else."""
+    frees = ledger.holdings[entry.model][device].taken
+    return _about_memory(
+        DecisionKind.YIELD,
+        entry,
+        f"give back {entry.model}: it frees {size_text(frees)}{_of(device)}",
+        Reason("ASKED", f"{device} was asked for"),
+        now=now,
+        ledger=ledger,
+        inputs={"frees_bytes": frees},
+        device=device,
     )
 
 
@@ -100,6 +181,25 @@ def quarantined(entry: Entry, *, now: float) -> Decision:
     )
 
 
+def _what(action: Yielding, entry: Entry) -> str:
+    if action.shrink is None:
+        return f"give back {entry.model}"
+    tokens = entry.contexts[action.shrink.rung].tokens
+    return f"make the context of {entry.model} smaller ({tokens} tokens)"
+
+
+def _why_loaded(entry: Entry) -> Reason:
+    waiting = len(entry.queue)
+    if not waiting:
+        return Reason("WISHED", "a lease or a schedule wants it warm, and memory is free")
+    requests = "1 request" if waiting == 1 else f"{waiting} requests"
+    return Reason("WANTED", f"{requests} waited for it", {"waiting": str(waiting)})
+
+
+def _of(device: str) -> str:
+    return "" if device == RAM else f" of {device}"
+
+
 def _why_this_one(action: Evict, entry: Entry, *, idle_s: float) -> Reason:
     if entry.queue:
         waiting = len(entry.queue)
@@ -127,16 +227,21 @@ def _about_memory(
     ledger: Ledger,
     inputs: Mapping[str, float] | None = None,
     alternatives: tuple[Alternative, ...] = (),
+    device: str = "",
 ) -> Decision:
+    held = ledger.holdings.get(entry.model, {}).keys() or (
+        {} if entry.located is None else entry.located.demand
+    )
+    concerned = [each for each in ledger.accounts if each in {*held, entry.device, device}]
     return Decision(
         time=now,
         kind=kind,
         model=entry.model,
-        device=RAM,
+        device=device or entry.device,
         summary=summary,
         reasons=(reason,),
         alternatives=alternatives,
-        memory=(MemoryChange(ledger.figures(RAM)),),
+        memory=tuple(MemoryChange(ledger.figures(each)) for each in concerned),
         inputs=inputs or {},
     )
 

@@ -10,11 +10,13 @@ from gemd.errors import (
     DeadlineExpiredError,
     EngineCrashedError,
     ModelBusyError,
+    ModelForbiddenError,
     ModelQuarantinedError,
     ModelTooLargeError,
     QueueFullError,
     ShuttingDownError,
 )
+from gemd.hardware import RAM
 from gemd.residency.states import State
 
 if TYPE_CHECKING:
@@ -134,13 +136,93 @@ def crashed(model: str, report: ExitReport) -> EngineCrashedError:
     )
 
 
-def too_large(model: str, *, needed: int, budget: int) -> ModelTooLargeError:
-    """A model exceeds what all models together may take; bytes."""
+def too_large(model: str, *, needed: int, budget: int, device: str = RAM) -> ModelTooLargeError:
+    """A model exceeds what all models together may take of a device; bytes."""
+    variable = "GEMD_RAM_BUDGET" if device == RAM else "GEMD_GPU_BUDGET"
+    of_device = "" if device == RAM else f" of {device}"
     return ModelTooLargeError(
-        f"{model} needs {size_text(needed)}, the budget is {size_text(budget)}",
+        f"{model} needs {size_text(needed)}{of_device}, the budget is {size_text(budget)}",
         why="it cannot fit even with no other model loaded",
-        advice=(f"GEMD_RAM_BUDGET={_gib_ceiling(needed)} gemd", "gemctl list"),
-        metadata={"model": model, "needed_bytes": needed, "budget_bytes": budget},
+        advice=(f"{variable}={_gib_ceiling(needed)} gemd", "gemctl list"),
+        metadata={
+            "model": model,
+            "device": device,
+            "needed_bytes": needed,
+            "budget_bytes": budget,
+        },
+    )
+
+
+def crowded_out(
+    model: str,
+    device: str,
+    *,
+    needed: int,
+    reach: int,
+    others: int | None,
+    margin: int,
+    pinned: Sequence[str],
+) -> BudgetExceededError:
+    """Other programs hold the memory that a model needs; bytes."""
+    had = max(reach, 0)
+    hold = "others hold the rest" if others is None else f"other programs hold {size_text(others)}"
+    beside = f", and {', '.join(pinned)} is pinned" if pinned else ""
+    return BudgetExceededError(
+        f"{model} needs {size_text(needed)} of {device}, {size_text(had)} can be had",
+        why=f"{hold}, {size_text(margin)} stay free{beside}",
+        advice=("gemctl status", f"gemctl why {model}"),
+        metadata={
+            "model": model,
+            "device": device,
+            "needed_bytes": needed,
+            "free_bytes": had,
+            "margin_bytes": margin,
+            **({} if others is None else {"others_bytes": others}),
+        },
+        retry_after=MEMORY_RETRY_AFTER_S,
+    )
+
+
+def kept_off(model: str, device: str, *, left_s: float) -> BudgetExceededError:
+    """A user asked gemd to load nothing on a device for a while; seconds."""
+    return BudgetExceededError(
+        f"{model} is not loaded: gemd keeps off {device} for {left_s:.0f} s more",
+        why="it was asked to give that memory back",
+        advice=(f"gemctl yield {device} --resume",),
+        metadata={"model": model, "device": device, "left_seconds": f"{left_s:.0f}"},
+        retry_after=left_s,
+    )
+
+
+def blind(model: str, device: str, *, why: str) -> BudgetExceededError:
+    """Nobody can tell how much of a device is free."""
+    return BudgetExceededError(
+        f"{model} is not loaded: how much of {device} is free cannot be told",
+        why=why,
+        advice=("gemctl status",),
+        metadata={"model": model, "device": device},
+        retry_after=MEMORY_RETRY_AFTER_S,
+    )
+
+
+def device_lost(model: str, device: str) -> BudgetExceededError:
+    """A device that a model was to be placed on is gone."""
+    return BudgetExceededError(
+        f"{model} is not loaded: {device} does not answer any more",
+        why="its driver was reset, or it is not there",
+        advice=("gemctl devices",),
+        metadata={"model": model, "device": device},
+        retry_after=MEMORY_RETRY_AFTER_S,
+    )
+
+
+def forbidden(model: str, *, why: str) -> ModelForbiddenError:
+    """The settings say that a model shall not be warm now."""
+    return ModelForbiddenError(
+        f"{model} shall not be loaded now",
+        why=why,
+        advice=("gemctl status", "gemctl config show"),
+        metadata={"model": model},
     )
 
 

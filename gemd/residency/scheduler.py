@@ -8,7 +8,6 @@ they belong to, and a message of an earlier life is ignored.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gemd.errors import (
@@ -17,7 +16,7 @@ from gemd.errors import (
     GemdError,
     ModelNotFoundError,
 )
-from gemd.residency import crashes, planner, refusals
+from gemd.residency import crashes, refusals
 from gemd.residency.allocation import Allocation
 from gemd.residency.decisions import Reason
 from gemd.residency.entry import Entry
@@ -31,17 +30,23 @@ from gemd.residency.states import (
     StateChanged,
     WaitReason,
 )
+from gemd.residency.wishes import together
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from gemd.engine.reports import ExitReport
     from gemd.engine.worker import Worker
+    from gemd.hardware import Blind, Sample
+    from gemd.residency.accounts import Accounts
     from gemd.residency.effects import Effects
     from gemd.residency.hold import Ticket
     from gemd.residency.states import Located
+    from gemd.residency.wishes import Wish
 
+WISH_REST_S = 60.0
+"""After a load that nobody waited for did not come about."""
 IDLE_STOP_GRACE_S = 1.0
 """How long a worker that answers nobody may take to say that it has drained."""
 
@@ -53,7 +58,7 @@ class Scheduler:
         self,
         effects: Effects,
         *,
-        budget_bytes: int,
+        accounts: Accounts,
         keep_warm_s: float,
         queue_limit: int,
         pinned: Iterable[str],
@@ -68,11 +73,12 @@ class Scheduler:
         self.memory = Allocation(
             effects,
             self.entries,
-            budget_bytes=budget_bytes,
+            accounts,
             start=self._start,
-            evict=partial(self._send_away, drain_s=None),
+            send_away=self._send_away,
             advance=self._advance,
         )
+        self._wishes: dict[str, Mapping[str, Wish]] = {}
         for model in pinned:
             self._entry(model).pinned = True
 
@@ -90,6 +96,9 @@ class Scheduler:
         ticket.arrived = self._do.now()
         if self.closing:
             ticket.refuse(refusals.shutting_down(entry.model))
+            return
+        if entry.wish.forbidden is not None:
+            ticket.refuse(refusals.forbidden(entry.model, why=entry.wish.forbidden.message))
             return
         entry.note_use(ticket.arrived)
         entry.enqueue(ticket)
@@ -128,7 +137,7 @@ class Scheduler:
             entry.queue.remove(ticket)
         else:
             return
-        if not entry.queue:
+        if not entry.queue and not entry.wish.warm:
             # Nothing has been started yet: nobody wants this load any more.
             self._end_search(entry)
         self._advance(entry)
@@ -156,12 +165,20 @@ class Scheduler:
             return
         # From here on it waits for memory; `Allocation.replan` says when it has it.
         entry.located = outcome
+        entry.device = outcome.device
         entry.estimate_bytes = outcome.estimate_bytes
 
     def _not_located(self, entry: Entry, error: GemdError) -> None:
+        entry.wish_rests_until = self._do.now() + WISH_REST_S
         if not isinstance(error, ModelNotFoundError):
             self._fail(entry, error)
         entry.refuse_all(error)
+
+    def on_born(self, model: str, run: int, pid: int) -> None:
+        """A worker has a process."""
+        entry = self._entry(model)
+        if run == entry.run and entry.state in {State.LOADING, State.UNLOADING}:
+            entry.pid = pid
 
     def on_progress(self, model: str, run: int, step: LoadStep) -> None:
         """A load goes on."""
@@ -186,17 +203,18 @@ class Scheduler:
             return
         now = self._do.now()
         if isinstance(outcome, GemdError):
-            entry.booked_bytes = 0
+            entry.wish_rests_until = now + WISH_REST_S
             if isinstance(outcome, EngineStartFailedError | EngineCrashedError):
                 self._count_crash(entry)
+            # The load that was decided on has no effect.
+            entry.open_decision = None
+            self._clear(entry)
             self._fail(entry, outcome)
             entry.refuse_all(outcome)
             return
         entry.worker = outcome
-        measured = entry.sample_rss()
-        if measured is not None:
-            # Of what it may grow to, only the prompt cache is still empty now.
-            entry.booked_bytes = measured + outcome.spec.load.prompt_cache_bytes
+        entry.pid = outcome.pid
+        self.memory.settle_ram(entry)
         entry.last_load_s = now - entry.load_started
         entry.loads += 1
         entry.failure = None
@@ -204,6 +222,14 @@ class Scheduler:
         entry.fresh = True
         self.memory.confirm(entry)
         self._become(entry, State.READY)
+        self._advance(entry)
+
+    def on_resized(self, model: str, run: int, well: bool) -> None:  # noqa: FBT001 - as `on_pin`.
+        """A worker has another context, or could not have it."""
+        entry = self._entry(model)
+        if run != entry.run or not entry.resizing:
+            return
+        self.memory.settle_resize(entry, well=well)
         self._advance(entry)
 
     def on_exit(self, model: str, run: int, report: ExitReport) -> None:
@@ -229,7 +255,50 @@ class Scheduler:
         entry.tell_absentees()
         self._advance(entry)
 
+    # --- what the sensors say -----------------------------------------------------------
+
+    def on_sample(self, sample: Sample) -> None:
+        """The memory of all devices as it is."""
+        self.memory.on_sample(sample)
+
+    def on_blind(self, report: Blind) -> None:
+        """The sensors fail."""
+        self.memory.on_blind(report)
+
+    def on_resumed(self) -> None:
+        """The machine has slept."""
+        self.memory.on_resumed()
+
     # --- wishes of users ----------------------------------------------------------------
+
+    def on_wishes(self, source: str, wishes: Mapping[str, Wish]) -> None:
+        """What leases, or schedules, wish from now on; replaces what the same source wished."""
+        before = self._wishes.get(source, {})
+        self._wishes[source] = wishes
+        for model in before.keys() | wishes.keys():
+            entry = self._entry(model)
+            wish = together(each[model] for each in self._wishes.values() if model in each)
+            if wish != entry.wish:
+                entry.wish, entry.wish_rests_until = wish, 0.0
+                self._heed(entry)
+
+    def on_insist(self, model: str) -> None:
+        """Somebody wishes anew what was given up before."""
+        entry = self._entry(model)
+        entry.wish_rests_until = 0.0
+        self._advance(entry)
+
+    def _heed(self, entry: Entry) -> None:
+        forbidden = entry.wish.forbidden
+        if forbidden is not None:
+            entry.refuse_all(refusals.forbidden(entry.model, why=forbidden.message))
+            self._end_search(entry)
+            if entry.state in {State.LOADING, State.READY}:
+                self.memory.note_unload(entry, forbidden)
+                self._send_away(entry, None)
+        elif not entry.queue and not entry.wish.warm:
+            self._end_search(entry)
+        self._advance(entry)
 
     def on_pin(self, model: str, pinned: bool, done: asyncio.Future[None]) -> None:  # noqa: FBT001 - a message's argument, always passed by `_post`.
         """Forbid or allow idle unloading."""
@@ -248,6 +317,8 @@ class Scheduler:
             # To its waiters the load has begun, though no process has.
             entry.refuse_all(refusals.unloaded(entry))
             self._end_search(entry)
+        # By hand: what leases and schedules wish for it waits until they wish something else.
+        entry.wish_rests_until = math.inf
         self.memory.note_unload(entry, Reason("ASKED", "it was asked for"))
         self._send_away(entry, drain_s)
 
@@ -299,12 +370,14 @@ class Scheduler:
                 entry.tell_positions(WaitReason.DRAINING)
 
     def _advance_cold(self, entry: Entry) -> None:
-        if entry.locating or entry.located is not None or entry.claims or not entry.queue:
+        if entry.locating or entry.located is not None or entry.claims:
+            return
+        now = self._do.now()
+        if not entry.queue and not self._is_wished_for(entry, now=now):
             return
         if entry.quarantined:
             entry.refuse_all(refusals.quarantined(entry, self._policy))
             return
-        now = self._do.now()
         retry = crashes.retry_time(entry.crash_times, now=now, policy=self._policy)
         if retry > now and not entry.is_wanted_explicitly():
             entry.tell_positions(WaitReason.BACKING_OFF, wait_s=retry - now)
@@ -314,9 +387,22 @@ class Scheduler:
         entry.locating = True
         self._do.locate(entry.model, entry.run)
 
+    def _is_wished_for(self, entry: Entry, *, now: float) -> bool:
+        """Whether to load it though nobody waits; not again and again where that fails."""
+        if not entry.wish.warm or entry.wish.forbidden is not None or self.closing:
+            return False
+        if entry.wish_rests_until > now:
+            if entry.wish_rests_until < math.inf:
+                entry.alarm = self._do.ring_at(entry.wish_rests_until, lambda: self._advance(entry))
+            return False
+        return True
+
     def _advance_ready(self, entry: Entry) -> None:
         assert entry.worker is not None
         now = self._do.now()
+        if entry.resizing or (entry.in_turn() and not entry.held and self.memory.grow(entry)):
+            entry.tell_positions(WaitReason.WORKER_BUSY)
+            return
         for ticket in entry.in_turn():
             if ticket.slots <= entry.free_slots() or ticket.slots == 0:
                 entry.queue.remove(ticket)
@@ -327,15 +413,13 @@ class Scheduler:
         turn_over = entry.held_off < math.inf
         entry.tell_positions(WaitReason.WAITING_FOR_MEMORY if turn_over else WaitReason.WORKER_BUSY)
         if entry.is_idle():
-            assert entry.last_used is not None
-            when = planner.idle_unload_time(
-                last_used=entry.last_used, keep_warm_s=self._keep_warm_s, pinned=entry.pinned
-            )
+            when = entry.idle_unload_time(self._keep_warm_s)
             if when is not None:
                 entry.alarm = self._do.ring_at(when, lambda: self._on_idle(entry))
 
     def _on_idle(self, entry: Entry) -> None:
-        if entry.state is State.READY and entry.is_idle() and not entry.pinned:
+        when = entry.idle_unload_time(self._keep_warm_s)
+        if entry.state is State.READY and entry.is_idle() and when is not None:
             self.memory.note_unload(entry, Reason("IDLE", "its keep_warm is over"))
             self._send_away(entry, None)
 
@@ -371,11 +455,13 @@ class Scheduler:
             case State.UNLOADING:
                 pass
 
-    def _start(self, entry: Entry) -> None:
+    def _start(self, entry: Entry, rung: int) -> None:
         """Load a model whose bytes were found, now that it has its memory."""
         located, entry.located = entry.located, None
         assert located is not None
-        entry.booked_bytes = located.estimate_bytes
+        entry.contexts, entry.rung = located.contexts, rung
+        entry.booked = dict(located.contexts[rung].demand)
+        located = located.with_context(rung)
         entry.load_started = self._do.now()
         self._become(entry, State.LOADING)
         entry.step = LoadStep(entry.model, "import", 0, 0)
@@ -397,8 +483,8 @@ class Scheduler:
         self._become(entry, State.FAILED)
 
     def _clear(self, entry: Entry) -> None:
+        self.memory.release(entry)
         entry.clear()
-        self.memory.confirm(entry)
 
     def _count_crash(self, entry: Entry) -> None:
         entry.count_crash(now=self._do.now(), policy=self._policy)

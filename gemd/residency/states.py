@@ -6,10 +6,11 @@ Plain values; times are monotonic seconds of the manager's clock unless stated.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from gemd.hardware import RAM
 from gemd.residency.decisions import Decision
 
 if TYPE_CHECKING:
@@ -43,17 +44,56 @@ class WaitReason(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ContextSize:
+    """A size that a model's context may have.
+
+    Attributes:
+        tokens: Cells of the KV cache.
+        demand: What the whole worker may then take, by device; bytes.
+
+    """
+
+    tokens: int
+    demand: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Located:
     """All that a load needs.
 
     Attributes:
         spec: How to start the worker.
         estimate_bytes: The peak of main memory it is expected to take.
+        elsewhere: The same for memories of other devices, by their ids.
+        smaller: Smaller contexts that would do where this one does not fit, the largest first.
 
     """
 
     spec: WorkerSpec
     estimate_bytes: int
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    smaller: tuple[ContextSize, ...] = ()
+
+    @property
+    def demand(self) -> dict[str, int]:
+        """The peak on every device."""
+        return {RAM: self.estimate_bytes, **self.elsewhere}
+
+    @property
+    def contexts(self) -> tuple[ContextSize, ...]:
+        """All sizes that its context may have, the largest first."""
+        return (ContextSize(self.spec.load.context_tokens, self.demand), *self.smaller)
+
+    def with_context(self, rung: int) -> Located:
+        """The same with one of `contexts` to be loaded."""
+        tokens = self.contexts[rung].tokens
+        load = self.spec.load.model_copy(update={"context_tokens": tokens})
+        return replace(self, spec=replace(self.spec, load=load))
+
+    @property
+    def device(self) -> str:
+        """Where its weights are."""
+        return next(iter(self.elsewhere), RAM)
 
 
 Locate = Callable[[str], Awaitable[Located]]
@@ -64,9 +104,16 @@ class Spawn(Protocol):
     """Starts a worker and returns once it is READY. Raises GemdError."""
 
     def __call__(
-        self, spec: WorkerSpec, *, report: Callable[[wire.Progress], None]
+        self,
+        spec: WorkerSpec,
+        *,
+        report: Callable[[wire.Progress], None],
+        born: Callable[[int], None],
     ) -> Awaitable[Worker]:
-        """Start one worker; cancelling the call leaves no process behind."""
+        """Start one worker; cancelling the call leaves no process behind.
+
+        `born` takes the process id as soon as there is one.
+        """
         ...
 
 
@@ -114,10 +161,11 @@ class Residence:
         pinned: Whether a user forbade its eviction.
         active: Requests that hold its worker.
         waiting: Requests that wait for it.
-        booked_bytes: Reserved while it loads; once it is READY, measured then and with room for
-            its prompt cache.
+        device: Where its weights are, or were last.
+        booked: By device, reserved while it loads; once it is READY, measured then and with room
+            for its prompt cache.
+        measured: By device, what its worker holds; main memory as of now.
         estimate_bytes: What was predicted for the last load; 0 before the first.
-        measured_bytes: Resident bytes of the worker now; None if none runs.
         worker: The running worker; None unless READY or DRAINING.
         last_used: When it last answered; None if never.
         ready_since: When it became READY; None unless it is.
@@ -136,9 +184,10 @@ class Residence:
     pinned: bool = False
     active: int = 0
     waiting: int = 0
-    booked_bytes: int = 0
+    device: str = RAM
+    booked: Mapping[str, int] = field(default_factory=dict)
+    measured: Mapping[str, int] = field(default_factory=dict)
     estimate_bytes: int = 0
-    measured_bytes: int | None = None
     worker: Worker | None = None
     last_used: float | None = None
     ready_since: float | None = None
@@ -149,6 +198,16 @@ class Residence:
     loads: int = 0
     crashes: int = 0
     last_load_s: float | None = None
+
+    @property
+    def booked_bytes(self) -> int:
+        """What is booked in main memory."""
+        return self.booked.get(RAM, 0)
+
+    @property
+    def measured_bytes(self) -> int | None:
+        """What its worker holds of main memory; None if none runs."""
+        return self.measured.get(RAM)
 
 
 @dataclass(frozen=True, slots=True)

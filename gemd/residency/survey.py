@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from gemd.hardware import RAM
 from gemd.residency.ledger import Holding, Ledger
 from gemd.residency.planner import Resident, Standing, Want
 from gemd.residency.reuse import chance_of_reuse
+from gemd.residency.shrinking import Option
 from gemd.residency.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from gemd.residency.entry import Entry
+    from gemd.residency.ledger import Account
 
 FRESH_S: Final = 10.0
 """How long a model that was loaded for nobody in particular is spared."""
@@ -24,15 +25,24 @@ LEAST_LOAD_S: Final = 0.1
 """No load is free: beside its seconds it ends what the worker had cached of prompts."""
 
 
-def ledger_of(entries: Iterable[Entry], budgets: Mapping[str, int]) -> Ledger:
+def ledger_of(
+    entries: Iterable[Entry], accounts: Mapping[str, Account], returning: Mapping[str, int]
+) -> Ledger:
     """Bookings and measurements of the moment."""
     return Ledger(
-        budgets=budgets,
+        accounts=accounts,
         holdings={
-            entry.model: {RAM: Holding(entry.booked_bytes, entry.sample_rss() or 0)}
+            entry.model: {
+                # What a smaller context gives back is on its way, and not held any more.
+                device: Holding(
+                    booked, max(0, entry.measured.get(device, 0) - entry.giving.get(device, 0))
+                )
+                for device, booked in entry.booked.items()
+            }
             for entry in entries
-            if entry.booked_bytes
+            if entry.booked
         },
+        returning=returning,
     )
 
 
@@ -47,6 +57,8 @@ def residents_of(entries: Iterable[Entry], ledger: Ledger, *, now: float) -> lis
             reload_s=_reload_s(entry),
             since=entry.ready_since or 0.0,
             turn_ends=entry.held_off < math.inf,
+            loading=entry.state is State.LOADING,
+            smaller=_smaller(entry),
             oldest=entry.queue[0].rank if entry.queue else math.inf,
         )
         for entry in entries
@@ -55,19 +67,21 @@ def residents_of(entries: Iterable[Entry], ledger: Ledger, *, now: float) -> lis
 
 
 def wants_of(entries: Iterable[Entry]) -> list[Want]:
-    """Every cold model whose bytes were found and that requests wait for."""
+    """Every cold model whose bytes were found and that requests or wishes wait for."""
     wants = []
     for entry in entries:
-        if entry.located is None or not entry.queue:
+        if entry.located is None or not (entry.queue or entry.wish.warm):
             continue
-        first = entry.queue[0]
+        first = entry.queue[0] if entry.queue else None
         wants.append(
             Want(
                 model=entry.model,
-                demand={RAM: entry.located.estimate_bytes},
-                rank=first.rank,
-                since=first.arrived,
+                demand=entry.located.demand,
+                rank=0.0 if first is None else first.rank,
+                since=0.0 if first is None else first.arrived,
                 load_s=_reload_s(entry),
+                spare=first is None,
+                smaller=tuple(size.demand for size in entry.located.smaller),
             )
         )
     return wants
@@ -79,11 +93,20 @@ def standing_of(entry: Entry, *, now: float) -> Standing:
         return Standing.LEAVING
     if entry.pinned:
         return Standing.PINNED
-    if entry.state is State.LOADING or fresh_until(entry) > now:
+    if entry.state is State.LOADING or entry.resizing or fresh_until(entry) > now:
         return Standing.FRESH
     if entry.is_idle():
         return Standing.FREE
     return Standing.BUSY if entry.held else Standing.HELD_OFF
+
+
+def _smaller(entry: Entry) -> tuple[Option, ...]:
+    if entry.state is not State.READY or entry.resizing or not entry.resizable:
+        return ()
+    return tuple(
+        Option(rung, {device: -size for device, size in entry.growth(rung).items()})
+        for rung in range(entry.rung + 1, len(entry.contexts))
+    )
 
 
 def fresh_until(entry: Entry) -> float:
@@ -95,6 +118,8 @@ def fresh_until(entry: Entry) -> float:
 
 def loss_of(entry: Entry, *, now: float) -> float:
     """Seconds of reloading that its going will cost, as far as its past tells."""
+    if entry.wish.leased:
+        return _reload_s(entry)
     elapsed = 0.0 if entry.last_used is None else now - entry.last_used
     return _reload_s(entry) * chance_of_reuse(entry.gaps, elapsed=elapsed)
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from gemd.hardware import Resumed, Sample
 from gemd.residency.hub import Hub
+from gemd.residency.lease_book import LeaseBook
 from gemd.residency.manager import Manager
 from gemd.residency.refusals import shutting_down
 from gemd.residency.states import State
@@ -26,18 +28,21 @@ from gemd.rpc.models import ModelService
 from gemd.rpc.observer import Happening, Observer
 from gemd.rpc.operations import OperationService
 from gemd.rpc.requests import RequestLog
+from gemd.rpc.schedule_runner import ScheduleRunner
+from gemd.rpc.senses import Senses
 from gemd.rpc.store import StoreService
-from gemd.store import Operations
+from gemd.store import Kind, Operation, Operations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     import grpc
 
     from gemd.config import Settings
-    from gemd.hardware import Inventory
+    from gemd.hardware import Cpu, Report, Sensor
     from gemd.paths import Paths
+    from gemd.residency.accounts import Limits
     from gemd.residency.crashes import CrashPolicy
     from gemd.residency.states import Locate, Spawn
     from gemd.rpc.library import Library
@@ -62,12 +67,14 @@ class App:
         library: Catalogue and store.
         locate: Finds a model's bytes.
         spawn: Starts a worker.
-        inventory: Reads the machine's devices.
+        cpu: The processor.
+        sensor: Reads the memory of all devices.
         budget_bytes: Main memory that all workers together may hold.
         default_origin: What set `settings.default_model`, as in `gemd.config.Resolved.origins`.
         pins: Models pinned from the start.
         pins_file: Where pins are kept.
         policy: How crashes are answered.
+        limits: Of memories other than the main one, and what stays free.
 
     """
 
@@ -80,21 +87,24 @@ class App:
         library: Library,
         locate: Locate,
         spawn: Spawn,
-        inventory: Callable[[], Inventory],
+        cpu: Cpu,
+        sensor: Sensor,
         budget_bytes: int,
         default_origin: str = "default",
         pins: Iterable[str] = (),
         pins_file: Path,
         policy: CrashPolicy | None = None,
+        limits: Limits | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._settings = settings
         self._paths = paths
         self.hub: Hub[Happening] = Hub(wall=time.time)
-        self._operations = Operations(observe=self.hub.publish)
+        self._operations = Operations(observe=self._operation_changed)
         self.lifecycle = Lifecycle(identity, changed=self.hub.publish)
         self.activity = Activity(now=loop.time)
         self.requests = RequestLog(wall=time.time, publish=self.hub.publish)
+        self.senses = Senses(sensor, told=self._sensed)
         self.manager = Manager(
             locate=locate,
             spawn=spawn,
@@ -104,19 +114,37 @@ class App:
             queue_limit=settings.queue_limit,
             pinned=pins,
             policy=policy,
+            limits=limits,
+            look=self.senses.look,
+        )
+        self.leases = LeaseBook(
+            wish=lambda wishes: self.manager.wish("leases", wishes),
+            publish=self.hub.publish,
+            clock=loop,
+            insist=self.manager.insist,
+        )
+        self.schedules = ScheduleRunner(
+            settings.schedules,
+            resolve=lambda name: library.resolve(name).id,
+            wish=lambda wishes: self.manager.wish("schedules", wishes),
+            record=self.manager.decisions.record,
+            time=self.manager.time,
         )
         observer = Observer(
             lifecycle=self.lifecycle,
             library=library,
             manager=self.manager,
+            leases=self.leases,
+            schedules=self.schedules,
             requests=self.requests,
             operations=self._operations,
             hub=self.hub,
-            inventory=inventory,
+            cpu=cpu,
+            senses=self.senses,
             wall=time.time,
         )
         self._services = server.Services(
-            daemon=DaemonService(observer=observer, drain=self.drain),
+            daemon=DaemonService(observer=observer, manager=self.manager, drain=self.drain),
             generation=GenerationService(
                 library=library,
                 manager=self.manager,
@@ -124,7 +152,7 @@ class App:
                 default_model=settings.default_model,
                 default_origin=default_origin,
             ),
-            lease=LeaseService(),
+            lease=LeaseService(observer=observer, leases=self.leases),
             model=ModelService(observer=observer, manager=self.manager, pins_file=pins_file),
             operation=OperationService(operations=self._operations),
             store=StoreService(library=library, manager=self.manager, operations=self._operations),
@@ -144,9 +172,11 @@ class App:
         """
         await self.manager.__aenter__()
         try:
+            await self.senses.start(self.manager)
             self._listen()
             for listener in self._servers:
                 await listener.start()
+            self.schedules.start()
         except BaseException:
             await self.stop(grace_s=0)
             raise
@@ -197,6 +227,7 @@ class App:
     async def _stop(self, grace_s: float) -> None:
         if self._idle is not None:
             self._idle.stop()
+        self.schedules.stop()
         await self._refuse()
         # A pull that is stopped resumes in the next run, so it needs no grace.
         await asyncio.gather(
@@ -210,10 +241,23 @@ class App:
             *(listener.stop(CANCEL_GRACE_S) for listener in self._servers),
         )
 
+    def _operation_changed(self, operation: Operation) -> None:
+        self.hub.publish(operation)
+        if operation.kind is Kind.PULL and operation.result is not None:
+            # A lease or a schedule may have waited for it.
+            self.manager.insist(operation.model)
+
+    def _sensed(self, report: Report) -> None:
+        if isinstance(report, Sample):
+            self.schedules.power_changed(report.on_battery)
+        elif isinstance(report, Resumed):
+            self.schedules.resumed()
+
     async def _close_manager(self) -> None:
         try:
             async with asyncio.timeout(LONGEST_STOP_S):
                 await self.manager.close(grace_s=0)
+                await self.senses.stop()
         except TimeoutError:
             # Killed, but stuck in a driver: it goes when the kernel lets it, with or without us.
             log.exception("daemon.workers_left")
@@ -240,8 +284,13 @@ class App:
         self.lifecycle.idle_exit_time = lambda: time.time() + idle.when - loop.time()
 
     def _is_bound(self) -> bool:
-        """Whether a pull runs, or a model is warm that a user pinned."""
-        if any(not item.done for item in self._operations.list()):
+        """Whether a pull runs, a lease is active, or a model is warm that a user pinned.
+
+        Or some schedule wants a model warm: nobody else would start the daemon for it.
+        """
+        if any(not item.done for item in self._operations.list()) or self.leases.list():
+            return True
+        if self.schedules.demanding:
             return True
         return any(
             seen.pinned and seen.state is State.READY for seen in self.manager.residences().values()
@@ -251,6 +300,7 @@ class App:
         if self.lifecycle.phase is not Phase.DRAINING:
             self.lifecycle.enter(Phase.DRAINING)
             await self._health.ending()
+            self.leases.close()
             self.manager.refuse()
 
     def _listen(self) -> None:

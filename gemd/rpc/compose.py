@@ -11,9 +11,11 @@ from gemd import paths
 from gemd.catalog import Catalog
 from gemd.engine.worker import Worker
 from gemd.hardware import Sensors, read_inventory
+from gemd.residency.accounts import Limits
 from gemd.residency.pins import read_pins
 from gemd.rpc.app import App
 from gemd.rpc.library import Library
+from gemd.rpc.placement import on_made_up_gpu
 from gemd.store import Store, Transport
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def compose(
 
     """
     settings = resolved.settings
-    sensors = Sensors.of_this_machine()
+    sensors = Sensors.of_this_machine(devices_file=settings.devices_file)
     machine = read_inventory(sensors)
     catalog = Catalog.load(
         paths.data_dir("profiles") / "models", places.config_file.parent / "models"
@@ -51,6 +53,7 @@ def compose(
         settings=settings,
         threads=settings.threads or machine.cpu.physical_cores,
         environ=environ,
+        place=partial(_place, sensors),
     )
     pins_file = places.state_dir / PINS_FILE
     return App(
@@ -60,12 +63,24 @@ def compose(
         library=library,
         locate=library.locate,
         spawn=spawn,
-        inventory=partial(read_inventory, sensors),
+        cpu=machine.cpu,
+        sensor=sensors.sensor(),
+        limits=Limits(
+            gpu_budget=settings.gpu_budget,
+            gpu_margin=settings.gpu_margin,
+            ram_margin=settings.ram_margin,
+        ),
         budget_bytes=settings.ram_budget.of(machine.ram.total_bytes),
         default_origin=resolved.origins["default_model"],
         pins=read_pins(pins_file),
         pins_file=pins_file,
     )
+
+
+def _place(sensors: Sensors, estimate_bytes: int) -> Mapping[str, int]:
+    if sensors.devices is None:
+        return {}
+    return on_made_up_gpu(sensors.devices.table(), estimate_bytes)
 
 
 def _transport(settings: Settings, environ: Mapping[str, str]) -> Transport:
@@ -77,9 +92,11 @@ def _transport(settings: Settings, environ: Mapping[str, str]) -> Transport:
     )
 
 
-async def spawn(spec: WorkerSpec, *, report: Callable[[wire.Progress], None]) -> Worker:
+async def spawn(
+    spec: WorkerSpec, *, report: Callable[[wire.Progress], None], born: Callable[[int], None]
+) -> Worker:
     """Start a worker whose standard error goes to the log."""
-    return await Worker.start(spec, report=report, log=partial(_say, spec.model))
+    return await Worker.start(spec, report=report, log=partial(_say, spec.model), born=born)
 
 
 def _say(model: str, line: str) -> None:

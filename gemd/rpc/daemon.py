@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd.errors import EventsLostError
+from gemd.hardware import RAM
+from gemd.rpc.convert import yielding
 from gemd.rpc.convert.fields import check_known, model_id, page, seconds, short_text
 from gemd.rpc.unimplemented import not_yet
 from gemd.v1 import daemon_service_pb2 as service
@@ -14,6 +16,7 @@ from gemd.v1 import decision_pb2, event_pb2
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    from gemd.residency.manager import Manager
     from gemd.rpc.calls import Context
     from gemd.rpc.observer import Observer
 
@@ -25,15 +28,21 @@ class DaemonService(stubs.DaemonServiceServicer):
 
     Args:
         observer: Sees all of it.
+        manager: Residency.
         drain: Ends running requests within that many seconds, asks for the daemon's end,
             and returns how many finished and how many were cut off.
 
     """
 
     def __init__(
-        self, *, observer: Observer, drain: Callable[[float], Awaitable[tuple[int, int]]]
+        self,
+        *,
+        observer: Observer,
+        manager: Manager,
+        drain: Callable[[float], Awaitable[tuple[int, int]]],
     ) -> None:
         self._observer = observer
+        self._manager = manager
         self._drain = drain
 
     async def GetInfo(
@@ -112,8 +121,14 @@ class DaemonService(stubs.DaemonServiceServicer):
         raise not_yet("Diagnose", "the checks are not written; `gemctl status` shows conditions")
 
     async def Yield(self, request: service.YieldRequest, context: Context) -> service.YieldResponse:
-        """Not part of this version."""
-        raise not_yet("Yield", "`gemctl unload MODEL` gives a model's memory back")
+        """Give memory back to other programs now, and maybe keep off it."""
+        device = short_text(request.device, field="device")
+        devices = self._manager.gpus or (RAM,)
+        if device:
+            devices = (await self._observer.device_id(device),)
+        ask = yielding.ask(request, devices, now=self._manager.time())
+        given = await self._manager.give_back(ask)
+        return yielding.response(given, wall_of=self._observer.wall_of)
 
     async def Plan(self, request: service.PlanRequest, context: Context) -> service.PlanResponse:
         """Not part of this version."""

@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 from gemd import wire
 from gemd.catalog import LocalSource
 from gemd.engine.spec import WorkerSpec
-from gemd.residency.states import Located
+from gemd.hardware import RAM
+from gemd.residency.states import ContextSize, Located
 from gemd.rpc.convert.models import OnDisk
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gemd.catalog import Catalog, Profile, Variant
     from gemd.config import Settings
     from gemd.footprint import GgufHeader
     from gemd.store import Entry, ModelFile, Store
 
+SMALLEST_CONTEXT = 1024
+"""Tokens: a question and its answer. No context is made smaller than that to make room."""
 LLAMA_BATCH = 512
 """Tokens of a prompt that the llama engine evaluates at once; sizes its scratch memory."""
 
@@ -32,6 +35,7 @@ class Library:
         settings: Context, sequences, threads and patience of workers.
         threads: Threads of a worker.
         environ: The daemon's environment; workers get a part of it.
+        place: By the peak of a worker's resident size, what it will hold of other devices.
 
     """
 
@@ -43,12 +47,14 @@ class Library:
         settings: Settings,
         threads: int,
         environ: Mapping[str, str],
+        place: Callable[[int], Mapping[str, int]] = lambda _: {},
     ) -> None:
         self.catalog = catalog
         self.store = store
         self._settings = settings
         self._threads = threads
         self._environ = environ
+        self._place = place
 
     def resolve(self, name: str) -> Profile:
         """The profile a name means. Raises ModelNotFoundError."""
@@ -96,9 +102,9 @@ class Library:
             threads=self._threads,
             chat_template=profile.chat_template,
         )
-        estimate = file.size_bytes
+        estimates = {load.context_tokens: file.size_bytes}
         if engine == "llama":
-            estimate = await in_thread(lambda _: _estimate(file, load), abandon=True)
+            estimates = await in_thread(lambda _: _estimates(file, load), abandon=True)
         spec = WorkerSpec(
             model=profile.id,
             engine=engine,
@@ -106,7 +112,15 @@ class Library:
             environ=self._environ,
             stall_timeout_s=self._settings.load_stall_timeout,
         )
-        return Located(spec, estimate)
+        (_, estimate), *smaller = estimates.items()
+        return Located(
+            spec,
+            estimate,
+            self._place(estimate),
+            tuple(
+                ContextSize(tokens, {RAM: size, **self._place(size)}) for tokens, size in smaller
+            ),
+        )
 
     async def check(self, profile: Profile, file: ModelFile) -> None:
         """Look whether a file can be a model at all that was found and never had a hash.
@@ -168,13 +182,26 @@ def _header(file: ModelFile) -> GgufHeader:
     return read_gguf_model(file.path)
 
 
-def _estimate(file: ModelFile, load: wire.Load) -> int:
+def _estimates(file: ModelFile, load: wire.Load) -> dict[int, int]:
+    """The peak of a worker by tokens of context, the whole context first."""
     from gemd.footprint import estimate_gguf  # noqa: PLC0415 - as above
 
-    return estimate_gguf(
-        _header(file),
-        context_tokens=load.context_tokens,
-        max_sequences=load.max_sequences,
-        prompt_cache_bytes=load.prompt_cache_bytes,
-        batch=LLAMA_BATCH,
-    ).total_bytes
+    header = _header(file)
+    return {
+        tokens: estimate_gguf(
+            header,
+            context_tokens=tokens,
+            max_sequences=load.max_sequences,
+            prompt_cache_bytes=load.prompt_cache_bytes,
+            batch=LLAMA_BATCH,
+        ).total_bytes
+        for tokens in _contexts(load.context_tokens)
+    }
+
+
+def _contexts(whole: int) -> list[int]:
+    """The whole context and its halves, down to the smallest that is of use."""
+    sizes = [whole]
+    while sizes[-1] // 2 >= SMALLEST_CONTEXT:
+        sizes.append(sizes[-1] // 2)
+    return sizes

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from gemd.errors import ResourceNotFoundError
 from gemd.residency.decisions import Decision
+from gemd.residency.leases import Lease
 from gemd.residency.states import (
     Crashed,
     LoadProgressed,
@@ -15,37 +15,43 @@ from gemd.residency.states import (
     ResidencyEvent,
     StateChanged,
 )
+from gemd.rpc.convert import conditions
 from gemd.rpc.convert import daemon as convert
 from gemd.rpc.convert.decisions import KINDS
 from gemd.rpc.convert.decisions import decision as decision_message
+from gemd.rpc.convert.devices import devices as devices_message
 from gemd.rpc.convert.fields import timestamp
 from gemd.rpc.convert.generation import loading
+from gemd.rpc.convert.leases import lease as lease_message
 from gemd.rpc.convert.models import ModelView, OnDisk
 from gemd.rpc.convert.models import model as model_message
 from gemd.rpc.convert.models import state as state_of
 from gemd.rpc.convert.operations import operation as operation_message
 from gemd.rpc.convert.operations import operation_name
+from gemd.rpc.convert.schedules import absent_models, schedule, unknown_model
 from gemd.rpc.lifecycle import Lifecycle
 from gemd.rpc.requests import RequestRecord, RequestState
 from gemd.store import Kind, Operation
-from gemd.store.threads import in_thread
 from gemd.v1 import event_pb2, model_pb2, status_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from gemd.catalog import Profile
-    from gemd.hardware import Inventory
+    from gemd.hardware import Cpu
     from gemd.residency.hub import Hub, Numbered, Subscription
+    from gemd.residency.lease_book import LeaseBook
     from gemd.residency.manager import Manager
     from gemd.rpc.library import Library
     from gemd.rpc.requests import RequestLog
+    from gemd.rpc.schedule_runner import ScheduleRunner
+    from gemd.rpc.senses import Senses
     from gemd.store import Operations
     from gemd.v1 import decision_pb2, device_pb2
 
 MAX_REQUESTS = 1000
 
-Happening = ResidencyEvent | RequestRecord | Operation | Lifecycle
+Happening = ResidencyEvent | RequestRecord | Operation | Lease | Lifecycle
 """What the hub carries."""
 
 
@@ -56,10 +62,13 @@ class Observer:
         lifecycle: Who it is, and its phase.
         library: Catalogue and store.
         manager: Residency.
+        leases: Who wants which model warm.
+        schedules: What the settings want warm when.
         requests: Requests under way.
         operations: Long work on files.
         hub: Events.
-        inventory: Reads the machine's devices; called in a thread.
+        cpu: The processor.
+        senses: What the sensors say.
         wall: Seconds since the epoch.
 
     """
@@ -70,21 +79,26 @@ class Observer:
         lifecycle: Lifecycle,
         library: Library,
         manager: Manager,
+        leases: LeaseBook,
+        schedules: ScheduleRunner,
         requests: RequestLog,
         operations: Operations,
         hub: Hub[Happening],
-        inventory: Callable[[], Inventory],
+        cpu: Cpu,
+        senses: Senses,
         wall: Callable[[], float],
     ) -> None:
         self._lifecycle = lifecycle
         self._library = library
         self._manager = manager
+        self._leases = leases
+        self._schedules = schedules
         self._requests = requests
         self._operations = operations
         self._hub = hub
-        self._inventory = inventory
+        self._cpu = cpu
+        self._senses = senses
         self._wall = wall
-        self._looking: asyncio.Task[Inventory] | None = None
 
     @property
     def instance_id(self) -> str:
@@ -127,8 +141,8 @@ class Observer:
 
     async def devices(self) -> list[device_pb2.Device]:
         """The devices of this machine, GPUs first."""
-        inventory = await self._look()
-        return convert.devices(inventory, self._ram(), now=self._wall())
+        await self._senses.fresh()
+        return self._devices()
 
     async def device_id(self, name: str) -> str:
         """The id in `devices/{id}` or `{id}`. Raises ResourceNotFoundError."""
@@ -145,7 +159,7 @@ class Observer:
 
     async def status(self) -> status_pb2.DaemonStatus:
         """The whole state. Slow looks come first, so that the rest is of one moment."""
-        inventory = await self._look()
+        await self._senses.fresh()
         disk = await self._library.on_disk()
         now = self._wall()
         views = [
@@ -158,7 +172,8 @@ class Observer:
             info=self.info(),
             sequence=self._hub.sequence,
             time=timestamp(now),
-            devices=convert.devices(inventory, self._ram(), now=now),
+            devices=self._devices(),
+            on_battery=None if self._senses.sample is None else self._senses.sample.on_battery,
             models=[
                 model_message(view, wall_of=self.wall_of)
                 for view in sorted(views, key=lambda view: view.profile.id)
@@ -167,7 +182,9 @@ class Observer:
             requests=[convert.request(record) for record in live[:MAX_REQUESTS]],
             running_requests=running,
             queued_requests=len(live) - running,
-            conditions=self._conditions(inventory),
+            conditions=self._conditions(views),
+            leases=[lease_message(each, wall_of=self.wall_of) for each in self._leases.list()],
+            schedules=[schedule(state, self._schedules.ids) for state in self._schedules.states],
             operations=[
                 operation_message(item) for item in self._operations.list() if not item.done
             ],
@@ -176,6 +193,7 @@ class Observer:
                 loads=sum(residence.loads for residence in residences),
                 crashes=sum(residence.crashes for residence in residences),
                 evictions=self._manager.evictions,
+                yields=self._manager.yields,
             ),
         )
 
@@ -199,6 +217,8 @@ class Observer:
                 event.request.CopyFrom(convert.request(happened))
             case Operation():
                 event.operation.CopyFrom(operation_message(happened))
+            case Lease():
+                event.lease.CopyFrom(lease_message(happened, wall_of=self.wall_of))
             case Lifecycle():
                 event.daemon.CopyFrom(self.info())
             case Decision():
@@ -219,17 +239,13 @@ class Observer:
         """One of them as a message."""
         return decision_message(made, wall_of=self.wall_of)
 
-    async def _look(self) -> Inventory:
-        """The devices as they are; who asks during a look gets its result.
-
-        A sensor can hang in its driver. Then one thread hangs, however many clients ask, and
-        nothing else waits for it.
-        """
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(
-                in_thread(lambda _: self._inventory(), abandon=True), name="devices"
-            )
-        return await asyncio.shield(self._looking)
+    def _devices(self) -> list[device_pb2.Device]:
+        return devices_message(
+            self._senses.sample,
+            self._manager.ledger(),
+            self._cpu,
+            wall_of=self.wall_of,
+        )
 
     async def _model_after(self, residence: Residence) -> model_pb2.Model:
         profile = self._library.resolve(residence.model)
@@ -248,27 +264,29 @@ class Observer:
             operation="" if running is None else operation_name(running),
             fetching=running is not None and running.kind is Kind.PULL,
             context_tokens=self._library.context_tokens(profile),
+            leases=sum(lease.model == profile.id for lease in self._leases.list()),
         )
 
-    def _ram(self) -> convert.RamUse:
-        residences = self._manager.residences().values()
-        ours = sum(residence.measured_bytes or 0 for residence in residences)
-        booked = sum(residence.booked_bytes for residence in residences)
-        return convert.RamUse(
-            budget=self._manager.budget_bytes, ours=ours, reserved=max(0, booked - ours)
+    def _conditions(self, views: Iterable[ModelView]) -> list[status_pb2.Condition]:
+        machine = conditions.of_devices(
+            self._senses.sample, self._manager.ledger(), self._manager.pressures()
         )
-
-    def _conditions(self, inventory: Inventory) -> list[status_pb2.Condition]:
-        unused = [convert.gpu_unused(index, gpu) for index, gpu in enumerate(inventory.gpus)]
         quarantined = [
-            convert.quarantined(residence.model, residence.crashes)
+            conditions.quarantined(residence.model, residence.crashes)
             for residence in self._manager.residences().values()
             if residence.quarantined
         ]
-        return [*unused, *quarantined]
+        unknown = [unknown_model(found) for found in self._schedules.unknown]
+        absent = {
+            view.profile.id for view in views if state_of(view) == model_pb2.Model.STATE_ABSENT
+        }
+        unwarmed = absent_models(self._schedules.states, self._schedules.ids, absent)
+        return [*machine, *quarantined, *unknown, *unwarmed]
 
 
-def _type_of(happened: Happening) -> event_pb2.Event.Type.ValueType:
+def _type_of(  # noqa: PLR0911 - one for each kind, and mypy sees that none is missing
+    happened: Happening,
+) -> event_pb2.Event.Type.ValueType:
     match happened:
         case LoadProgressed():
             return event_pb2.Event.TYPE_LOADING
@@ -278,6 +296,8 @@ def _type_of(happened: Happening) -> event_pb2.Event.Type.ValueType:
             return event_pb2.Event.TYPE_REQUEST
         case Operation():
             return event_pb2.Event.TYPE_OPERATION
+        case Lease():
+            return event_pb2.Event.TYPE_LEASE
         case Lifecycle():
             return event_pb2.Event.TYPE_DAEMON
         case Decision():

@@ -114,33 +114,36 @@ async def test_an_autostarted_daemon_ends_when_idle(user: Home) -> None:
 STUCK = """
 import sys, threading
 from gemd import daemon
-from gemd.rpc import compose
-first = compose.read_inventory
-def read(sensors, looks=[]):
+from gemd.hardware.sensors import MachineSensor
+first = MachineSensor.read
+def read(sensor, workers, looks=[]):
     looks.append(1)
     if len(looks) > 1:
         print("stuck", file=sys.stderr, flush=True)
         threading.Event().wait()
-    return first(sensors)
-compose.read_inventory = read
+    return first(sensor, workers)
+MachineSensor.read = read
 daemon.main()
 """
 """A daemon whose second look at the devices never comes back, as in a driver that hangs."""
 
 
 async def test_a_thread_that_hangs_does_not_hold_up_the_end(user: Home) -> None:
-    """Blocking work has threads that nobody waits for: the end is ordered and in time."""
+    """Its thread is waited for by nobody: status says that it is blind, and the end is in order."""
     process = with_a_piped_log(user, "-c", STUCK)
     try:
         assert process.stderr is not None
         read_until("daemon.serving", process)
         async with connect(user.socket) as channel:
             daemon = daemon_service_pb2_grpc.DaemonServiceStub(channel)
-            status = daemon.GetStatus(daemon_service_pb2.GetStatusRequest())
+            answered = await daemon.GetStatus(daemon_service_pb2.GetStatusRequest())
             await asyncio.to_thread(read_until, "stuck", process)
+            async with asyncio.timeout(20):
+                while not answered.status.devices[-1].memory.stale:
+                    answered = await daemon.GetStatus(daemon_service_pb2.GetStatusRequest())
+            assert [each.type for each in answered.status.conditions] == ["SensorBlind"]
             process.terminate()
             assert await asyncio.to_thread(process.wait, 20) == 0
-            status.cancel()
     finally:
         end(process)
 
@@ -175,8 +178,8 @@ def test_the_end_has_a_last_moment(user: Home) -> None:
 def read_until(word: str, process: subprocess.Popen[str]) -> None:
     """Read its log up to a line with the word."""
     assert process.stderr is not None
-    while word not in process.stderr.readline():
-        assert process.poll() is None
+    while word not in (line := process.stderr.readline()):
+        assert line, f"its log ended without {word!r}"
 
 
 def end(process: subprocess.Popen[str]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemd.residency.ledger import Holding, Ledger
+from gemd.residency.ledger import Account, Holding, Ledger
 from gemd.residency.planner import (
     LEAST_PATIENCE_S,
     MOST_PATIENCE_S,
@@ -60,7 +60,7 @@ def planned(
 def ledger(budget: int, residents: Sequence[Resident]) -> Ledger:
     """The books of one device."""
     return Ledger(
-        budgets={"cpu": budget},
+        accounts={"cpu": Account(budget)},
         holdings={each.model: {"cpu": Holding(booked=each.taken["cpu"])} for each in residents},
     )
 
@@ -157,7 +157,12 @@ def test_a_model_beyond_the_budget_is_refused_at_once() -> None:
     (action,) = planned(10, [resident("a", 4)], [want("m", 11)])
     assert isinstance(action, Refuse)
     assert action.error.reason == "MODEL_TOO_LARGE"
-    assert action.error.metadata == {"model": "m", "needed_bytes": "11", "budget_bytes": "10"}
+    assert action.error.metadata == {
+        "model": "m",
+        "device": "cpu",
+        "needed_bytes": "11",
+        "budget_bytes": "10",
+    }
     assert action.error.advice
 
 
@@ -209,6 +214,6 @@ def test_no_plan_breaks_the_rules(
 
 def test_pinned_and_forever_never_expire() -> None:
     """Only an unpinned model with a finite time is unloaded when idle."""
-    assert idle_unload_time(last_used=5, keep_warm_s=10, pinned=False) == 15
-    assert idle_unload_time(last_used=5, keep_warm_s=10, pinned=True) is None
-    assert idle_unload_time(last_used=5, keep_warm_s=math.inf, pinned=False) is None
+    assert idle_unload_time(last_used=5, keep_warm_s=10, kept=False) == 15
+    assert idle_unload_time(last_used=5, keep_warm_s=10, kept=True) is None
+    assert idle_unload_time(last_used=5, keep_warm_s=math.inf, kept=False) is None

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from gemd.engine.reports import ExitReport
 from gemd.errors import BadModelFileError, EngineStartFailedError, ModelNotFoundError
+from gemd.hardware import RAM
+from gemd.residency.accounts import Accounts
 from gemd.residency.crashes import CrashPolicy
 from gemd.residency.decisions import Decision, DecisionKind
 from gemd.residency.hold import Ticket
@@ -57,6 +59,13 @@ class Recorder:
         if isinstance(event, Decision) and event.kind is DecisionKind.EVICT and not event.effect_s:
             self.evicted(event.model)
 
+    def resize(self, model: str, run: int, worker: Any, tokens: int, cache: int) -> None:
+        """No model here has a smaller context."""
+        raise AssertionError((model, run, worker, tokens, cache))
+
+    def look(self) -> None:
+        """Nothing looks here."""
+
     def locate(self, model: str, run: int) -> None:
         """Note it."""
         self.locating.append((model, run))
@@ -88,7 +97,7 @@ class World:
         self.does = Recorder()
         self.scheduler = Scheduler(
             self.does,
-            budget_bytes=BUDGET,
+            accounts=Accounts(BUDGET),
             keep_warm_s=30,
             queue_limit=LIMIT,
             pinned=(),
@@ -216,7 +225,7 @@ class World:
         """What holds after every message."""
         self.scheduler.memory.replan()
         entries = self.scheduler.entries.values()
-        assert sum(entry.booked_bytes for entry in entries) <= BUDGET
+        assert sum(entry.booked.get(RAM, 0) for entry in entries) <= BUDGET
         for entry in entries:
             assert len(entry.queue) <= LIMIT
             assert sum(ticket.slots for ticket in entry.held) <= SEQUENCES
@@ -226,7 +235,7 @@ class World:
             assert all(not ticket.settled for ticket in entry.queue)
             assert all(ticket.worker is entry.worker for ticket in entry.held)
             if entry.state in {State.COLD, State.FAILED}:
-                assert entry.booked_bytes == 0
+                assert entry.booked == {}
         for model, promise in self.claims:
             if promise.kept:
                 assert self.scheduler.entries[model].state in {State.COLD, State.FAILED}

@@ -13,7 +13,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gemd.errors import ConfigError
-from gemd.hardware import Gpu
 from gemd.rpc.server import SERVICES
 from gemd.store import Kind
 from gemd.v1 import (
@@ -29,6 +28,7 @@ from gemd.v1 import (
 )
 from gemd.v1 import status_pb2 as status_messages
 from tests.support.app import GIB, MODEL, Running, fails, profile, serving, until
+from tests.support.sensing import FakeSensor, Memory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -45,12 +45,7 @@ MODULES = (
     store_service_pb2,
 )
 UNIMPLEMENTED = {
-    "CreateLease",
-    "RenewLease",
-    "ReleaseLease",
-    "ListLeases",
     "Diagnose",
-    "Yield",
     "Plan",
     "Reload",
     "QuantizeModel",
@@ -346,8 +341,9 @@ async def test_an_unknown_model_is_not_found(running: Running) -> None:
 
 async def test_status_shows_the_machine_and_its_unused_gpu() -> None:
     """RAM always, GPUs if there are any, and no silent run on the processor beside one."""
-    gpu = Gpu("GPU-1", "Test GPU", "nvidia", 24 * GIB, 20 * GIB)
-    async with serving(gpus=(gpu,)) as running:
+    sensor = FakeSensor()
+    sensor.devices["gpu0"] = Memory(24 * GIB, 4 * GIB, name="Test GPU", vendor="nvidia")
+    async with serving(sensor=sensor) as running:
         await running.answer("a b c")
         answer = await running.daemon.GetStatus(daemon_service_pb2.GetStatusRequest())
         status = answer.status

@@ -21,7 +21,7 @@ from grpc_status import rpc_status
 from gemd.catalog import Catalog, LocalSource, Profile, SamplingDefaults, Variant
 from gemd.config import Settings
 from gemd.engine.worker import Worker
-from gemd.hardware import Cpu, Gpu, Inventory, Memory
+from gemd.hardware import Cpu
 from gemd.paths import Paths, resolve_paths
 from gemd.residency.crashes import CrashPolicy
 from gemd.rpc.app import App
@@ -31,11 +31,13 @@ from gemd.store import Store
 from gemd.v1 import (
     daemon_service_pb2_grpc,
     generation_service_pb2_grpc,
+    lease_service_pb2_grpc,
     model_service_pb2_grpc,
     operation_service_pb2_grpc,
     store_service_pb2_grpc,
 )
 from gemd.v1 import generation_service_pb2 as generation
+from tests.support.sensing import FakeSensor
 from tests.support.workers import QUICK
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
     from gemd import wire
     from gemd.engine.spec import WorkerSpec
+    from gemd.hardware import Sensor
+    from gemd.residency.accounts import Limits
     from gemd.residency.states import Located
 
 MIB = 2**20
@@ -72,15 +76,6 @@ def profile(path: Path, *, name: str = MODEL, **changes: Any) -> Profile:
     return Profile(**(values | changes))
 
 
-def inventory(*, gpus: tuple[Gpu, ...] = ()) -> Inventory:
-    """A small machine."""
-    return Inventory(
-        cpu=Cpu("Test CPU", 2, 4, frozenset({"avx2", "sse2"})),
-        ram=Memory(8 * GIB, 6 * GIB, None),
-        gpus=gpus,
-    )
-
-
 @dataclass
 class Running:
     """A daemon that serves, and a channel to it."""
@@ -96,6 +91,11 @@ class Running:
     def generation(self) -> generation_service_pb2_grpc.GenerationServiceAsyncStub:
         """Stub."""
         return generation_service_pb2_grpc.GenerationServiceStub(self.channel)
+
+    @property
+    def leases(self) -> lease_service_pb2_grpc.LeaseServiceAsyncStub:
+        """Stub."""
+        return lease_service_pb2_grpc.LeaseServiceStub(self.channel)
 
     @property
     def models(self) -> model_service_pb2_grpc.ModelServiceAsyncStub:
@@ -138,7 +138,8 @@ def short_directory() -> Iterator[Path]:
 async def serving(
     *,
     load: dict[str, Any] | None = None,
-    gpus: tuple[Gpu, ...] = (),
+    sensor: Sensor | None = None,
+    limits: Limits | None = None,
     budget_bytes: int = GIB,
     spawn: Callable[..., Any] = Worker.start,
     catalog: Callable[[Path], list[Profile]] | None = None,
@@ -149,7 +150,8 @@ async def serving(
 
     Args:
         load: The LoadScript of every worker.
-        gpus: That the machine has.
+        sensor: Says what the machine has; by default 8 GiB of RAM, 2 of them taken.
+        limits: What settings say of other devices.
         budget_bytes: For all workers.
         spawn: Starts workers.
         catalog: Makes the profiles, given a file; by default one named `MODEL`.
@@ -177,9 +179,14 @@ async def serving(
             spec = dataclasses.replace(located.spec, load=script, ladder=QUICK)
             return dataclasses.replace(located, spec=spec)
 
-        async def start(spec: WorkerSpec, *, report: Callable[[wire.Progress], None]) -> Worker:
+        async def start(
+            spec: WorkerSpec,
+            *,
+            report: Callable[[wire.Progress], None],
+            born: Callable[[int], None],
+        ) -> Worker:
             running.specs.append(spec)
-            worker: Worker = await spawn(spec, report=report)
+            worker: Worker = await spawn(spec, report=report, born=born)
             running.workers.append(worker)
             return worker
 
@@ -190,7 +197,9 @@ async def serving(
             library=library,
             locate=locate,
             spawn=start,
-            inventory=lambda: inventory(gpus=gpus),
+            cpu=Cpu("Test CPU", 2, 4, frozenset({"avx2", "sse2"})),
+            sensor=sensor or FakeSensor(),
+            limits=limits,
             budget_bytes=budget_bytes,
             default_origin=default_origin,
             pins_file=home / "pins.json",

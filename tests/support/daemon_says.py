@@ -13,6 +13,7 @@ from gemd.v1 import (
     device_pb2,
     generation_pb2,
     generation_service_pb2,
+    lease_pb2,
     model_pb2,
     operation_pb2,
 )
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import grpc
+
+_YEAR_SECONDS = 86400 * 365
+_GIB = 2**30
 
 
 def abort(
@@ -77,6 +81,27 @@ def model(
             )
         ],
         **fields,
+    )
+
+
+def cpu() -> device_pb2.Device:
+    """A processor with its memory."""
+    return device_pb2.Device(
+        name="devices/cpu",
+        id="cpu",
+        display_name="Ryzen 9",
+        kind=device_pb2.Device.KIND_CPU,
+        vendor=device_pb2.Device.VENDOR_AMD,
+        usable=True,
+        cores=16,
+        memory=device_pb2.DeviceMemory(
+            device="devices/cpu",
+            capacity_bytes=64 * _GIB,
+            budget_bytes=32 * _GIB,
+            ours_bytes=200 * 2**20,
+            others_bytes=8 * _GIB,
+            free_bytes=55 * _GIB,
+        ),
     )
 
 
@@ -138,6 +163,21 @@ def answer(*pieces: str) -> Any:
     return script
 
 
+def lease(name: str = "leases/1", *, ttl: int = 600, **fields: Any) -> lease_pb2.Lease:
+    """A lease that was created when 1971 began."""
+    made = lease_pb2.Lease(
+        name=name,
+        model=fields.pop("model", "models/smollm2-135m"),
+        client=fields.pop("client", "editor/1"),
+        state=lease_pb2.Lease.STATE_ACTIVE,
+        **fields,
+    )
+    made.ttl.FromSeconds(ttl)
+    made.create_time.FromSeconds(_YEAR_SECONDS)
+    made.expire_time.FromSeconds(_YEAR_SECONDS + ttl)
+    return made
+
+
 def operation(
     state: str = "RUNNING", *, current: int = 0, total: int = 1000, **fields: Any
 ) -> operation_pb2.Operation:
@@ -180,7 +220,7 @@ def decision(sequence: int = 1, *, confirmed: bool = True) -> decision_pb2.Decis
         memory=[decision_pb2.Decision.MemoryChange(before=_memory(ours=2**30, reserved=2**30))],
         inputs={"loss_seconds": 0.5},
     )
-    made.time.FromSeconds(86400 * 365)
+    made.time.FromSeconds(_YEAR_SECONDS)
     if confirmed:
         made.memory[0].after.CopyFrom(_memory(ours=2**30, reserved=0))
         made.effect_duration.FromMilliseconds(350)

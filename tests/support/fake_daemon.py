@@ -8,10 +8,10 @@ As a program (`python -m tests.support.fake_daemon --socket PATH`) it stands in 
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ from gemd.v1 import (
     generation_pb2,
     generation_service_pb2,
     generation_service_pb2_grpc,
+    lease_pb2,
+    lease_service_pb2_grpc,
     model_pb2,
     model_service_pb2,
     model_service_pb2_grpc,
@@ -39,12 +41,17 @@ from gemd.v1 import (
 from gemd.v1 import (
     status_pb2 as daemon_status_pb2,
 )
-from tests.support.daemon_says import abort, answer, loading, model, operation
+from tests.support.daemon_says import abort, answer, cpu, loading, model, operation
+from tests.support.fake_daemon_service import FakeDaemonService
+from tests.support.fake_leases import FakeLeases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from google.protobuf.message import Message as Proto
+
+
+Failure = Callable[[grpc.ServicerContext], NoReturn]
 
 
 @dataclass
@@ -57,14 +64,23 @@ class Script:
     )
     pull: list[operation_pb2.Operation] = field(default_factory=list)
     """Snapshots of the one operation; the watch ends when they do."""
-    failures: list[Callable[[grpc.ServicerContext], NoReturn]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     """The next calls of any method fail with these, first first."""
     page_size: int = 100
     drained: daemon_service_pb2.DrainResponse = field(
         default_factory=lambda: daemon_service_pb2.DrainResponse(finished_requests=1)
     )
+    devices: list[device_pb2.Device] = field(default_factory=lambda: [cpu()])
+    yielded: list[daemon_service_pb2.YieldedMemory] = field(default_factory=list)
     events: list[daemon_service_pb2.WatchEventsResponse] = field(default_factory=list)
+    watches: list[list[daemon_service_pb2.WatchEventsResponse | Failure]] = field(
+        default_factory=list
+    )
+    """What the next calls of WatchEvents answer, first first, instead of `events`."""
     decisions: list[decision_pb2.Decision] = field(default_factory=list)
+    leases: dict[str, lease_pb2.Lease] = field(default_factory=dict)
+    """By name, oldest first."""
+    schedules: list[daemon_status_pb2.Schedule] = field(default_factory=list)
     hold_watch: threading.Event | None = None
     """If set, the watch stands still before its last snapshot until this event."""
 
@@ -74,7 +90,7 @@ def _unscripted(_self: object, _request: object, context: grpc.ServicerContext) 
 
 
 class FakeDaemon(
-    daemon_service_pb2_grpc.DaemonServiceServicer,
+    FakeDaemonService,
     generation_service_pb2_grpc.GenerationServiceServicer,
     model_service_pb2_grpc.ModelServiceServicer,
     operation_service_pb2_grpc.OperationServiceServicer,
@@ -88,7 +104,6 @@ class FakeDaemon(
     Reload: Any = _unscripted
     SendFeedback: Any = _unscripted
     VerifyModel: Any = _unscripted
-    Yield: Any = _unscripted
 
     def __init__(self, socket: Path | None = None, *, token: str | None = None) -> None:
         self.script = Script()
@@ -103,6 +118,7 @@ class FakeDaemon(
         )
         daemon_service_pb2_grpc.add_DaemonServiceServicer_to_server(self, self._server)
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(self, self._server)
+        lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(FakeLeases(self), self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
         operation_service_pb2_grpc.add_OperationServiceServicer_to_server(self, self._server)
         store_service_pb2_grpc.add_StoreServiceServicer_to_server(self, self._server)
@@ -300,107 +316,6 @@ class FakeDaemon(
         if request.name != "operations/7":
             abort(context, grpc.StatusCode.NOT_FOUND, "NOT_FOUND", f"no {request.name}")
         return operation_service_pb2.CancelOperationResponse(operation=operation("CANCELLING"))
-
-    # --- DaemonService ------------------------------------------------------------------
-
-    def _info(self) -> daemon_status_pb2.DaemonInfo:
-        info = daemon_status_pb2.DaemonInfo(
-            version="0.1.0",
-            api_version="v1",
-            instance_id="i-1",
-            pid=os.getpid(),
-            socket="/run/gemd.sock",
-            started_by=daemon_status_pb2.DaemonInfo.STARTED_BY_MANUAL,
-            state=daemon_status_pb2.DaemonInfo.STATE_SERVING,
-            platform="Linux x86_64",
-        )
-        info.uptime.FromSeconds(4000)
-        return info
-
-    @staticmethod
-    def _devices() -> list[device_pb2.Device]:
-        return [
-            device_pb2.Device(
-                name="devices/cpu",
-                id="cpu",
-                display_name="Ryzen 9",
-                kind=device_pb2.Device.KIND_CPU,
-                vendor=device_pb2.Device.VENDOR_AMD,
-                usable=True,
-                cores=16,
-                memory=device_pb2.DeviceMemory(
-                    device="devices/cpu",
-                    capacity_bytes=64 * 2**30,
-                    budget_bytes=32 * 2**30,
-                    ours_bytes=200 * 2**20,
-                    others_bytes=8 * 2**30,
-                    free_bytes=55 * 2**30,
-                ),
-            )
-        ]
-
-    def GetInfo(
-        self, request: daemon_service_pb2.GetInfoRequest, context: grpc.ServicerContext
-    ) -> daemon_service_pb2.GetInfoResponse:
-        self._enter("GetInfo", request, context)
-        return daemon_service_pb2.GetInfoResponse(info=self._info())
-
-    def GetStatus(
-        self, request: daemon_service_pb2.GetStatusRequest, context: grpc.ServicerContext
-    ) -> daemon_service_pb2.GetStatusResponse:
-        self._enter("GetStatus", request, context)
-        return daemon_service_pb2.GetStatusResponse(
-            status=daemon_status_pb2.DaemonStatus(
-                info=self._info(),
-                sequence=12345678901234,
-                devices=self._devices(),
-                models=list(self.script.models.values()),
-                operations=self.script.pull,
-                running_requests=1,
-                queued_requests=2,
-                conditions=[
-                    daemon_status_pb2.Condition(
-                        type="SensorBlind",
-                        subject="devices/cpu",
-                        status=daemon_status_pb2.Condition.STATUS_TRUE,
-                        severity=daemon_status_pb2.Condition.SEVERITY_WARNING,
-                        reason="NO_SENSOR",
-                        message="the use of others cannot be told",
-                        advice=["gemctl devices"],
-                    )
-                ],
-            )
-        )
-
-    def ListDevices(
-        self, request: daemon_service_pb2.ListDevicesRequest, context: grpc.ServicerContext
-    ) -> daemon_service_pb2.ListDevicesResponse:
-        self._enter("ListDevices", request, context)
-        return daemon_service_pb2.ListDevicesResponse(devices=self._devices())
-
-    def WatchEvents(
-        self, request: daemon_service_pb2.WatchEventsRequest, context: grpc.ServicerContext
-    ) -> Iterator[daemon_service_pb2.WatchEventsResponse]:
-        self._enter("WatchEvents", request, context)
-        yield from self.script.events
-
-    def Explain(
-        self, request: daemon_service_pb2.ExplainRequest, context: grpc.ServicerContext
-    ) -> daemon_service_pb2.ExplainResponse:
-        self._enter("Explain", request, context)
-        start = int(request.page_token or 0)
-        end = start + min(request.page_size, self.script.page_size)
-        made = self.script.decisions
-        return daemon_service_pb2.ExplainResponse(
-            decisions=made[start:end], next_page_token=str(end) if end < len(made) else ""
-        )
-
-    def Drain(
-        self, request: daemon_service_pb2.DrainRequest, context: grpc.ServicerContext
-    ) -> daemon_service_pb2.DrainResponse:
-        self._enter("Drain", request, context)
-        self.draining.set()
-        return self.script.drained
 
 
 def main() -> None:

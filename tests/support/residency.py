@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any
 from gemd import wire
 from gemd.engine.reports import ExitReport
 from gemd.engine.spec import WorkerSpec
+from gemd.hardware import RAM
 from gemd.residency.manager import Manager
-from gemd.residency.states import Located
+from gemd.residency.states import ContextSize, Located
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gemd.errors import GemdError
+    from gemd.residency.accounts import Limits
     from gemd.residency.crashes import CrashPolicy
     from gemd.residency.states import ResidencyEvent
 
 GIB = 2**30
+CONTEXT = 4096
+"""Tokens of every model's whole context."""
 
 
 @dataclass
@@ -85,11 +89,30 @@ class FakeWorker:
         self.stops: list[float] = []
         self.may_stop = asyncio.Event()
         self.may_stop.set()
+        self.contexts: dict[int, int] = {}
+        self.resizes: list[int] = []
+        self.resize_error: GemdError | None = None
+        self.may_resize = asyncio.Event()
+        self.may_resize.set()
         self._exit: asyncio.Future[ExitReport] = asyncio.get_running_loop().create_future()
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended yet."""
+        return not self._exit.done()
 
     def rss_bytes(self) -> int:
         """Its pretended size."""
         return self.rss
+
+    async def resize(self, *, context_tokens: int, prompt_cache_bytes: int) -> wire.Resized:
+        """Another context, whose size is in `contexts`, once `may_resize` is set."""
+        self.resizes.append(context_tokens)
+        await self.may_resize.wait()
+        if self.resize_error is not None:
+            raise self.resize_error
+        self.rss = self.contexts[context_tokens]
+        return wire.Resized(request_id="r", context_tokens=context_tokens, memory_bytes={})
 
     async def wait_exit(self) -> ExitReport:
         """Its end."""
@@ -121,6 +144,10 @@ class Plant:
     spawned: list[FakeWorker] = field(default_factory=list)
     cancelled_spawns: int = 0
     prompt_cache_bytes: int = 0
+    elsewhere: dict[str, dict[str, int]] = field(default_factory=dict)
+    smaller: dict[str, dict[int, int]] = field(default_factory=dict)
+    """Of each model, what it takes of main memory with a smaller context, by its tokens."""
+    looks: int = 0
     events: list[ResidencyEvent] = field(default_factory=list)
     may_locate: asyncio.Event = field(default_factory=asyncio.Event)
     may_load: asyncio.Event = field(default_factory=asyncio.Event)
@@ -137,16 +164,32 @@ class Plant:
             raise self.errors[model]
         load = wire.Load(
             path=str(Path("/nowhere") / model),
-            context_tokens=64,
+            context_tokens=CONTEXT,
             max_sequences=2,
             threads=1,
             prompt_cache_bytes=self.prompt_cache_bytes,
         )
         spec = WorkerSpec(model=model, engine="scripted", load=load, environ={})
-        return Located(spec, self.sizes.get(model, GIB))
+        return Located(
+            spec,
+            self.sizes.get(model, GIB),
+            self.elsewhere.get(model, {}),
+            tuple(
+                ContextSize(tokens, {RAM: size})
+                for tokens, size in self.smaller.get(model, {}).items()
+            ),
+        )
 
-    async def spawn(self, spec: WorkerSpec, *, report: Callable[[wire.Progress], None]) -> Any:
+    async def spawn(
+        self,
+        spec: WorkerSpec,
+        *,
+        report: Callable[[wire.Progress], None],
+        born: Callable[[int], None],
+    ) -> Any:
         """Start nothing; wait for `may_load`."""
+        pid = 4242 + len(self.spawned)
+        born(pid)
         report(wire.Progress(phase="weights", current=1, total=2))
         try:
             await self.may_load.wait()
@@ -155,8 +198,11 @@ class Plant:
             raise
         if self.load_errors:
             raise self.load_errors.pop(0)
-        size = self.sizes.get(spec.model, GIB)
+        contexts = {CONTEXT: self.sizes.get(spec.model, GIB), **self.smaller.get(spec.model, {})}
+        size = contexts[spec.load.context_tokens]
         worker = FakeWorker(spec, rss=size - 1, sequences=self.sequences)
+        worker.contexts = contexts
+        worker.pid = pid
         self.spawned.append(worker)
         return worker
 
@@ -168,6 +214,7 @@ class Plant:
         queue_limit: int = 4,
         pinned: tuple[str, ...] = (),
         policy: CrashPolicy | None = None,
+        limits: Limits | None = None,
     ) -> Manager:
         """A manager in this plant."""
         return Manager(
@@ -179,5 +226,10 @@ class Plant:
             queue_limit=queue_limit,
             pinned=pinned,
             policy=policy,
+            limits=limits,
+            look=self._look,
             clock=self.clock,
         )
+
+    def _look(self) -> None:
+        self.looks += 1

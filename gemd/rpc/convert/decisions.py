@@ -18,8 +18,11 @@ KINDS: Mapping[DecisionKind, decision_pb2.Decision.Kind.ValueType] = {
     DecisionKind.LOAD: decision_pb2.Decision.KIND_LOAD,
     DecisionKind.UNLOAD: decision_pb2.Decision.KIND_UNLOAD,
     DecisionKind.EVICT: decision_pb2.Decision.KIND_EVICT,
+    DecisionKind.SHRINK: decision_pb2.Decision.KIND_SHRINK,
     DecisionKind.REFUSE: decision_pb2.Decision.KIND_REFUSE,
+    DecisionKind.YIELD: decision_pb2.Decision.KIND_YIELD,
     DecisionKind.QUARANTINE: decision_pb2.Decision.KIND_QUARANTINE,
+    DecisionKind.SCHEDULE: decision_pb2.Decision.KIND_SCHEDULE,
 }
 
 
@@ -32,10 +35,10 @@ def decision(made: Decision, *, wall_of: Callable[[float], float]) -> decision_p
         model=model_name(made.model) if made.model else "",
         device=f"devices/{made.device}" if made.device else "",
         summary=made.summary,
-        reasons=[_reason(each) for each in made.reasons],
+        reasons=[reason(each) for each in made.reasons],
         alternatives=[
             decision_pb2.Decision.Alternative(
-                subject=each.subject, reason=_reason(each.reason), cost=each.cost
+                subject=each.subject, reason=reason(each.reason), cost=each.cost
             )
             for each in made.alternatives
         ],
@@ -51,7 +54,8 @@ def decision(made: Decision, *, wall_of: Callable[[float], float]) -> decision_p
     )
 
 
-def _reason(given: Reason) -> decision_pb2.Reason:
+def reason(given: Reason) -> decision_pb2.Reason:
+    """One reason."""
     return decision_pb2.Reason(
         code=given.code, message=given.message, metadata=dict(given.metadata)
     )
@@ -63,4 +67,9 @@ def _memory(figures: Figures) -> device_pb2.DeviceMemory:
         budget_bytes=figures.budget,
         ours_bytes=figures.ours,
         reserved_bytes=figures.reserved,
+        margin_bytes=figures.margin,
+        capacity_bytes=figures.capacity or 0,
+        free_bytes=figures.free,
+        others_bytes=figures.others,
+        unknown_bytes=figures.unknown,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gemd.hardware import RAM
 from gemd.residency.states import Residence, State
 from gemd.rpc.convert.fields import duration, error_detail, model_name, timestamp
 from gemd.v1 import model_pb2
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from gemd.catalog import Profile, Variant
 
-CPU_DEVICE = "devices/cpu"
 
 _STATES: Mapping[State, model_pb2.Model.State.ValueType] = {
     State.LOADING: model_pb2.Model.STATE_LOADING,
@@ -70,6 +70,7 @@ class ModelView:
         operation: Resource name of the operation on its files; empty if none runs.
         fetching: Whether that operation fetches or makes its weights.
         context_tokens: The context a worker would get.
+        leases: Active leases on it.
 
     """
 
@@ -79,6 +80,7 @@ class ModelView:
     operation: str
     fetching: bool
     context_tokens: int
+    leases: int
 
 
 def state(view: ModelView) -> model_pb2.Model.State.ValueType:
@@ -118,6 +120,7 @@ def model(view: ModelView, *, wall_of: Callable[[float], float]) -> model_pb2.Mo
         roles=[_ROLES[role] for role in profile.roles],
         modalities=[_MODALITIES[modality] for modality in profile.modalities],
         pinned=residence.pinned,
+        lease_count=view.leases,
         active_requests=residence.active,
         queued_requests=residence.waiting,
         load_count=residence.loads,
@@ -138,14 +141,7 @@ def _add_residence(
         message.backend = ",".join(ready.devices).lower()
         message.max_sequences = ready.max_sequences
         message.pid = residence.worker.pid
-    if residence.booked_bytes:
-        memory = message.memory.add(device=CPU_DEVICE, booked_bytes=residence.booked_bytes)
-        if residence.measured_bytes is not None:
-            memory.measured_bytes = residence.measured_bytes
-        memory.estimate.device = CPU_DEVICE
-        memory.estimate.steady_bytes = residence.estimate_bytes
-        memory.estimate.peak_bytes = residence.estimate_bytes
-        memory.estimate.method = model_pb2.MemoryEstimate.METHOD_FORMULA
+    _add_memory(message, residence)
     if residence.last_used is not None:
         message.last_used_time.CopyFrom(timestamp(wall_of(residence.last_used)))
     if residence.ready_since is not None:
@@ -183,3 +179,16 @@ def _variant(variant: Variant, found: OnDisk | None) -> model_pb2.Variant:
 
 def _engine(variant: Variant) -> str:
     return _ENGINES.get(variant.engine, variant.engine)
+
+
+def _add_memory(message: model_pb2.Model, residence: Residence) -> None:
+    for device, booked in residence.booked.items():
+        memory = message.memory.add(device=f"devices/{device}", booked_bytes=booked)
+        measured = residence.measured.get(device)
+        if measured is not None:
+            memory.measured_bytes = measured
+        if device == RAM:
+            memory.estimate.device = memory.device
+            memory.estimate.steady_bytes = residence.estimate_bytes
+            memory.estimate.peak_bytes = residence.estimate_bytes
+            memory.estimate.method = model_pb2.MemoryEstimate.METHOD_FORMULA

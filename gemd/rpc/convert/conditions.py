@@ -1,0 +1,106 @@
+"""What holds at the moment and matters to a user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gemd.hardware import RAM
+from gemd.quantities import format_bytes
+from gemd.residency.ledger import Closed
+from gemd.residency.refusals import size_text
+from gemd.rpc.convert.fields import model_name
+from gemd.v1 import status_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from gemd.hardware import Sample
+    from gemd.residency.ledger import Account, Ledger
+    from gemd.residency.relief import Pressure
+
+Condition = status_pb2.Condition
+
+_CLOSED: Final = {
+    Closed.BLIND: ("SensorBlind", Condition.SEVERITY_ERROR, ("gemctl logs",)),
+    Closed.KEPT_OFF: ("KeptOff", Condition.SEVERITY_INFO, ()),
+    Closed.LOST: ("DeviceLost", Condition.SEVERITY_ERROR, ("gemctl devices",)),
+}
+
+
+def of_devices(
+    sample: Sample | None, ledger: Ledger, pressures: Iterable[Pressure]
+) -> list[Condition]:
+    """What holds of devices: unused, without a sensor, kept off, lost, or under pressure."""
+    return [
+        *_unused(sample),
+        *(
+            _closed(device, account)
+            for device, account in ledger.accounts.items()
+            if account.closed is not None
+        ),
+        *(_pressed(each, ledger.accounts[each.device]) for each in pressures),
+    ]
+
+
+def quarantined(model: str, crashes: int) -> Condition:
+    """A model is not restarted by itself."""
+    return Condition(
+        type="ModelQuarantined",
+        subject=model_name(model),
+        status=Condition.STATUS_TRUE,
+        severity=Condition.SEVERITY_ERROR,
+        reason="MODEL_QUARANTINED",
+        message=f"{model} crashed {crashes} times and is not started again by itself",
+        advice=[f"gemctl load {model}"],
+    )
+
+
+def _unused(sample: Sample | None) -> Iterator[Condition]:
+    """GPUs are there and nothing computes on them: said, so that no CPU run is silent."""
+    for device in () if sample is None else sample.devices:
+        if device.device != RAM and not device.simulated:
+            yield Condition(
+                type="GpuUnused",
+                subject=f"devices/{device.device}",
+                status=Condition.STATUS_TRUE,
+                severity=Condition.SEVERITY_WARNING,
+                reason="GPU_UNUSED",
+                message=f"{device.name} is not used: this version of gemd computes on the "
+                "processor only",
+            )
+
+
+def _closed(device: str, account: Account) -> Condition:
+    assert account.closed is not None
+    kind, severity, advice = _CLOSED[account.closed]
+    if account.closed is Closed.KEPT_OFF:
+        advice = (f"gemctl yield {device} --resume",)
+    return Condition(
+        type=kind,
+        subject=f"devices/{device}",
+        status=Condition.STATUS_TRUE,
+        severity=severity,
+        reason=account.closed.value,
+        message=f"nothing is loaded on {device}: {account.why}",
+        advice=advice,
+    )
+
+
+def _pressed(pressure: Pressure, account: Account) -> Condition:
+    missing = size_text(pressure.missing)
+    if pressure.over_budget:
+        message = f"models take {missing} more than the budget {format_bytes(account.budget)}"
+    else:
+        message = (
+            f"other programs took {missing} of the {size_text(account.margin)} that stay free "
+            f"on {pressure.device}; models give memory back"
+        )
+    return Condition(
+        type="MemoryPressure",
+        subject=f"devices/{pressure.device}",
+        status=Condition.STATUS_TRUE,
+        severity=Condition.SEVERITY_ERROR if pressure.critical else Condition.SEVERITY_WARNING,
+        reason="OVER_BUDGET" if pressure.over_budget else "PRESSURE",
+        message=message,
+        advice=["gemctl why --kind yield"],
+    )
