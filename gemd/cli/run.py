@@ -46,6 +46,7 @@ _MODES = ("fast", "balanced", "best", "exact")
 @click.option("--max-tokens", type=_UINT32, metavar="N", help="Longest answer in tokens.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text.")
 @click.option("--deadline", type=seconds, metavar="SECONDS", help="Give up after this time.")
+@click.option("--background", is_flag=True, help="Let others go first: nobody waits for this.")
 @click.option("--yes", "-y", is_flag=True, help="Fetch a missing model without asking.")
 @click.option("--stats", "--verbose", "-v", is_flag=True, help="Tokens and times on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
@@ -101,6 +102,7 @@ def _starter(client: Client, text: str, options: dict[str, Any]) -> Callable[[],
     settings = GenerationOptions(
         model=options["model"],
         mode=options["mode"],
+        background=options["background"],
         sampling=Sampling(**{name: options[name] for name in names}),
     )
     deadline = options["deadline"]

@@ -80,6 +80,8 @@ class GenerationOptions:
     candidates: int = 0
     thinking: bool | None = None
     watch_canvas: bool = False
+    background: bool = False
+    """Nobody sits before it: requests that somebody waits for go first."""
     request_id: str = ""
 
 
@@ -96,6 +98,7 @@ def generate(
         candidates=options.candidates,
         thinking=options.thinking,
         watch_canvas=options.watch_canvas,
+        priority=_priority(options),
         request_id=options.request_id,
         client=client,
     )
@@ -118,6 +121,12 @@ def generate(
         events.generation_event,
         commits=lambda event: isinstance(event, events.Delta | events.Draft | events.Canvas),
     )
+
+
+def _priority(options: GenerationOptions) -> generation_pb2.Priority.ValueType:
+    if options.background:
+        return generation_pb2.PRIORITY_BACKGROUND
+    return generation_pb2.PRIORITY_UNSPECIFIED
 
 
 def embed(texts: Sequence[str], model: str, client: str, *, normalize: bool) -> Unary[Embeddings]:

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gemd.hardware import RAM
-from gemd.residency import planner, records, relief, survey
+from gemd.residency import planner, plans, records, relief, survey
+from gemd.residency.corrections import Corrections, file_of
 from gemd.residency.decisions import Decision, Decisions, Reason
 from gemd.residency.returns import Return, Returns
 from gemd.residency.shrinking import Shrink
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gemd.residency.entry import Entry
     from gemd.residency.hold import Handle
     from gemd.residency.ledger import Ledger
+    from gemd.residency.states import Located
     from gemd.residency.yielding import Ask
 
 CRITICAL_DRAIN_S: Final = 1.0
@@ -44,6 +46,7 @@ class Allocation:
         effects: Time, alarms and events.
         entries: All models; the scheduler's own.
         accounts: The devices.
+        corrections: What models were measured to take before.
         start: Begins the load of an entry whose bytes were found, with that context.
         send_away: Begins the unload of an entry.
         advance: Does the next thing that an entry's state allows.
@@ -56,6 +59,7 @@ class Allocation:
         entries: Mapping[str, Entry],
         accounts: Accounts,
         *,
+        corrections: Corrections | None = None,
         start: Callable[[Entry, int], None],
         send_away: SendAway,
         advance: Callable[[Entry], None],
@@ -63,6 +67,7 @@ class Allocation:
         self._do = effects
         self._entries = entries
         self.accounts = accounts
+        self._corrections = corrections or Corrections()
         self._start = start
         self._send_away = send_away
         self._advance = advance
@@ -80,7 +85,7 @@ class Allocation:
             self._alarm.cancel()
             self._alarm = None
         wants = survey.wants_of(self._entries.values())
-        actions: list[planner.Action] = []
+        actions: list[plans.Action] = []
         if wants:
             now, ledger = self._do.now(), self.ledger()
             residents = survey.residents_of(self._entries.values(), ledger, now=now)
@@ -119,13 +124,16 @@ class Allocation:
     def on_sample(self, sample: Sample) -> None:
         """Take it in, and give memory back if others need it."""
         leaving = self._leaving()
+        shrunk = [each for each in self._entries.values() if each.giving and not each.resizing]
         for entry in self._entries.values():
             if entry.pid:
                 self._measure(entry, sample)
         back = self._returns.settle(sample)
         self.accounts.on_sample(sample, leaving)
-        for each in back:
-            self._confirm(each)
+        for gone in back:
+            self._confirm(gone)
+        for entry in shrunk:
+            self.confirm(entry)
         self._leave_lost(sample.lost)
         self._relieve()
 
@@ -145,7 +153,7 @@ class Allocation:
             for reading in sample.devices
             if reading.processes is not None and reading.device in entry.booked
         }
-        entry.measured = {**entry.measured, **seen}
+        entry.note_measured(seen)
         if not entry.resizing:
             entry.giving = {}
         if entry.unsettled and entry.ready_since is not None and sample.time > entry.ready_since:
@@ -162,11 +170,14 @@ class Allocation:
         if resident is not None:
             # Of what it may grow to, only the prompt cache is still empty now.
             entry.booked[RAM] = resident + entry.worker.spec.load.prompt_cache_bytes
-            entry.measured[RAM] = resident
+            entry.note_measured({RAM: resident})
         entry.unsettled = True
 
     def release(self, entry: Entry) -> None:
         """The process of an entry has been reaped; its memory is back once a sensor says so."""
+        for device, most in entry.peak.items():
+            predicted = entry.predicted[entry.widest].demand.get(device, 0)
+            self._corrections.note(entry.file, device, predicted=predicted, measured=most)
         # What hides from the sensors counts as it was booked.
         sizes = {device: entry.measured.get(device, size) for device, size in entry.booked.items()}
         one = Return(
@@ -252,7 +263,7 @@ class Allocation:
             self.yields += 1
             self._record(records.asked_back(entry, device, now=now, ledger=ledger), entry)
             self._send_away(entry, CRITICAL_DRAIN_S if ask.force else None)
-        leaving = [each for each in residents if each.standing is planner.Standing.LEAVING]
+        leaving = [each for each in residents if each.standing is plans.Standing.LEAVING]
         if ask.force:
             for each in leaving:
                 self._send_away(self._entries[each.model], CRITICAL_DRAIN_S)
@@ -277,6 +288,14 @@ class Allocation:
             self._do.look()
         self._was_busy = busy
 
+    def expect(self, entry: Entry, located: Located) -> None:
+        """The bytes of a model were found: from here on its load waits for memory."""
+        entry.located = self._corrections.corrected(located)
+        entry.predicted = located.contexts
+        entry.file = file_of(located)
+        entry.device = located.device
+        entry.estimate_bytes = entry.located.estimate_bytes
+
     # --- contexts -----------------------------------------------------------------------
 
     def grow(self, entry: Entry) -> bool:
@@ -297,6 +316,7 @@ class Allocation:
         assert entry.worker is not None
         growth = entry.growth(rung)
         entry.rung_before = entry.rung
+        entry.widest = min(entry.widest, rung)
         entry.giving = {device: -size for device, size in growth.items() if size < 0}
         self._book(entry, rung)
         entry.resizing = True
@@ -314,7 +334,8 @@ class Allocation:
             entry.open_decision = None
         elif not self.accounts.sampled:
             entry.giving = {}
-        self.confirm(entry)
+        if not entry.giving:
+            self.confirm(entry)
         self._do.look()
 
     def _book(self, entry: Entry, rung: int) -> None:
@@ -354,45 +375,45 @@ class Allocation:
 
     # --- the plan -----------------------------------------------------------------------
 
-    def _act(self, action: planner.Action, ledger: Ledger) -> None:
+    def _act(self, action: plans.Action, ledger: Ledger) -> None:
         entry = self._entries[action.model]
         now = self._do.now()
         match action:
-            case planner.Start():
+            case plans.Start():
                 self._record(records.loaded(entry, action.rung, now=now, ledger=ledger), entry)
                 self._start(entry, action.rung)
             case Shrink():
                 self.evictions += 1
                 self._record(records.shrunk(action, entry, now=now, ledger=ledger), entry)
                 self._resize(entry, action.rung)
-            case planner.Evict():
+            case plans.Evict():
                 self.evictions += 1
                 self._record(records.evicted(action, entry, now=now, ledger=ledger), entry)
                 self._send_away(entry, None)
-            case planner.Refuse():
+            case plans.Refuse():
                 self.decisions.record(records.refused(entry, action.error, now=now, ledger=ledger))
                 entry.located = None
                 entry.refuse_all(action.error)
-            case planner.Wait():
+            case plans.Wait():
                 entry.tell_positions(WaitReason.WAITING_FOR_MEMORY)
-            case planner.HoldOff():
+            case plans.HoldOff():
                 # Together with those whose turn goes on again.
                 pass
 
-    def _set_turns(self, actions: list[planner.Action]) -> None:
-        ranks = {each.model: each.rank for each in actions if isinstance(each, planner.HoldOff)}
+    def _set_turns(self, actions: list[plans.Action]) -> None:
+        ranks = {each.model: each.rank for each in actions if isinstance(each, plans.HoldOff)}
         for entry in self._entries.values():
             before, entry.held_off = entry.held_off, ranks.get(entry.model, math.inf)
             if entry.held_off != before and entry.state is State.READY:
                 self._advance(entry)
 
-    def _look_again(self, actions: list[planner.Action]) -> None:
+    def _look_again(self, actions: list[plans.Action]) -> None:
         """Plan again when the first patience ends, or a model is no longer just loaded."""
         now = self._do.now()
         times: list[float] = []
         if any(entry.located is not None for entry in self._entries.values()):
             times.append(self.accounts.next_change(now))
-        if waits := [each for each in actions if isinstance(each, planner.Wait)]:
+        if waits := [each for each in actions if isinstance(each, plans.Wait)]:
             times += (each.until for each in waits if each.until is not None)
             times += (survey.fresh_until(entry) for entry in self._entries.values())
         if coming := [when for when in times if now < when < math.inf]:

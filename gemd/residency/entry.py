@@ -19,6 +19,7 @@ from gemd.residency.wishes import NOTHING
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from gemd.engine.worker import Worker
     from gemd.errors import GemdError
@@ -52,6 +53,10 @@ class Entry:
         booked: What it may take, by device; empty while it holds nothing.
         measured: What the last sample saw of it, by device.
         contexts: Sizes that its context may have, the largest first.
+        file: Under which its sizes are kept; see `corrections`.
+        predicted: `contexts` as they were before they were corrected by measurements.
+        peak: The most that was measured in this life, by device.
+        widest: The largest of `contexts` that it had in this life.
         rung: Which of them it has, or is about to have.
         rung_before: Which one it had before the resize that is under way.
         resizing: Whether its context is being made anew.
@@ -89,6 +94,10 @@ class Entry:
     booked: dict[str, int] = field(default_factory=dict)
     measured: dict[str, int] = field(default_factory=dict)
     contexts: tuple[ContextSize, ...] = ()
+    file: str = ""
+    predicted: tuple[ContextSize, ...] = ()
+    peak: dict[str, int] = field(default_factory=dict)
+    widest: int = 0
     rung: int = 0
     rung_before: int = 0
     resizing: bool = False
@@ -113,6 +122,12 @@ class Entry:
         if self.worker is None:
             return 0
         return self.worker.ready.max_sequences - sum(ticket.slots for ticket in self.held)
+
+    def note_measured(self, seen: Mapping[str, int]) -> None:
+        """What it holds, by device, as far as sensors tell."""
+        self.measured = {**self.measured, **seen}
+        for device, size in seen.items():
+            self.peak[device] = max(size, self.peak.get(device, 0))
 
     def growth(self, rung: int) -> dict[str, int]:
         """What it would take beyond the present size with another one, by device."""
@@ -173,6 +188,8 @@ class Entry:
         self.measured = {}
         self.unsettled = False
         self.contexts = ()
+        self.predicted = ()
+        self.peak = {}
         self.rung = 0
         self.resizing = False
         self.resizable = True

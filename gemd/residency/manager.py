@@ -14,34 +14,31 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from gemd.errors import GemdError, UnexpectedError
+from gemd.errors import UnexpectedError
 from gemd.hardware import Blind, Resumed, Sample
 from gemd.residency.accounts import Accounts
 from gemd.residency.crashes import CrashPolicy
 from gemd.residency.hold import Hold, Ticket
 from gemd.residency.scheduler import Scheduler
-from gemd.residency.states import LoadStep, Residence, State
+from gemd.residency.states import Residence, State
+from gemd.residency.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
     from types import TracebackType
 
-    from gemd import wire
-    from gemd.engine.worker import Worker
     from gemd.hardware import Report
     from gemd.residency.accounts import Limits
+    from gemd.residency.corrections import Corrections
     from gemd.residency.decisions import Decisions
-    from gemd.residency.hold import Clock, Handle
+    from gemd.residency.hold import Clock
     from gemd.residency.ledger import Ledger
     from gemd.residency.relief import Pressure
-    from gemd.residency.states import Locate, Located, ResidencyEvent, Spawn
+    from gemd.residency.states import Locate, ResidencyEvent, Spawn
     from gemd.residency.wishes import Wish
     from gemd.residency.yielding import Ask, Yielded
 
 log = structlog.get_logger(__name__)
-
-RESIZE_S = 30.0
-"""How long making a context anew may take; a worker that needs longer is stuck."""
 
 
 class Manager:
@@ -57,6 +54,7 @@ class Manager:
         pinned: Models that are pinned from the start.
         policy: How crashes are answered.
         limits: Of memories other than the main one, and what stays free.
+        corrections: What models were measured to take in earlier runs.
         look: Has the sensors look at once; what they see goes to `report`.
         clock: Monotonic time and alarms; the running event loop if None.
 
@@ -74,12 +72,13 @@ class Manager:
         pinned: Iterable[str] = (),
         policy: CrashPolicy | None = None,
         limits: Limits | None = None,
+        corrections: Corrections | None = None,
         look: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
     ) -> None:
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._inbox: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        self._work = _Work(
+        self._work = Work(
             locate=locate,
             spawn=spawn,
             publish=publish,
@@ -90,6 +89,7 @@ class Manager:
         self._scheduler = Scheduler(
             self._work,
             accounts=Accounts(budget_bytes, limits),
+            corrections=corrections,
             keep_warm_s=keep_warm_s,
             queue_limit=queue_limit,
             pinned=pinned,
@@ -194,24 +194,24 @@ class Manager:
 
         Replaces all that the same source wished before.
         """
-        self._post(self._scheduler.on_wishes, source, dict(wishes))
+        self._post(self._scheduler.wishing.on_wishes, source, dict(wishes))
 
     def insist(self, model: str) -> None:
         """Heed what is wished for a model, though it was unloaded by hand or failed to load.
 
         Never waits.
         """
-        self._post(self._scheduler.on_insist, model)
+        self._post(self._scheduler.wishing.on_insist, model)
 
     def report(self, seen: Report) -> None:
         """Take what the sensors say. Never waits."""
         match seen:
             case Sample():
-                self._post(self._scheduler.on_sample, seen)
+                self._post(self._scheduler.memory.on_sample, seen)
             case Blind():
-                self._post(self._scheduler.on_blind, seen)
+                self._post(self._scheduler.memory.on_blind, seen)
             case Resumed():
-                self._post(self._scheduler.on_resumed)
+                self._post(self._scheduler.memory.on_resumed)
 
     def workers(self) -> dict[int, str]:
         """By pid of every worker, loading ones included, the device that its weights are on.
@@ -330,147 +330,3 @@ class Manager:
                 for entry in self._scheduler.entries.values():
                     entry.refuse_all(defect)
                 return
-
-
-class _Work:
-    """`Effects` in tasks of their own, each of which reports back through the inbox."""
-
-    def __init__(
-        self,
-        *,
-        locate: Locate,
-        spawn: Spawn,
-        publish: Callable[[ResidencyEvent], None],
-        look: Callable[[], None],
-        clock: Clock,
-        post: Callable[..., None],
-    ) -> None:
-        self._locate = locate
-        self._spawn = spawn
-        self._publish = publish
-        self.look = look
-        self._clock = clock
-        self._post = post
-        self._answers: Scheduler
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._lives: dict[tuple[str, int], asyncio.Task[None]] = {}
-
-    def answer_to(self, scheduler: Scheduler) -> None:
-        """Whose handlers take the reports."""
-        self._answers = scheduler
-
-    def now(self) -> float:
-        return self._clock.time()
-
-    def ring_at(self, when: float, handler: Callable[[], None]) -> Handle:
-        return self._clock.call_at(when, partial(self._post, handler))
-
-    def publish(self, event: ResidencyEvent) -> None:
-        self._publish(event)
-
-    def locate(self, model: str, run: int) -> None:
-        self._begin(model, run, self._locating(model, run))
-
-    def spawn(self, model: str, run: int, located: Located) -> None:
-        self._begin(model, run, self._spawning(model, run, located))
-
-    def stop(self, model: str, run: int, worker: Worker, grace_s: float) -> None:
-        self._detach(self._stopping(model, run, worker, grace_s))
-
-    def resize(
-        self, model: str, run: int, worker: Worker, tokens: int, prompt_cache_bytes: int
-    ) -> None:
-        self._detach(self._resizing(model, run, worker, tokens, prompt_cache_bytes))
-
-    def abandon(self, model: str, run: int) -> None:
-        task = self._lives.get((model, run))
-        if task is not None:
-            task.cancel()
-
-    async def end(self) -> None:
-        """Wait for what is still out; everything has been told to end."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _begin(self, model: str, run: int, work: Coroutine[Any, Any, None]) -> None:
-        life = (model, run)
-        task = self._detach(work)
-        self._lives[life] = task
-        task.add_done_callback(lambda done: self._forget(life, done))
-
-    def _forget(self, life: tuple[str, int], task: asyncio.Task[None]) -> None:
-        if self._lives.get(life) is task:
-            del self._lives[life]
-        if task.cancelled():
-            # Said here: a task that is cancelled before its first step runs no line of its own.
-            self._post(self._answers.on_stopped, *life)
-
-    def _detach(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _locating(self, model: str, run: int) -> None:
-        outcome: Located | GemdError
-        try:
-            outcome = await self._locate(model)
-        except GemdError as error:
-            outcome = error
-        except Exception:
-            log.exception("residency.locate_failed", model=model)
-            outcome = UnexpectedError(f"unexpected error while looking for {model}")
-        self._post(self._answers.on_located, model, run, outcome)
-
-    async def _spawning(self, model: str, run: int, located: Located) -> None:
-        def report(progress: wire.Progress) -> None:
-            step = LoadStep(model, progress.phase, progress.current, progress.total)
-            self._post(self._answers.on_progress, model, run, step)
-
-        def born(pid: int) -> None:
-            self._post(self._answers.on_born, model, run, pid)
-
-        outcome: Worker | GemdError
-        try:
-            outcome = await self._spawn(located.spec, report=report, born=born)
-        except GemdError as error:
-            outcome = error
-        except Exception:
-            log.exception("residency.spawn_failed", model=model)
-            outcome = UnexpectedError(f"unexpected error while starting {model}")
-        self._post(self._answers.on_spawned, model, run, outcome)
-        if not isinstance(outcome, GemdError):
-            self._detach(self._watching(model, run, outcome))
-
-    async def _watching(self, model: str, run: int, worker: Worker) -> None:
-        report = await worker.wait_exit()
-        self._post(self._answers.on_exit, model, run, report)
-
-    async def _resizing(
-        self, model: str, run: int, worker: Worker, tokens: int, prompt_cache_bytes: int
-    ) -> None:
-        well = False
-        try:
-            async with asyncio.timeout(RESIZE_S):
-                made = await worker.resize(
-                    context_tokens=tokens, prompt_cache_bytes=prompt_cache_bytes
-                )
-            well = True
-            log.info("worker.resized", model=model, tokens=made.context_tokens)
-        except TimeoutError:
-            log.warning("worker.resize_hangs", model=model, seconds=RESIZE_S)
-            await worker.stop(grace_s=0)
-        except GemdError as error:
-            log.warning("worker.resize_failed", model=model, error=str(error))
-        except Exception:
-            log.exception("worker.resize_failed", model=model)
-        self._post(self._answers.on_resized, model, run, well)
-
-    async def _stopping(self, model: str, run: int, worker: Worker, grace_s: float) -> None:
-        try:
-            report = await worker.stop(grace_s=grace_s)
-            log.info("worker.stopped", model=model, pid=worker.pid, report=str(report))
-        except Exception:
-            log.exception("worker.stop_failed", model=model, pid=worker.pid)
-        self._post(self._answers.on_stopped, model, run)

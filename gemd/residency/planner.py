@@ -6,12 +6,11 @@ asks `plan` again after everything that happens. Times are monotonic seconds, si
 
 from __future__ import annotations
 
-import enum
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from gemd.residency.ledger import Closed, covers, shortage
+from gemd.residency.plans import Evict, HoldOff, Refuse, Resident, Standing, Start, Wait, Want
 from gemd.residency.refusals import blind, crowded_out, device_lost, kept_off, pinned_out, too_large
 from gemd.residency.shrinking import Shrink, Shrinkable, cheapest_shrinks
 from gemd.residency.victims import Victim, cheapest_cover, is_enough
@@ -19,9 +18,8 @@ from gemd.residency.victims import Victim, cheapest_cover, is_enough
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from gemd.errors import GemdError
     from gemd.residency.ledger import Ledger
-    from gemd.residency.shrinking import Option
+    from gemd.residency.plans import Action
 
 LEAST_PATIENCE_S: Final = 5.0
 MOST_PATIENCE_S: Final = 60.0
@@ -32,150 +30,6 @@ BLIND_PATIENCE_S: Final = 10.0
 """How long a load waits for a sensor that fails."""
 CROWDED_PATIENCE_S: Final = 45.0
 """How long a load waits for memory that other programs hold; longer than a surge is remembered."""
-
-
-class Standing(enum.Enum):
-    """What a warm model's memory may be taken for."""
-
-    FREE = "FREE"
-    """Nobody uses it or waits for it."""
-    BUSY = "BUSY"
-    """It answers somebody."""
-    HELD_OFF = "HELD_OFF"
-    """It answers nobody, and who waits for it came after somebody who needs its memory."""
-    FRESH = "FRESH"
-    """It is loading, or was just loaded and has not answered yet."""
-    PINNED = "PINNED"
-    """A user forbade its eviction."""
-    LEAVING = "LEAVING"
-    """Its memory comes back by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """A model that holds memory.
-
-    Attributes:
-        model: Its id.
-        taken: What it holds, by device.
-        standing: What that may be taken for.
-        loss: What its going would cost: seconds of a reload times the chance that it is used again.
-        reload_s: Seconds that a reload takes.
-        since: When its turn began: when it was loaded.
-        turn_ends: It was held off in the last plan.
-        loading: It is not warm yet.
-        smaller: Contexts that it could have instead of its present one.
-        oldest: Rank of the first request that waits for it; infinity if none does.
-
-    """
-
-    model: str
-    taken: Mapping[str, int]
-    standing: Standing
-    loss: float = 0.0
-    reload_s: float = 0.0
-    since: float = 0.0
-    turn_ends: bool = False
-    loading: bool = False
-    smaller: tuple[Option, ...] = ()
-    oldest: float = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """A cold model that requests wait for.
-
-    Attributes:
-        model: Its id.
-        demand: The peak that it may take, by device.
-        rank: Of its first request; lower goes first.
-        since: When that request arrived.
-        load_s: Seconds that its load takes, as far as is known.
-        spare: No request waits: it gets what nobody else needs, and nobody waits or goes for it.
-        smaller: What it may take with smaller contexts, by device; the largest context first.
-        rung: Which size `demand` is of: 0 for the whole context.
-
-    """
-
-    model: str
-    demand: Mapping[str, int]
-    rank: float
-    since: float
-    load_s: float = 0.0
-    spare: bool = False
-    smaller: tuple[Mapping[str, int], ...] = ()
-    rung: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Load it now.
-
-    Attributes:
-        model: Its id.
-        rung: Which of its contexts it gets: 0 for the whole one.
-
-    """
-
-    model: str
-    rung: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Evict:
-    """Unload a model so that another one fits.
-
-    Attributes:
-        model: Who goes.
-        wanted_by: For whom.
-        loss: What it costs; see `Resident`.
-        spared: Who could have gone as well and what that would have cost, cheapest first.
-
-    """
-
-    model: str
-    wanted_by: str
-    loss: float
-    spared: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class HoldOff:
-    """Give a busy model no request of a higher rank, so that its turn ends.
-
-    Attributes:
-        model: Whose turn ends.
-        rank: Of the request that waits for its memory.
-
-    """
-
-    model: str
-    rank: float
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """The load cannot come about; `error` says so with its numbers."""
-
-    model: str
-    error: GemdError
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """It waits for memory.
-
-    Attributes:
-        model: Who waits.
-        until: When the plan would change though nothing else happens; None if never.
-
-    """
-
-    model: str
-    until: float | None = None
-
-
-Action = Start | Shrink | Evict | HoldOff | Refuse | Wait
 
 
 def plan(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gemd.errors import GemdError
     from gemd.residency.entry import Entry
     from gemd.residency.ledger import Ledger
-    from gemd.residency.planner import Evict
+    from gemd.residency.plans import Evict
     from gemd.residency.relief import Yielding
     from gemd.residency.shrinking import Shrink
 

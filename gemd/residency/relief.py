@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gemd.residency.ledger import Closed
-from gemd.residency.planner import Standing
+from gemd.residency.plans import Standing
 from gemd.residency.shrinking import Shrink, Shrinkable, cheapest_shrinks
 from gemd.residency.victims import Victim, cheapest_cover
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gemd.residency.ledger import Account, Ledger
-    from gemd.residency.planner import Resident
+    from gemd.residency.plans import Resident
 
 BEGIN_SHARE: Final = 0.5
 """Of the margin: pressure begins when less of it is left. A margin that is only touched is no

@@ -30,23 +30,20 @@ from gemd.residency.states import (
     StateChanged,
     WaitReason,
 )
-from gemd.residency.wishes import together
+from gemd.residency.wishing import Wishing
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from gemd.engine.reports import ExitReport
     from gemd.engine.worker import Worker
-    from gemd.hardware import Blind, Sample
     from gemd.residency.accounts import Accounts
+    from gemd.residency.corrections import Corrections
     from gemd.residency.effects import Effects
     from gemd.residency.hold import Ticket
     from gemd.residency.states import Located
-    from gemd.residency.wishes import Wish
 
-WISH_REST_S = 60.0
-"""After a load that nobody waited for did not come about."""
 IDLE_STOP_GRACE_S = 1.0
 """How long a worker that answers nobody may take to say that it has drained."""
 
@@ -59,6 +56,7 @@ class Scheduler:
         effects: Effects,
         *,
         accounts: Accounts,
+        corrections: Corrections | None = None,
         keep_warm_s: float,
         queue_limit: int,
         pinned: Iterable[str],
@@ -74,11 +72,19 @@ class Scheduler:
             effects,
             self.entries,
             accounts,
+            corrections=corrections,
             start=self._start,
             send_away=self._send_away,
             advance=self._advance,
         )
-        self._wishes: dict[str, Mapping[str, Wish]] = {}
+        self.wishing = Wishing(
+            effects,
+            entry=self._entry,
+            memory=self.memory,
+            send_away=self._send_away,
+            advance=self._advance,
+            end_search=self._end_search,
+        )
         for model in pinned:
             self._entry(model).pinned = True
 
@@ -164,12 +170,10 @@ class Scheduler:
             # Its files are being changed; looked up again when they are free.
             return
         # From here on it waits for memory; `Allocation.replan` says when it has it.
-        entry.located = outcome
-        entry.device = outcome.device
-        entry.estimate_bytes = outcome.estimate_bytes
+        self.memory.expect(entry, outcome)
 
     def _not_located(self, entry: Entry, error: GemdError) -> None:
-        entry.wish_rests_until = self._do.now() + WISH_REST_S
+        self.wishing.rest(entry)
         if not isinstance(error, ModelNotFoundError):
             self._fail(entry, error)
         entry.refuse_all(error)
@@ -203,7 +207,7 @@ class Scheduler:
             return
         now = self._do.now()
         if isinstance(outcome, GemdError):
-            entry.wish_rests_until = now + WISH_REST_S
+            self.wishing.rest(entry)
             if isinstance(outcome, EngineStartFailedError | EngineCrashedError):
                 self._count_crash(entry)
             # The load that was decided on has no effect.
@@ -255,50 +259,7 @@ class Scheduler:
         entry.tell_absentees()
         self._advance(entry)
 
-    # --- what the sensors say -----------------------------------------------------------
-
-    def on_sample(self, sample: Sample) -> None:
-        """The memory of all devices as it is."""
-        self.memory.on_sample(sample)
-
-    def on_blind(self, report: Blind) -> None:
-        """The sensors fail."""
-        self.memory.on_blind(report)
-
-    def on_resumed(self) -> None:
-        """The machine has slept."""
-        self.memory.on_resumed()
-
     # --- wishes of users ----------------------------------------------------------------
-
-    def on_wishes(self, source: str, wishes: Mapping[str, Wish]) -> None:
-        """What leases, or schedules, wish from now on; replaces what the same source wished."""
-        before = self._wishes.get(source, {})
-        self._wishes[source] = wishes
-        for model in before.keys() | wishes.keys():
-            entry = self._entry(model)
-            wish = together(each[model] for each in self._wishes.values() if model in each)
-            if wish != entry.wish:
-                entry.wish, entry.wish_rests_until = wish, 0.0
-                self._heed(entry)
-
-    def on_insist(self, model: str) -> None:
-        """Somebody wishes anew what was given up before."""
-        entry = self._entry(model)
-        entry.wish_rests_until = 0.0
-        self._advance(entry)
-
-    def _heed(self, entry: Entry) -> None:
-        forbidden = entry.wish.forbidden
-        if forbidden is not None:
-            entry.refuse_all(refusals.forbidden(entry.model, why=forbidden.message))
-            self._end_search(entry)
-            if entry.state in {State.LOADING, State.READY}:
-                self.memory.note_unload(entry, forbidden)
-                self._send_away(entry, None)
-        elif not entry.queue and not entry.wish.warm:
-            self._end_search(entry)
-        self._advance(entry)
 
     def on_pin(self, model: str, pinned: bool, done: asyncio.Future[None]) -> None:  # noqa: FBT001 - a message's argument, always passed by `_post`.
         """Forbid or allow idle unloading."""
@@ -459,7 +420,7 @@ class Scheduler:
         """Load a model whose bytes were found, now that it has its memory."""
         located, entry.located = entry.located, None
         assert located is not None
-        entry.contexts, entry.rung = located.contexts, rung
+        entry.contexts, entry.rung, entry.widest = located.contexts, rung, rung
         entry.booked = dict(located.contexts[rung].demand)
         located = located.with_context(rung)
         entry.load_started = self._do.now()

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from gemd.residency.ledger import Holding, Ledger
-from gemd.residency.planner import Resident, Standing, Want
+from gemd.residency.plans import Resident, Standing, Want
 from gemd.residency.reuse import chance_of_reuse
 from gemd.residency.shrinking import Option
 from gemd.residency.states import State

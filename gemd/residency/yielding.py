@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Sequence
 
-    from gemd.residency.planner import Resident
+    from gemd.residency.plans import Resident
 
 
 @dataclass(frozen=True, slots=True)

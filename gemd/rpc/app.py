@@ -18,6 +18,7 @@ from gemd.residency.refusals import shutting_down
 from gemd.residency.states import State
 from gemd.rpc import auth, server
 from gemd.rpc.activity import Activity
+from gemd.rpc.corrections import kept_corrections
 from gemd.rpc.daemon import DaemonService
 from gemd.rpc.generation import GenerationService
 from gemd.rpc.idle import IdleExit
@@ -75,6 +76,7 @@ class App:
         pins_file: Where pins are kept.
         policy: How crashes are answered.
         limits: Of memories other than the main one, and what stays free.
+        corrections_file: Where what models were measured to take is kept; None keeps nothing.
 
     """
 
@@ -95,6 +97,7 @@ class App:
         pins_file: Path,
         policy: CrashPolicy | None = None,
         limits: Limits | None = None,
+        corrections_file: Path | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._settings = settings
@@ -115,6 +118,7 @@ class App:
             pinned=pins,
             policy=policy,
             limits=limits,
+            corrections=None if corrections_file is None else kept_corrections(corrections_file),
             look=self.senses.look,
         )
         self.leases = LeaseBook(

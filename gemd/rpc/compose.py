@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("gemd.worker")
 
 PINS_FILE = "pins.json"
+CORRECTIONS_FILE = "sizes.json"
 
 
 def compose(
@@ -74,6 +75,7 @@ def compose(
         default_origin=resolved.origins["default_model"],
         pins=read_pins(pins_file),
         pins_file=pins_file,
+        corrections_file=places.state_dir / CORRECTIONS_FILE,
     )
 
 

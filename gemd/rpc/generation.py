@@ -196,6 +196,7 @@ class GenerationService(stubs.GenerationServiceServicer):
             model=model,
             request_id=incoming.request_id(request),
             client=incoming.client_name(request),
+            background=incoming.in_background(request.priority),
             time_remaining_s=time_remaining(context),
         )
 

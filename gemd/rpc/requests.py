@@ -38,6 +38,7 @@ class RequestRecord:
         work_id: The id it goes by between daemon and worker; unique whatever clients do.
         method: The RPC it came by.
         client: The calling program, as it named itself.
+        background: Whether nobody sits before it.
         state: How far it is.
         create_time: When it arrived.
         model: The model that works on it; empty if that is not decided.
@@ -57,6 +58,7 @@ class RequestRecord:
     client: str
     state: RequestState
     create_time: float
+    background: bool = False
     model: str = ""
     position: int = 0
     start_time: float | None = None
@@ -105,6 +107,7 @@ class RequestLog:
         request_id: str,
         client: str,
         time_remaining_s: float | None,
+        background: bool = False,
         model: str = "",
     ) -> Iterator[Tracked]:
         """A request for as long as the block runs; how the block ends is how it ended."""
@@ -118,6 +121,7 @@ class RequestLog:
                 client=client,
                 state=RequestState.QUEUED,
                 create_time=now,
+                background=background,
                 model=model,
                 deadline=None if time_remaining_s is None else now + time_remaining_s,
             ),

@@ -11,7 +11,7 @@ def live(world: World, *, steps: int) -> None:
     """Chaos, endless requests, silence and nothing, again and again."""
     while world.steps < steps:
         world.chaos(600)
-        world.arrivals(4 * TURN_S)
+        world.arrivals(15 * TURN_S)
         world.silence()
         world.nothing()
 

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemd.residency.ledger import Account, Holding, Ledger
-from gemd.residency.planner import (
-    LEAST_PATIENCE_S,
-    MOST_PATIENCE_S,
+from gemd.residency.planner import LEAST_PATIENCE_S, MOST_PATIENCE_S, idle_unload_time, plan
+from gemd.residency.plans import (
     Action,
     Evict,
     HoldOff,
@@ -19,8 +18,6 @@ from gemd.residency.planner import (
     Start,
     Wait,
     Want,
-    idle_unload_time,
-    plan,
 )
 
 if TYPE_CHECKING:

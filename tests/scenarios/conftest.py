@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.desktop import Desktop, desktop
+from tests.support.desktop import OTHER, Desktop, desktop
+from tests.support.models import ensure_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,3 +25,10 @@ def running(store: Path) -> Iterator[Desktop]:
     """A daemon for all tests of a module that do not break one."""
     with desktop(store) as one:
         yield one
+
+
+@pytest.fixture(scope="module")
+def both(store: Path) -> Path:
+    """The store with both small models."""
+    ensure_model(OTHER, store)
+    return store

@@ -12,15 +12,13 @@ import pytest
 
 from gemd.v1 import daemon_service_pb2, decision_pb2
 from gemd.v1.daemon_service_pb2_grpc import DaemonServiceStub
-from tests.support.desktop import MODEL, PARIS, asking, desktop
-from tests.support.models import ensure_model
+from tests.support.desktop import MODEL, OTHER, PARIS, asking, desktop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.desktop import Desktop
 
-OTHER = "gemma3-270m"
 MIB = 2**20
 SAMPLED_S = 0.05
 TEXT = "The capital of France is"
@@ -50,13 +48,6 @@ class Watch(threading.Thread):
         self._over.set()
         self.join()
         return self.most
-
-
-@pytest.fixture(scope="module")
-def both(store: Path) -> Path:
-    """The store with both small models."""
-    ensure_model(OTHER, store)
-    return store
 
 
 @pytest.mark.parametrize(

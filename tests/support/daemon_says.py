@@ -9,6 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from gemd.v1 import (
+    daemon_service_pb2,
     decision_pb2,
     device_pb2,
     generation_pb2,
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-_YEAR_SECONDS = 86400 * 365
+YEAR_SECONDS = 86400 * 365
+"""When 1971 began, in seconds since 1970."""
 _GIB = 2**30
 
 
@@ -173,8 +175,8 @@ def lease(name: str = "leases/1", *, ttl: int = 600, **fields: Any) -> lease_pb2
         **fields,
     )
     made.ttl.FromSeconds(ttl)
-    made.create_time.FromSeconds(_YEAR_SECONDS)
-    made.expire_time.FromSeconds(_YEAR_SECONDS + ttl)
+    made.create_time.FromSeconds(YEAR_SECONDS)
+    made.expire_time.FromSeconds(YEAR_SECONDS + ttl)
     return made
 
 
@@ -220,11 +222,27 @@ def decision(sequence: int = 1, *, confirmed: bool = True) -> decision_pb2.Decis
         memory=[decision_pb2.Decision.MemoryChange(before=_memory(ours=2**30, reserved=2**30))],
         inputs={"loss_seconds": 0.5},
     )
-    made.time.FromSeconds(_YEAR_SECONDS)
+    made.time.FromSeconds(YEAR_SECONDS)
     if confirmed:
         made.memory[0].after.CopyFrom(_memory(ours=2**30, reserved=0))
         made.effect_duration.FromMilliseconds(350)
     return made
+
+
+def yielded(*, keep_off_until: int | None = None) -> daemon_service_pb2.YieldedMemory:
+    """Memory of the processor that was given back; a pinned model was kept."""
+    given = daemon_service_pb2.YieldedMemory(
+        device="devices/cpu",
+        released_bytes=4 * _GIB,
+        confirmed=True,
+        models=["models/m", "models/n"],
+        kept_bytes=_GIB,
+        kept_reasons=[decision_pb2.Reason(code="PINNED", message="p is pinned")],
+    )
+    given.duration.FromMilliseconds(380)
+    if keep_off_until is not None:
+        given.keep_off_until.FromSeconds(keep_off_until)
+    return given
 
 
 def _memory(*, ours: int, reserved: int) -> device_pb2.DeviceMemory:

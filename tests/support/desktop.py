@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MODEL = "smollm2-135m"
+OTHER = "gemma3-270m"
 PARIS = "What is the capital of France?"
 
 REPOSITORY = Path(__file__).parents[2]

@@ -71,6 +71,7 @@ class Script:
         default_factory=lambda: daemon_service_pb2.DrainResponse(finished_requests=1)
     )
     devices: list[device_pb2.Device] = field(default_factory=lambda: [cpu()])
+    on_battery: bool | None = None
     yielded: list[daemon_service_pb2.YieldedMemory] = field(default_factory=list)
     events: list[daemon_service_pb2.WatchEventsResponse] = field(default_factory=list)
     watches: list[list[daemon_service_pb2.WatchEventsResponse | Failure]] = field(

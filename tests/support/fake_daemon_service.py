@@ -63,6 +63,7 @@ class FakeDaemonService(daemon_service_pb2_grpc.DaemonServiceServicer):
                 schedules=self.script.schedules,
                 running_requests=1,
                 queued_requests=2,
+                on_battery=self.script.on_battery,
                 conditions=[
                     daemon_status_pb2.Condition(
                         type="SensorBlind",

@@ -66,6 +66,13 @@ class Machine:
         memory = self.devices[device]
         return max(0, self.ours(device) + memory.others - memory.capacity)
 
+    def is_full_for(self, pid: int) -> bool:
+        """Whether this process holds some of a GPU that has less than is wanted of it."""
+        return any(
+            size and device != RAM and self.beyond(device)
+            for device, size in self.held[pid].items()
+        )
+
     def note(self, now: float) -> None:
         """Remember the moment for sensors that show it late."""
         others = {device: memory.others for device, memory in self.devices.items()}

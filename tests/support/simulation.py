@@ -6,7 +6,6 @@ each of them the scheduler plans again, as the manager's loop does.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +22,7 @@ from gemd.residency.crashes import CrashPolicy
 from gemd.residency.hold import Ticket
 from gemd.residency.scheduler import Scheduler
 from gemd.residency.states import ContextSize, Located, State
-from tests.support.residency import Alarm
+from tests.support.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from gemd.residency.accounts import Accounts
     from gemd.residency.states import ResidencyEvent
     from tests.support.machine import Machine
+    from tests.support.residency import Alarm
 
 GROWING = 4
 """In so many parts a load takes its memory."""
@@ -125,7 +125,7 @@ class Client(Ticket):
         self._tell(self)
 
 
-class Simulation:
+class Simulation(Timeline):
     """`Effects` of a scheduler, and the scheduler.
 
     Args:
@@ -137,9 +137,9 @@ class Simulation:
         thinned: Whether samples are left out while nothing at all happens.
 
     Attributes:
-        clock: Monotonic seconds.
         blind: Why the sensors fail; empty while they do not.
         failing: Models whose next loads fail.
+        full_fails: Whether a load fails on a GPU that has too little left for it.
         loads: Loads that were begun.
         after: Called after every event.
 
@@ -155,18 +155,17 @@ class Simulation:
         queue_limit: int,
         thinned: bool = False,
     ) -> None:
+        super().__init__()
         self.machine = machine
         self.models = models
-        self.clock = 0.0
         self.blind = ""
         self.failing: set[str] = set()
+        self.full_fails = False
         self.loads: list[str] = []
         self.published: list[Callable[[ResidencyEvent], None]] = []
         self.after: Callable[[], None] = lambda: None
         self.living: dict[str, tuple[int, Process]] = {}
         self._told_blind = ""
-        self._heap: list[tuple[float, int, Alarm]] = []
-        self._numbers = itertools.count()
         self._pids = itertools.count(4242)
         self._abandoned: set[tuple[str, int]] = set()
         self._sampling: Alarm | None = None
@@ -184,20 +183,6 @@ class Simulation:
 
     # --- time ---------------------------------------------------------------------------
 
-    def at(self, when: float, event: Callable[[], None]) -> Alarm:
-        """Let something happen then."""
-        alarm = Alarm(event)
-        heapq.heappush(self._heap, (max(when, self.clock), next(self._numbers), alarm))
-        return alarm
-
-    def run(self, until: float) -> None:
-        """All that happens until then."""
-        while self._heap and self._heap[0][0] <= until:
-            self.clock, _, alarm = heapq.heappop(self._heap)
-            if not alarm.cancelled:
-                self.tell(alarm.callback)
-        self.clock = max(self.clock, until)
-
     def tell(self, handler: Callable[..., None], *arguments: Any) -> None:
         """A message to the scheduler."""
         if handler != self._sample:
@@ -205,6 +190,10 @@ class Simulation:
         handler(*arguments)
         self.scheduler.memory.replan()
         self.after()
+
+    def ring(self, event: Callable[[], None]) -> None:
+        """Every event is a message."""
+        self.tell(event)
 
     # --- `Effects` ----------------------------------------------------------------------
 
@@ -312,9 +301,10 @@ class Simulation:
             self.machine.held[process.pid] |= {
                 device: size * part // GROWING for device, size in takes.items()
             }
-            if part < GROWING:
+            full = self.full_fails and self.machine.is_full_for(process.pid)
+            if part < GROWING and not full:
                 self._grow(model, run, process, part + 1)
-            elif model in self.failing:
+            elif full or model in self.failing:
                 self.failing.discard(model)
                 del self.living[model]
                 del self.machine.held[process.pid]
@@ -338,9 +328,9 @@ class Simulation:
             self._sampling.cancel()
         if self.blind:
             if self.blind != self._told_blind:
-                self.scheduler.on_blind(Blind(self.blind, self.clock))
+                self.scheduler.memory.on_blind(Blind(self.blind, self.clock))
         else:
-            self.scheduler.on_sample(self.machine.sample(self.clock, memory.workers()))
+            self.scheduler.memory.on_sample(self.machine.sample(self.clock, memory.workers()))
         self._told_blind = self.blind
         period = FAST_S if memory.is_busy() else SLOW_S
         if self._thinned and period == FAST_S and self.clock - self._last_event > STILL_S:

@@ -64,6 +64,11 @@ def request(record: RequestRecord) -> status_pb2.RequestStatus:
         client=record.client,
         state=_REQUEST_STATES[record.state],
         model=model_name(record.model) if record.model else "",
+        priority=(
+            generation_pb2.PRIORITY_BACKGROUND
+            if record.background
+            else generation_pb2.PRIORITY_INTERACTIVE
+        ),
         position=record.position,
         create_time=timestamp(record.create_time),
         start_time=None if record.start_time is None else timestamp(record.start_time),
