@@ -10,15 +10,17 @@ import click
 from gemd.cli import autostart
 from gemd.cli.documents import document, listing
 from gemd.cli.failures import CommandError, Exit
+from gemd.cli.lease import print_leases
+from gemd.cli.memory import print_devices, print_memory
 from gemd.cli.session import Session, pass_session
-from gemd.cli.text import format_bytes, format_seconds
+from gemd.cli.text import format_bytes, format_moment, format_seconds
 from gemd.cli.values import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gemd.cli.output import Output
-    from gemd.client import Client, Condition, Device, Info, Model, Operation, Status
+    from gemd.client import Client, Condition, Info, Model, Operation, Schedule, Status
 
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.05
@@ -49,7 +51,7 @@ def status(session: Session, *, watch: bool, interval: float | None, as_json: bo
     if as_json:
         output.document(document(state.raw))
     else:
-        _print_status(state, output)
+        print_status(state, output)
 
 
 def _watch(client: Client, output: Output, interval: float, *, as_json: bool) -> NoReturn:
@@ -61,22 +63,31 @@ def _watch(client: Client, output: Output, interval: float, *, as_json: bool) ->
             output.record(document(state.raw))
         else:
             output.frame(first=not looks)
-            _print_status(state, output)
+            print_status(state, output)
         looks += 1
         time.sleep(interval)
 
 
-def _print_status(state: Status, output: Output) -> None:
+def print_status(state: Status, output: Output) -> None:
+    """The whole state as tables."""
     output.line(_headline(state.info))
     output.line(f"requests: {state.running_requests} running, {state.queued_requests} waiting")
+    if state.on_battery:
+        output.line("power: on battery")
     output.line()
-    _print_devices(state.devices, output)
+    print_memory(state.devices, output)
     if state.models:
         output.line()
         _print_models(state.models, output)
     if state.operations:
         output.line()
         print_operations(state.operations, output)
+    if state.leases:
+        output.line()
+        print_leases(state.leases, output)
+    if state.schedules:
+        output.line()
+        _print_schedules(state.schedules, output)
     held = [one for one in state.conditions if one.status == "TRUE"]
     if held:
         output.line()
@@ -87,29 +98,6 @@ def _headline(info: Info) -> str:
     return (
         f"gemd {info.version}  {info.state.lower()}  pid {info.pid}  "
         f"up {format_seconds(info.uptime)}  {info.socket}"
-    )
-
-
-def _bytes(count: int | None) -> str:
-    return "-" if count is None else format_bytes(count)
-
-
-def _print_devices(devices: Iterable[Device], output: Output) -> None:
-    output.table(
-        ("device", "name", "capacity", "budget", "ours", "others", "free"),
-        [
-            (
-                one.id,
-                one.display_name or one.kind.lower(),
-                _bytes(one.capacity_bytes),
-                _bytes(one.budget_bytes),
-                _bytes(one.ours_bytes),
-                _bytes(one.others_bytes),
-                _bytes(one.free_bytes),
-            )
-            for one in devices
-        ],
-        right={"capacity", "budget", "ours", "others", "free"},
     )
 
 
@@ -150,6 +138,21 @@ def print_operations(operations: Iterable[Operation], output: Output) -> None:
     )
 
 
+def _print_schedules(schedules: Iterable[Schedule], output: Output) -> None:
+    output.table(
+        ("schedule", "rule", "state", "changes"),
+        [
+            (
+                one.name,
+                one.rule,
+                "active" if one.active else "inactive",
+                format_moment(one.next_change_time),
+            )
+            for one in schedules
+        ],
+    )
+
+
 def _print_conditions(conditions: Iterable[Condition], output: Output) -> None:
     for one in conditions:
         about = f" ({one.subject})" if one.subject else ""
@@ -168,7 +171,7 @@ def devices(session: Session, *, as_json: bool) -> None:
     if as_json:
         session.output.document(listing("devices", found))
         return
-    _print_devices(found, session.output)
+    print_devices(found, session.output)
     for one in found:
         if not one.usable:
             session.output.line(f"{one.id} is not used: {one.unusable_reason}")

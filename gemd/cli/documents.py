@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message as Proto
 
     from gemd.client.decisions import Decision
+    from gemd.client.leases import Lease
     from gemd.client.resources import Device, Model, Operation
+    from gemd.client.yielded import YieldedMemory
 
 
 def document(message: Proto) -> dict[str, Any]:
@@ -28,7 +30,8 @@ def document(message: Proto) -> dict[str, Any]:
 
 
 def listing(
-    name: str, resources: Sequence[Model | Device | Operation | Decision]
+    name: str,
+    resources: Sequence[Model | Device | Operation | Decision | Lease | YieldedMemory],
 ) -> dict[str, Any]:
     """Resources in a list under one name, as in the response of the list call."""
     return {name: [document(resource.raw) for resource in resources]}

@@ -67,10 +67,7 @@ def show_loading(progress: Progress, event: Queued | Loading) -> None:
     from gemd.client import Queued
 
     if isinstance(event, Queued):
-        progress.update(
-            f"waiting for {event.model}, place {event.position} in the queue",
-            bytes_counted=False,
-        )
+        progress.update(_wait(event), bytes_counted=False)
     else:
         reading = event.phase == "READING_WEIGHTS"
         progress.update(
@@ -78,6 +75,16 @@ def show_loading(progress: Progress, event: Queued | Loading) -> None:
             current=event.current if reading else 0,
             total=event.total if reading else 0,
         )
+
+
+def _wait(event: Queued) -> str:
+    if event.reason == "WAITING_FOR_MEMORY":
+        return f"waiting for memory for {event.model}"
+    if event.reason == "BACKING_OFF":
+        return f"waiting to start {event.model} again after a crash"
+    if event.reason == "DRAINING":
+        return f"waiting for {event.model} to be unloaded first"
+    return f"waiting for {event.model}, place {event.position} in the queue"
 
 
 def pull_unasked(client: Client, model: Model, output: Output, *, consent: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import io
 import os
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 from gemd.cli import text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 
 _COLUMNS = 80
+_ROWS = 24
 
 
 class ReaderGoneError(Exception):
@@ -85,6 +87,10 @@ class Output:
         """One line of data that stands out on a terminal."""
         self._write(self.stdout, f"{content}\n", Colour.BOLD)
 
+    def aside(self, content: str) -> None:
+        """One line of data that matters less than the others."""
+        self._write(self.stdout, f"{content}\n", Colour.DIM)
+
     def document(self, content: Any) -> None:
         """The one JSON document of a command."""
         import json
@@ -99,11 +105,43 @@ class Output:
 
     def frame(self, *, first: bool) -> None:
         """Make room for the next of several pictures: on a terminal it replaces the last one."""
-        if self.stdout.isatty() and self.environ.get("TERM") != "dumb":
+        if self.can_draw():
             # Home, and clear to the end; only the first clears what stood there before.
             self.stdout.write("\x1b[2J\x1b[H" if first else "\x1b[H\x1b[J")
         elif not first:
             self.line()
+
+    def can_draw(self) -> bool:
+        """Whether data goes to a terminal that can put it where it should be."""
+        return self.stdout.isatty() and self.environ.get("TERM") != "dumb"
+
+    @contextlib.contextmanager
+    def screen(self) -> Iterator[None]:
+        """A whole terminal for `draw`; what stood there before comes back at the end."""
+        # The other page, lines that are cut instead of wrapped, and no cursor.
+        self.stdout.write("\x1b[?1049h\x1b[?7l\x1b[?25l")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                self.stdout.write("\x1b[?25h\x1b[?7h\x1b[?1049l")
+                self.stdout.flush()
+
+    def draw(self, lines: Iterable[str]) -> None:
+        """Fill the screen with lines that were written for a terminal, without flicker."""
+        content = "\x1b[K\r\n".join(lines)
+        try:
+            self.stdout.write(f"\x1b[H{content}\x1b[J")
+            self.stdout.flush()
+        except OSError as error:
+            raise StdoutFailedError(error.strerror) from None
+
+    def rows(self) -> int:
+        """Height of the terminal that data appears on; 24 if it has none."""
+        try:
+            return os.get_terminal_size(self.stdout.fileno()).lines or _ROWS
+        except (OSError, ValueError):
+            return _ROWS
 
     def table(
         self,
@@ -111,12 +149,23 @@ class Output:
         rows: Sequence[Sequence[str]],
         *,
         right: Collection[str] = (),
+        below: Sequence[str] = (),
     ) -> None:
-        """Rows under their headers; see `gemd.cli.text.table`."""
+        """Rows under their headers; see `gemd.cli.text.table`.
+
+        Args:
+            headers: Column names.
+            rows: Their cells.
+            right: The columns that are aligned right.
+            below: A line under each row; none if it is empty.
+
+        """
         first, *rest = text.table(headers, rows, right=right)
         self._write(self.stdout, first + "\n", Colour.BOLD)
-        for content in rest:
+        for number, content in enumerate(rest):
             self.line(content)
+            if below:
+                self.line(below[number])
 
     def note(self, content: str) -> None:
         """One line on stderr about what happens."""

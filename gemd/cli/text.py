@@ -1,7 +1,8 @@
-"""Numbers, tables and foreign text as a terminal should see them. Pure functions."""
+"""Numbers, times, tables and foreign text as a terminal should see them."""
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,11 @@ def format_seconds(seconds: float) -> str:
     if seconds < _DAY:
         return f"{seconds // _HOUR:.0f}h {seconds % _HOUR // _MINUTE:.0f}m"
     return f"{seconds // _DAY:.0f}d {seconds % _DAY // _HOUR:.0f}h"
+
+
+def format_moment(moment: float | None) -> str:
+    """A second since 1970 as local date and time; ``-`` if it is unknown."""
+    return "-" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
 def _neutralised() -> dict[int, str]:

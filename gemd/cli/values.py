@@ -35,3 +35,29 @@ def seconds(value: str) -> float:
     if not 0 < number < math.inf:
         raise click.BadParameter(f"{value!r} is not a number of seconds above 0")
     return number
+
+
+def duration(value: str) -> float:
+    """The type of an option that takes a time span with its unit; seconds above 0."""
+    from gemd.quantities import parse_duration
+
+    try:
+        number = parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} {error}, such as 10m") from None
+    if not number:
+        raise click.BadParameter(f"{value!r} is no time at all")
+    return number
+
+
+def size(value: str) -> int:
+    """The type of an option that takes a size with its unit; bytes above 0."""
+    from gemd.quantities import parse_bytes
+
+    try:
+        number = parse_bytes(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} {error}, such as 4GiB") from None
+    if not number:
+        raise click.BadParameter(f"{value!r} is nothing at all")
+    return number

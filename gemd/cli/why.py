@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import click
 
 from gemd.cli.documents import listing
 from gemd.cli.session import Session, model_name, pass_session
-from gemd.cli.text import format_bytes, format_seconds
+from gemd.cli.text import format_bytes, format_moment, format_seconds
 from gemd.cli.values import whole_number
 
 if TYPE_CHECKING:
     from gemd.cli.output import Output
     from gemd.client import Alternative, Decision, MemoryChange
 
-_KINDS = ("load", "unload", "evict", "refuse", "quarantine")
+_KINDS = ("load", "unload", "evict", "shrink", "yield", "refuse", "quarantine", "schedule")
 _KEPT = 1000
 """Decisions that a daemon remembers."""
 _SHOWN = 20
@@ -65,7 +64,7 @@ def why(
 
 
 def _print(decision: Decision, output: Output) -> None:
-    output.heading(f"{_when(decision.time)}  {decision.kind.lower()}  {decision.summary}")
+    output.heading(f"{format_moment(decision.time)}  {decision.kind.lower()}  {decision.summary}")
     for reason in decision.reasons:
         output.line(f"  why: {reason.message}")
     for other in decision.alternatives:
@@ -74,10 +73,6 @@ def _print(decision: Decision, output: Output) -> None:
         output.line(f"  memory: {_memory(change)}")
     if decision.effect is not None:
         output.line(f"  took: {format_seconds(decision.effect)}")
-
-
-def _when(moment: float | None) -> str:
-    return "-" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
 def _alternative(other: Alternative) -> str:

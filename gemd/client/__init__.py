@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from gemd.client.inputs import Message, Sampling
+    from gemd.client.leases import Lease
     from gemd.client.resources import (
         Condition,
         Device,
@@ -70,8 +71,10 @@ if TYPE_CHECKING:
         Status,
     )
     from gemd.client.retry import RetryPolicy
+    from gemd.client.schedules import Schedule
     from gemd.client.sync import Client
     from gemd.client.sync_stream import Generation, Stream
+    from gemd.client.yielded import YieldedMemory
 
 _HOMES = {
     "Alternative": "decisions",
@@ -104,6 +107,7 @@ _HOMES = {
     "GenerationOptions": "calls",
     "Info": "resources",
     "InvalidRequestError": "errors",
+    "Lease": "leases",
     "LoadEvent": "events",
     "Loading": "events",
     "MemoryChange": "decisions",
@@ -120,6 +124,7 @@ _HOMES = {
     "RetryPolicy": "retry",
     "Routed": "events",
     "Sampling": "inputs",
+    "Schedule": "schedules",
     "Scores": "answers",
     "ShuttingDownError": "errors",
     "Started": "events",
@@ -130,6 +135,7 @@ _HOMES = {
     "TokenLogprob": "events",
     "UnimplementedError": "errors",
     "Usage": "events",
+    "YieldedMemory": "yielded",
     "default_socket": "discovery",
 }
 
@@ -173,6 +179,7 @@ __all__ = [
     "GenerationOptions",
     "Info",
     "InvalidRequestError",
+    "Lease",
     "LoadEvent",
     "Loading",
     "MemoryChange",
@@ -189,6 +196,7 @@ __all__ = [
     "RetryPolicy",
     "Routed",
     "Sampling",
+    "Schedule",
     "Scores",
     "ShuttingDownError",
     "Started",
@@ -199,5 +207,6 @@ __all__ = [
     "TokenLogprob",
     "UnimplementedError",
     "Usage",
+    "YieldedMemory",
     "default_socket",
 ]

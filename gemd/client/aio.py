@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import random as random_source
-from typing import TYPE_CHECKING, Self, TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Self
 
-from gemd.client import calls, daemon_calls, inputs
+from gemd.client import calls, inputs, lease_calls
+from gemd.client.aio_daemon import AsyncDaemonClient
 from gemd.client.aio_stream import AsyncGeneration, AsyncStream, Transport
 from gemd.client.collect import operation_result, ready_model
 from gemd.client.endpoint import Endpoint
+from gemd.client.errors import GemdClientError
 from gemd.client.retry import RetryPolicy
-from gemd.client.settings import CLIENT_NAME, EXPLAINED, QUICK_SECONDS, WORK_SECONDS
+from gemd.client.settings import CLIENT_NAME, QUICK_SECONDS, WORK_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from gemd.client.answers import Embeddings, Scores, TokenCount
-    from gemd.client.decisions import Decision
     from gemd.client.events import LoadEvent
-    from gemd.client.resources import Device, Drained, Event, Info, Model, Operation, Status
+    from gemd.client.leases import Lease
+    from gemd.client.resources import Model, Operation
     from gemd.v1 import generation_pb2
 
-T = TypeVar("T")
 
-
-class AsyncClient:
+class AsyncClient(AsyncDaemonClient):
     """Talks to one daemon; belongs to the event loop that it is first used on.
 
     Every method raises `GemdClientError` or one of its subclasses when the call fails. Only
@@ -52,7 +53,7 @@ class AsyncClient:
     ) -> None:
         self.endpoint = Endpoint.parse(address, token)
         self._name = name
-        self._transport = Transport(self.endpoint, retry or RetryPolicy(), random)
+        super().__init__(Transport(self.endpoint, retry or RetryPolicy(), random))
 
     async def __aenter__(self) -> Self:
         return self
@@ -203,6 +204,58 @@ class AsyncClient:
         """Forbid the eviction of a model, or allow it again."""
         return await self._transport.unary(calls.pin(model, pinned=pinned), deadline)
 
+    # --- leases -------------------------------------------------------------------------
+
+    async def create_lease(
+        self,
+        model: str,
+        *,
+        ttl: float | None = None,
+        load: bool = False,
+        deadline: float = QUICK_SECONDS,
+    ) -> Lease:
+        """Keep a model warm for `ttl` seconds, from 1 to a day; None: ten minutes.
+
+        With `load` it is also made warm, in the background.
+        """
+        call = lease_calls.create(model, ttl=ttl, load=load, client=self._name)
+        return await self._transport.unary(call, deadline)
+
+    async def renew_lease(
+        self, name: str, *, ttl: float | None = None, deadline: float = QUICK_SECONDS
+    ) -> Lease:
+        """Start the time of a lease, ``leases/{id}``, anew; None: as long as before."""
+        return await self._transport.unary(lease_calls.renew(name, ttl), deadline)
+
+    async def release_lease(self, name: str, *, deadline: float = QUICK_SECONDS) -> None:
+        """End a lease; nothing happens if it has ended already."""
+        await self._transport.unary(lease_calls.release(name), deadline)
+
+    async def leases(self, *, model: str = "", deadline: float = QUICK_SECONDS) -> list[Lease]:
+        """The active leases, all or those on one model; oldest first."""
+        return await self._pages(lambda token: lease_calls.list_leases(model, token), deadline)
+
+    @asynccontextmanager
+    async def lease(
+        self,
+        model: str,
+        *,
+        ttl: float | None = None,
+        load: bool = False,
+        deadline: float = QUICK_SECONDS,
+    ) -> AsyncIterator[Lease]:
+        """A lease for a ``with`` block, which is released at its end.
+
+        Nothing renews it: a block that lasts longer than `ttl` calls `renew_lease`.
+        """
+        held = await self.create_lease(model, ttl=ttl, load=load, deadline=deadline)
+        try:
+            yield held
+        finally:
+            # A lease that cannot be released ends by itself; the block has not failed.
+            with suppress(GemdClientError):
+                await self.release_lease(held.name, deadline=deadline)
+
     # --- files and operations -----------------------------------------------------------
 
     async def pull(
@@ -246,85 +299,3 @@ class AsyncClient:
     async def cancel(self, operation: str, *, deadline: float = QUICK_SECONDS) -> Operation:
         """Ask an operation to stop, and return it as it is after that."""
         return await self._transport.unary(calls.cancel_operation(operation), deadline)
-
-    # --- the daemon ---------------------------------------------------------------------
-
-    async def info(self, *, deadline: float = QUICK_SECONDS) -> Info:
-        """Who the daemon is; cheap."""
-        return await self._transport.unary(daemon_calls.info(), deadline)
-
-    async def status(self, *, deadline: float = QUICK_SECONDS) -> Status:
-        """The whole state at one moment."""
-        return await self._transport.unary(daemon_calls.status(), deadline)
-
-    async def devices(self, *, deadline: float = QUICK_SECONDS) -> list[Device]:
-        """The devices of this machine, GPUs first."""
-        return await self._pages(daemon_calls.list_devices, deadline)
-
-    async def explain(
-        self,
-        *,
-        model: str = "",
-        device: str = "",
-        kinds: Sequence[str] = (),
-        limit: int = EXPLAINED,
-        deadline: float = QUICK_SECONDS,
-    ) -> list[Decision]:
-        """What the daemon decided and why, newest first.
-
-        Args:
-            model: Only about this one; empty means everything.
-            device: Only about this one, if no model is named.
-            kinds: Only these, such as ``EVICT``; empty means all.
-            limit: The most decisions.
-            deadline: Of each page, in seconds.
-
-        """
-        return await self._pages(
-            lambda token: daemon_calls.explain(
-                model=model, device=device, kinds=kinds, page_size=limit, page_token=token
-            ),
-            deadline,
-            most=limit,
-        )
-
-    def events(
-        self,
-        *,
-        snapshot: bool = True,
-        since: int | None = None,
-        instance_id: str = "",
-        kinds: Sequence[str] = (),
-    ) -> AsyncStream[Event]:
-        """Changes as they happen, until the stream is closed.
-
-        Args:
-            snapshot: Begin with the whole state.
-            since: Resume after this sequence number of the run `instance_id`.
-            instance_id: `Info.instance_id` of that run.
-            kinds: Only these, such as ``model``; empty means all.
-
-        """
-        call = daemon_calls.watch_events(
-            snapshot=snapshot, since=since, instance_id=instance_id, kinds=kinds
-        )
-        return AsyncStream(self._transport, call, None)
-
-    async def drain(self, *, grace: float | None = None, deadline: float = WORK_SECONDS) -> Drained:
-        """End the daemon in good order; running requests may take `grace` seconds."""
-        return await self._transport.unary(daemon_calls.drain(grace), deadline)
-
-    async def _pages(
-        self,
-        page: Callable[[str], calls.Unary[tuple[list[T], str]]],
-        deadline: float,
-        *,
-        most: int | None = None,
-    ) -> list[T]:
-        found: list[T] = []
-        token = ""
-        while True:
-            items, token = await self._transport.unary(page(token), deadline)
-            found += items
-            if not token or (most is not None and len(found) >= most):
-                return found[:most]

@@ -8,6 +8,7 @@ from gemd.client import inputs
 from gemd.client.calls import Stream, Unary, always
 from gemd.client.decisions import Decision
 from gemd.client.resources import Device, Drained, Event, Info, Status
+from gemd.client.yielded import YieldedMemory
 from gemd.v1 import daemon_service_pb2, decision_pb2, event_pb2
 
 if TYPE_CHECKING:
@@ -81,6 +82,34 @@ def explain(
         request,
         daemon_service_pb2.ExplainResponse,
         lambda page: ([Decision.of(one) for one in page.decisions], page.next_page_token),
+    )
+
+
+def give_back(
+    device: str, *, size: int | None, keep_off: float | None, force: bool
+) -> Unary[tuple[YieldedMemory, ...]]:
+    """Give memory back to other programs."""
+    request = daemon_service_pb2.YieldRequest(device=device, size_bytes=size, force=force)
+    if keep_off is not None:
+        inputs.set_duration(request.keep_off, keep_off)
+    # A second attempt would give back as much once more.
+    return _yield(request, retried=size is None)
+
+
+def resume(device: str) -> Unary[tuple[YieldedMemory, ...]]:
+    """Load models again where a user had memory kept free."""
+    return _yield(daemon_service_pb2.YieldRequest(device=device, resume=True), retried=True)
+
+
+def _yield(
+    request: daemon_service_pb2.YieldRequest, *, retried: bool
+) -> Unary[tuple[YieldedMemory, ...]]:
+    return Unary(
+        "/gemd.v1.DaemonService/Yield",
+        request,
+        daemon_service_pb2.YieldResponse,
+        lambda response: tuple(YieldedMemory.of(one) for one in response.yielded),
+        retried=retried,
     )
 
 

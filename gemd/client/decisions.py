@@ -89,7 +89,7 @@ class Decision:
     time: float | None
     """Seconds since 1970."""
     kind: str
-    """Such as ``LOAD``, ``UNLOAD``, ``EVICT``, ``REFUSE`` or ``QUARANTINE``."""
+    """Such as ``LOAD``, ``UNLOAD``, ``EVICT``, ``YIELD``, ``REFUSE`` or ``QUARANTINE``."""
     model: str
     """May be empty, as `device` may."""
     device: str

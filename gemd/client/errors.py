@@ -9,7 +9,7 @@
     ├── ModelNotFoundError        no profile goes by that name, or its bytes are not on disk
     ├── ResourceNotFoundError     no such operation, lease or event
     ├── DoesNotFitError           too large for the budget, now or ever; or the disk is full
-    ├── QueueFullError            too many requests wait already
+    ├── QueueFullError            too many requests wait, or leases are active
     ├── EngineError               the model's process crashed, did not start or is missing
     ├── DeadlineExpiredError      the deadline of the call has passed
     ├── RequestCancelledError     somebody else ended the work
@@ -117,7 +117,7 @@ class DoesNotFitError(GemdClientError):
 
 
 class QueueFullError(GemdClientError):
-    """Too many requests wait already; `retry_after` says when to come back."""
+    """Too many requests wait, or leases are active; `retry_after` says when to come back."""
 
 
 class EngineError(GemdClientError):

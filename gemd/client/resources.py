@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from gemd.client.decisions import Decision
 from gemd.client.errors import GemdClientError, error_class
+from gemd.client.leases import Lease
 from gemd.client.protos import device_id, enum_word, model_id, optional, seconds, unix_time
+from gemd.client.schedules import Schedule
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message as Proto
@@ -162,12 +164,24 @@ class Device:
     vendor: str
     usable: bool
     unusable_reason: str
+    simulated: bool
+    """Whether it is made up from a file, for a rehearsal."""
+    keep_off_until: float | None
+    """Seconds since 1970 until when nothing is loaded there; None if it may be."""
     capacity_bytes: int
     budget_bytes: int
+    """The most that all models together may take."""
+    margin_bytes: int
+    """What stays free for other programs to start in."""
     reserved_bytes: int
+    """Promised to models, or on its way back, beyond what `ours_bytes` shows."""
     ours_bytes: int | None
     others_bytes: int | None
+    unknown_bytes: int | None
+    """In use by nobody knows whom."""
     free_bytes: int | None
+    stale: bool
+    """Whether the sensor fails and the figures are those of its last good sample."""
 
     @classmethod
     def of(cls, proto: device_pb2.Device) -> Device:
@@ -181,12 +195,17 @@ class Device:
             vendor=enum_word(proto, "vendor"),
             usable=proto.usable,
             unusable_reason=proto.unusable_reason,
+            simulated=proto.simulated,
+            keep_off_until=unix_time(proto, "keep_off_until"),
             capacity_bytes=memory.capacity_bytes,
             budget_bytes=memory.budget_bytes,
+            margin_bytes=memory.margin_bytes,
             reserved_bytes=memory.reserved_bytes,
             ours_bytes=optional(memory, "ours_bytes"),
             others_bytes=optional(memory, "others_bytes"),
+            unknown_bytes=optional(memory, "unknown_bytes"),
             free_bytes=optional(memory, "free_bytes"),
+            stale=memory.stale,
         )
 
 
@@ -273,8 +292,14 @@ class Status:
     """All but those that are ABSENT."""
     operations: tuple[Operation, ...]
     conditions: tuple[Condition, ...]
+    leases: tuple[Lease, ...]
+    """The active ones, oldest first."""
+    schedules: tuple[Schedule, ...]
+    """Those of the settings."""
     running_requests: int
     queued_requests: int
+    on_battery: bool | None
+    """Whether the machine runs on battery; None if unknown."""
 
     @classmethod
     def of(cls, proto: status_pb2.DaemonStatus) -> Status:
@@ -287,8 +312,11 @@ class Status:
             models=tuple(Model.of(one) for one in proto.models),
             operations=tuple(Operation.of(one) for one in proto.operations),
             conditions=tuple(Condition.of(one) for one in proto.conditions),
+            leases=tuple(Lease.of(one) for one in proto.leases),
+            schedules=tuple(Schedule.of(one) for one in proto.schedules),
             running_requests=proto.running_requests,
             queued_requests=proto.queued_requests,
+            on_battery=optional(proto, "on_battery"),
         )
 
 
@@ -320,7 +348,9 @@ class Event:
     """Seconds since 1970."""
     kind: str
     """Such as ``model`` or ``operation``; empty for one newer than this client."""
-    payload: Status | Model | Operation | Device | Condition | Info | Decision | Proto | None
+    payload: (
+        Status | Model | Operation | Device | Condition | Info | Decision | Lease | Proto | None
+    )
     """The resource after the change; as proto message where there is no class here for it."""
 
     @classmethod
@@ -346,4 +376,5 @@ _PAYLOADS: dict[str, Any] = {
     "condition": Condition.of,
     "daemon": Info.of,
     "decision": Decision.of,
+    "lease": Lease.of,
 }

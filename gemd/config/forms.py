@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
+from gemd.config.idle_times import IdleTime, parse_idle_times, write_idle_times
 from gemd.config.rules import Rule, parse_rules, write_rules
 from gemd.quantities import (
     Budget,
@@ -151,6 +152,11 @@ SchedulesField = Annotated[
         'saver=never gemma3-270m on battery"',
         write_rules,
     ),
+]
+IdleTimesField = Annotated[
+    tuple[IdleTime, ...],
+    BeforeValidator(parse_idle_times),
+    Form('a table, or "gemma3-270m=2h; smollm2-135m=forever"', write_idle_times),
 ]
 Flag = Annotated[bool, Form("true or false", lambda value: str(value).lower())]
 

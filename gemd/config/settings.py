@@ -16,6 +16,7 @@ from gemd.config.forms import (
     Forever,
     Form,
     GpuBudgetField,
+    IdleTimesField,
     Never,
     PathField,
     SchedulesField,
@@ -110,6 +111,10 @@ class Settings(BaseModel):
     keep_warm: Forever = Field(
         default=1800.0,
         description="Idle time after which a model that is not pinned is unloaded.",
+    )
+    keep_warm_models: IdleTimesField = Field(
+        default=(),
+        description="The same for single models, where it differs.",
     )
     schedules: SchedulesField = Field(
         default=(),

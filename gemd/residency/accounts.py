@@ -53,6 +53,7 @@ class Accounts:
         self._limits = limits or Limits()
         self._ram_budget = ram_budget
         self._known: dict[str, Account] = {RAM: Account(budget=ram_budget)}
+        self._placeable: dict[str, None] = {}
         self._past: dict[str, _Outside] = {}
         self._kept_off: dict[str, float] = {}
         self._blind: Blind | None = None
@@ -64,8 +65,8 @@ class Accounts:
 
     @property
     def gpus(self) -> tuple[str, ...]:
-        """Ids of all devices but main memory."""
-        return tuple(device for device in self._known if device != RAM)
+        """Ids of the GPUs that models are placed on: so far those of a device file."""
+        return tuple(self._placeable)
 
     @property
     def sampled(self) -> bool:
@@ -86,6 +87,8 @@ class Accounts:
             past = self._past.setdefault(reading.device, _Outside())
             surge = past.surge(_outside(reading), sample.time, leaving.get(reading.device, 0))
             self._known[reading.device] = self._account(reading, sample.time, surge)
+            if reading.simulated and reading.device != RAM:
+                self._placeable[reading.device] = None
         self._lost = {
             device: self._lost.get(device, sample.time)
             for device in sample.lost

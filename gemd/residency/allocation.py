@@ -74,7 +74,7 @@ class Allocation:
         self._alarm: Handle | None = None
         self._returns = Returns()
         self._was_busy = False
-        self._calls = YieldCalls(lambda device: self.ledger().taken(device))
+        self._calls = YieldCalls(lambda device: self.ledger().measured(device))
         self.decisions = Decisions(publish=effects.publish)
         self.evictions = 0
         self.yields = 0
@@ -272,7 +272,7 @@ class Allocation:
         gone = {each.model for each in [*going, *leaving]}
         return Yielded(
             device=device,
-            released=sum(each.taken[device] for each in going),
+            released=sum(ledger.holdings[each.model][device].seen for each in going),
             confirmed=ledger.accounts[device].free is not None,
             seconds=0.0,
             models=tuple(each.model for each in going),

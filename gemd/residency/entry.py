@@ -34,6 +34,7 @@ class Entry:
 
     Attributes:
         model: Its id.
+        keep_warm_s: Idle seconds after which it is unloaded; inf for never.
         state: Where it stands.
         run: Number of its present life; reports of earlier lives are ignored.
         locating: Whether its bytes are being looked up for a load that has not begun.
@@ -72,6 +73,7 @@ class Entry:
     """
 
     model: str
+    keep_warm_s: float = math.inf
     state: State = State.COLD
     run: int = 0
     locating: bool = False
@@ -203,13 +205,13 @@ class Entry:
         self.crash_times = (*recent(self.crash_times, now=now, policy=policy), now)
         self.quarantined = is_quarantined(self.crash_times, now=now, policy=policy)
 
-    def idle_unload_time(self, keep_warm_s: float) -> float | None:
+    def idle_unload_time(self) -> float | None:
         """When it is unloaded if nobody uses it; None if it stays."""
         if self.last_used is None:
             return None
         kept = self.pinned or self.wish.leased or self.wish.warm
         return planner.idle_unload_time(
-            last_used=self.last_used, keep_warm_s=keep_warm_s, kept=kept
+            last_used=self.last_used, keep_warm_s=self.keep_warm_s, kept=kept
         )
 
     def seconds_of_load(self, *, since: float) -> float:
@@ -234,13 +236,13 @@ class Entry:
             # Such as no free descriptor: no reason for the one loop to end, and the daemon with it.
             return None
 
-    def residence(self, *, now: float, keep_warm_s: float, policy: CrashPolicy) -> Residence:
+    def residence(self, *, now: float, policy: CrashPolicy) -> Residence:
         """This model as the outside sees it."""
         warm = self.state is State.READY
         retry = retry_time(self.crash_times, now=now, policy=policy)
         idle_unload = None
         if warm and self.is_idle() and self.last_used is not None:
-            idle_unload = self.idle_unload_time(keep_warm_s)
+            idle_unload = self.idle_unload_time()
         return Residence(
             model=self.model,
             state=self.state,

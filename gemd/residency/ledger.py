@@ -31,6 +31,11 @@ class Holding:
         return max(self.booked, self.measured)
 
     @property
+    def seen(self) -> int:
+        """What a sensor sees of it, or the booking where none does."""
+        return self.measured or self.booked
+
+    @property
     def promised(self) -> int:
         """What it may still take of the free memory."""
         return max(0, self.booked - self.measured)

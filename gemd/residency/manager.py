@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -50,6 +51,7 @@ class Manager:
         publish: Takes every event; must not wait.
         budget_bytes: The most that all workers together may hold.
         keep_warm_s: Idle seconds after which an unpinned model is unloaded; inf for never.
+        keep_warm_of: The same for single models, where it differs.
         queue_limit: Requests that may wait for one model.
         pinned: Models that are pinned from the start.
         policy: How crashes are answered.
@@ -68,6 +70,7 @@ class Manager:
         publish: Callable[[ResidencyEvent], None],
         budget_bytes: int,
         keep_warm_s: float,
+        keep_warm_of: Mapping[str, float] | None = None,
         queue_limit: int,
         pinned: Iterable[str] = (),
         policy: CrashPolicy | None = None,
@@ -91,6 +94,7 @@ class Manager:
             accounts=Accounts(budget_bytes, limits),
             corrections=corrections,
             keep_warm_s=keep_warm_s,
+            keep_warm_of=keep_warm_of,
             queue_limit=queue_limit,
             pinned=pinned,
             policy=policy or CrashPolicy(),
@@ -164,8 +168,13 @@ class Manager:
 
     @property
     def gpus(self) -> tuple[str, ...]:
-        """Ids of all GPUs that sensors have seen."""
+        """Ids of the GPUs that models are placed on."""
         return self._scheduler.memory.accounts.gpus
+
+    @property
+    def keeps_off(self) -> bool:
+        """Whether a user asked to load nothing on some device, and that still holds."""
+        return self._scheduler.memory.accounts.next_change(self.time()) < math.inf
 
     async def pin(self, model: str, *, pinned: bool) -> None:
         """Forbid or allow that the model is unloaded by itself. Does not load."""

@@ -124,7 +124,7 @@ def yielded(action: Yielding, entry: Entry, *, now: float, ledger: Ledger) -> De
 
 def asked_back(entry: Entry, device: str, *, now: float, ledger: Ledger) -> Decision:
     """A model goes because a user wants memory of a device for something else."""
-    frees = ledger.holdings[entry.model][device].taken
+    frees = ledger.holdings[entry.model][device].seen
     return _about_memory(
         DecisionKind.YIELD,
         entry,

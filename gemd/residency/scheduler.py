@@ -34,7 +34,7 @@ from gemd.residency.wishing import Wishing
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from gemd.engine.reports import ExitReport
     from gemd.engine.worker import Worker
@@ -58,12 +58,14 @@ class Scheduler:
         accounts: Accounts,
         corrections: Corrections | None = None,
         keep_warm_s: float,
+        keep_warm_of: Mapping[str, float] | None = None,
         queue_limit: int,
         pinned: Iterable[str],
         policy: crashes.CrashPolicy,
     ) -> None:
         self._do = effects
         self._keep_warm_s = keep_warm_s
+        self._keep_warm_of = keep_warm_of or {}
         self._queue_limit = queue_limit
         self._policy = policy
         self.closing = False
@@ -90,9 +92,7 @@ class Scheduler:
 
     def seen(self, entry: Entry) -> Residence:
         """The model as the outside sees it now."""
-        return entry.residence(
-            now=self._do.now(), keep_warm_s=self._keep_warm_s, policy=self._policy
-        )
+        return entry.residence(now=self._do.now(), policy=self._policy)
 
     # --- tickets ------------------------------------------------------------------------
 
@@ -374,12 +374,12 @@ class Scheduler:
         turn_over = entry.held_off < math.inf
         entry.tell_positions(WaitReason.WAITING_FOR_MEMORY if turn_over else WaitReason.WORKER_BUSY)
         if entry.is_idle():
-            when = entry.idle_unload_time(self._keep_warm_s)
+            when = entry.idle_unload_time()
             if when is not None:
                 entry.alarm = self._do.ring_at(when, lambda: self._on_idle(entry))
 
     def _on_idle(self, entry: Entry) -> None:
-        when = entry.idle_unload_time(self._keep_warm_s)
+        when = entry.idle_unload_time()
         if entry.state is State.READY and entry.is_idle() and when is not None:
             self.memory.note_unload(entry, Reason("IDLE", "its keep_warm is over"))
             self._send_away(entry, None)
@@ -432,7 +432,11 @@ class Scheduler:
     # --- bookkeeping --------------------------------------------------------------------
 
     def _entry(self, model: str) -> Entry:
-        return self.entries.setdefault(model, Entry(model))
+        entry = self.entries.get(model)
+        if entry is None:
+            keep_warm_s = self._keep_warm_of.get(model, self._keep_warm_s)
+            entry = self.entries[model] = Entry(model, keep_warm_s)
+        return entry
 
     def _become(self, entry: Entry, state: State) -> None:
         before, entry.state = entry.state, state

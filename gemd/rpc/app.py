@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from gemd.errors import ModelNotFoundError
 from gemd.hardware import Resumed, Sample
 from gemd.residency.hub import Hub
 from gemd.residency.lease_book import LeaseBook
@@ -113,7 +114,8 @@ class App:
             spawn=spawn,
             publish=self.hub.publish,
             budget_bytes=budget_bytes,
-            keep_warm_s=math.inf if settings.keep_warm is None else settings.keep_warm,
+            keep_warm_s=_seconds(settings.keep_warm),
+            keep_warm_of=_idle_times(settings, library),
             queue_limit=settings.queue_limit,
             pinned=pins,
             policy=policy,
@@ -294,7 +296,8 @@ class App:
         """
         if any(not item.done for item in self._operations.list()) or self.leases.list():
             return True
-        if self.schedules.demanding:
+        if self.schedules.demanding or self.manager.keeps_off:
+            # The next daemon would know nothing of the wish to keep off.
             return True
         return any(
             seen.pinned and seen.state is State.READY for seen in self.manager.residences().values()
@@ -325,3 +328,18 @@ class App:
         )
         self._servers.append(built)
         return built
+
+
+def _seconds(keep_warm: float | None) -> float:
+    return math.inf if keep_warm is None else keep_warm
+
+
+def _idle_times(settings: Settings, library: Library) -> dict[str, float]:
+    """By the ids of models; one that no profile describes is said in the log."""
+    times = {}
+    for each in settings.keep_warm_models:
+        try:
+            times[library.resolve(each.model).id] = _seconds(each.seconds)
+        except ModelNotFoundError:
+            log.warning("settings.unknown_model", setting="keep_warm_models", model=each.model)
+    return times

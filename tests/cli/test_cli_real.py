@@ -98,6 +98,29 @@ def test_a_file_that_is_no_model_is_refused(real: Gemctl, tmp_path: Path) -> Non
     assert "picture.gguf" in done.stderr
 
 
+def test_memory_is_given_back_and_kept_free(socket: Path, real: Gemctl) -> None:
+    """The worker has ended when the command has; requests are refused until gemd may resume."""
+    done = real("yield", "cpu", "--keep-off", "1h", "--json")
+    try:
+        assert done.returncode == 0, done.stderr
+        (given,) = json.loads(done.stdout)["yielded"]
+        assert (given["models"], given["confirmed"]) == (["models/smollm2-135m"], True)
+        (cpu,) = [
+            one
+            for one in json.loads(real("status", "--json").stdout)["devices"]
+            if one["id"] == "cpu"
+        ]
+        assert cpu["memory"]["ours_bytes"] == 0
+        assert "keep_off_until" in given
+        assert "keep_off_until" in cpu
+        refused = real("run", QUESTION)
+        assert (refused.returncode, refused.stdout) == (Exit.DOES_NOT_FIT, "")
+        assert "  try: gemctl yield cpu --resume" in refused.stderr
+    finally:
+        assert real("yield", "cpu", "--resume").returncode == 0
+    assert real("run", QUESTION, "--max-tokens", "2").returncode == 0
+
+
 def test_the_sync_client_meets_the_real_daemon(socket: Path) -> None:
     """Chat, cancel mid-stream, score, embed, count: over the real socket."""
     with Client(socket) as client:

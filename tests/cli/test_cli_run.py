@@ -253,6 +253,30 @@ def test_loading_is_shown_on_stderr(gemctl: Gemctl, daemon: FakeDaemon) -> None:
     assert seen.endswith("\r\x1b[KParis\n")
 
 
+@pytest.mark.parametrize(
+    "reason,said",
+    [
+        ("WORKER_BUSY", "waiting for smollm2-135m, place 2 in the queue"),
+        ("WAITING_FOR_MEMORY", "waiting for memory for smollm2-135m"),
+        ("BACKING_OFF", "waiting to start smollm2-135m again after a crash"),
+        ("DRAINING", "waiting for smollm2-135m to be unloaded first"),
+        ("SOMETHING_NEW", "waiting for smollm2-135m, place 2 in the queue"),
+    ],
+)
+def test_a_wait_says_what_it_is_for(
+    gemctl: Gemctl, daemon: FakeDaemon, reason: str, said: str
+) -> None:
+    """A place in a line says nothing to who waits for another program's memory."""
+
+    def queued(request: object, context: grpc.ServicerContext) -> Events:
+        waiting = model_pb2.Queued(model="models/smollm2-135m", position=2, reason=reason)
+        yield generation_service_pb2.GenerateResponse(queued=waiting)
+        yield from answer("Paris")(request, context)
+
+    daemon.script.generate = queued
+    assert gemctl("run", "Hi").stderr.splitlines() == [said]
+
+
 def test_hostile_text_cannot_steer_the_terminal(gemctl: Gemctl, daemon: FakeDaemon) -> None:
     """Escapes are shown on a terminal, and passed on unchanged to a pipe."""
     hostile = "\x1b]0;owned\x07\x1b[2J\x9b31mred\r\u202etxt.exe\x08"

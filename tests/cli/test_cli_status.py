@@ -30,8 +30,10 @@ def test_status_shows_the_whole_state(gemctl: Gemctl, daemon: FakeDaemon) -> Non
     assert lines[1:] == [
         "requests: 1 running, 2 waiting",
         "",
-        "DEVICE  NAME     CAPACITY    BUDGET     OURS   OTHERS      FREE",
-        "cpu     Ryzen 9  64.0 GiB  32.0 GiB  200 MiB  8.0 GiB  55.0 GiB",
+        "DEVICE  CAPACITY    BUDGET  MARGIN     OURS  RESERVED   OTHERS      FREE",
+        "cpu     64.0 GiB  32.0 GiB     0 B  200 MiB       0 B  8.0 GiB  55.0 GiB",
+        "        [#...........................?ooo]  Ryzen 9",
+        "        # ours  + reserved  . free  : margin  ? unknown  o others",
         "",
         "MODEL       STATE  QUANTIZATION   MEMORY  REQUESTS  WAITING",
         "m (pinned)  ready  Q4_1          1.0 GiB         1        0",
@@ -58,6 +60,13 @@ def test_status_as_json_is_the_message(inside: Inside, daemon: FakeDaemon) -> No
     assert shown["running_requests"] == 1
 
 
+def test_status_says_that_the_machine_runs_on_battery(inside: Inside, daemon: FakeDaemon) -> None:
+    """Mains and the unknown are not worth a line."""
+    for known, shown in ((None, False), (False, False), (True, True)):
+        daemon.script.on_battery = known
+        assert ("power: on battery\n" in inside("status").stdout) is shown
+
+
 def test_devices_and_info(inside: Inside, daemon: FakeDaemon) -> None:
     """Each as text and as a document."""
     assert inside("devices").stdout.splitlines()[1].startswith("cpu     Ryzen 9  64.0 GiB")
@@ -69,7 +78,16 @@ def test_devices_and_info(inside: Inside, daemon: FakeDaemon) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["status"], ["info"], ["unload", "m"], ["ops", "list"], ["why"], ["list"], ["run", "Hi"]],
+    [
+        ["status"],
+        ["info"],
+        ["unload", "m"],
+        ["ops", "list"],
+        ["why"],
+        ["events"],
+        ["list"],
+        ["run", "Hi"],
+    ],
 )
 def test_without_a_daemon_the_exit_code_is_three(inside: Inside, arguments: list[str]) -> None:
     """What looks never starts a daemon, and what may not start one says so."""

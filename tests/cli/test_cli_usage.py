@@ -148,6 +148,7 @@ def test_every_reason_has_an_exit_code() -> None:
         "HUB_UNREACHABLE": Exit.FAILURE,
         "INVALID_REQUEST": Exit.USAGE,
         "MODEL_BUSY": Exit.PRECONDITION,
+        "MODEL_FORBIDDEN": Exit.PRECONDITION,
         "MODEL_NOT_FOUND": Exit.NOT_FOUND,
         "MODEL_QUARANTINED": Exit.PRECONDITION,
         "MODEL_TOO_LARGE": Exit.DOES_NOT_FIT,

@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from gemd.cli.failures import Exit
+from gemd.residency.decisions import DecisionKind
 from gemd.v1 import decision_pb2
 from tests.support.daemon_says import decision
 
@@ -45,6 +48,14 @@ def test_why_asks_for_what_was_named(inside: Inside, daemon: FakeDaemon) -> None
         decision_pb2.Decision.KIND_LOAD,
     ]
     assert (everything.WhichOneof("subject"), everything.page_size) == (None, 1000)
+
+
+@pytest.mark.parametrize("kind", DecisionKind)
+def test_every_kind_of_the_daemon_can_be_asked_for(
+    inside: Inside, daemon: FakeDaemon, kind: DecisionKind
+) -> None:
+    """None that residency decides is missing from the choice."""
+    assert inside("why", "--kind", kind.value.lower()).returncode == 0
 
 
 def test_why_shows_no_more_than_the_limit(inside: Inside, daemon: FakeDaemon) -> None:

@@ -46,6 +46,7 @@ def test_the_client_does_without_the_daemons_packages() -> None:
 ASYNC_NAMES = {
     "AsyncGeneration": "Generation",
     "AsyncStream[": "Stream[",
+    "AsyncIterator[": "Iterator[",
 }
 
 

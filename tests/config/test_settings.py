@@ -29,6 +29,7 @@ OTHER_VALUES = {
     "gpu_margin": "2GiB",
     "devices_file": "/x/devices.toml",
     "keep_warm": "forever",
+    "keep_warm_models": "gemma3-270m=2h; smollm2-135m=forever",
     "schedules": "saver=never gemma3-270m on battery",
     "queue_limit": "7",
     "load_stall_timeout": "90s",

@@ -16,7 +16,7 @@ import pytest
 from gemd.catalog import Catalog
 from gemd.cli.app import COMMANDS
 from gemd.cli.failures import Exit
-from gemd.config import Settings
+from gemd.config import Settings, load_settings
 from tests.support.app import short_directory
 from tests.support.desktop import desktop
 from tests.support.gemctl import Gemctl
@@ -134,6 +134,14 @@ def test_the_settings_table_is_the_programs_own() -> None:
     ]
 
     assert expected == [(key, default.strip(), *rest) for key, default, *rest in rows]
+
+
+def test_the_schedules_are_rules(tmp_path: Path) -> None:
+    """The example stands in a settings file as it is."""
+    file = tmp_path / "config.toml"
+    file.write_text(block("From the command line", "toml"))
+    rules = load_settings(environ={}, file=file).settings.schedules
+    assert [rule.name for rule in rules] == ["mornings", "saver"]
 
 
 @pytest.mark.parametrize("command", commands(block("From the command line")), ids=" ".join)

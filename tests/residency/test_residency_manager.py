@@ -813,3 +813,15 @@ async def test_closing_during_a_load_leaves_no_process(plant: Plant) -> None:
 def test_the_fake_clock_is_a_clock() -> None:
     """The clock handed in is never ahead of what the test says."""
     assert FakeClock().time() == FakeClock().time()
+
+
+async def test_a_model_may_have_an_idle_time_of_its_own(plant: Plant) -> None:
+    """The others have the common one."""
+    async with plant.manager(keep_warm_s=60, keep_warm_of={"long": 600}) as manager:
+        await use(manager, "long")
+        await use(manager, "m")
+        await plant.clock.advance(61)
+        assert manager.residence("m").state is State.COLD
+        assert manager.residence("long").state is State.READY
+        await plant.clock.advance(600)
+        assert manager.residence("long").state is State.COLD

@@ -1,0 +1,141 @@
+"""The part of the client that is about the daemon as a whole, for programs with threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from gemd.client import daemon_calls
+from gemd.client.settings import EXPLAINED, QUICK_SECONDS, WORK_SECONDS
+from gemd.client.sync_stream import Stream, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gemd.client import calls
+    from gemd.client.decisions import Decision
+    from gemd.client.resources import Device, Drained, Event, Info, Status
+    from gemd.client.yielded import YieldedMemory
+
+T = TypeVar("T")
+
+
+class DaemonClient:
+    """What can be asked of the daemon itself; `Client` has the rest.
+
+    Args:
+        transport: Where calls go.
+
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def info(self, *, deadline: float = QUICK_SECONDS) -> Info:
+        """Who the daemon is; cheap."""
+        return self._transport.unary(daemon_calls.info(), deadline)
+
+    def status(self, *, deadline: float = QUICK_SECONDS) -> Status:
+        """The whole state at one moment."""
+        return self._transport.unary(daemon_calls.status(), deadline)
+
+    def devices(self, *, deadline: float = QUICK_SECONDS) -> list[Device]:
+        """The devices of this machine, GPUs first."""
+        return self._pages(daemon_calls.list_devices, deadline)
+
+    def explain(
+        self,
+        *,
+        model: str = "",
+        device: str = "",
+        kinds: Sequence[str] = (),
+        limit: int = EXPLAINED,
+        deadline: float = QUICK_SECONDS,
+    ) -> list[Decision]:
+        """What the daemon decided and why, newest first.
+
+        Args:
+            model: Only about this one; empty means everything.
+            device: Only about this one, if no model is named.
+            kinds: Only these, such as ``EVICT``; empty means all.
+            limit: The most decisions.
+            deadline: Of each page, in seconds.
+
+        """
+        return self._pages(
+            lambda token: daemon_calls.explain(
+                model=model, device=device, kinds=kinds, page_size=limit, page_token=token
+            ),
+            deadline,
+            most=limit,
+        )
+
+    def events(
+        self,
+        *,
+        snapshot: bool = True,
+        since: int | None = None,
+        instance_id: str = "",
+        kinds: Sequence[str] = (),
+    ) -> Stream[Event]:
+        """Changes as they happen, until the stream is closed.
+
+        Args:
+            snapshot: Begin with the whole state.
+            since: Resume after this sequence number of the run `instance_id`.
+            instance_id: `Info.instance_id` of that run.
+            kinds: Only these, such as ``model``; empty means all.
+
+        """
+        call = daemon_calls.watch_events(
+            snapshot=snapshot, since=since, instance_id=instance_id, kinds=kinds
+        )
+        return Stream(self._transport, call, None)
+
+    def give_back(
+        self,
+        device: str = "",
+        *,
+        size: int | None = None,
+        keep_off: float | None = None,
+        force: bool = False,
+        deadline: float = WORK_SECONDS,
+    ) -> tuple[YieldedMemory, ...]:
+        """Give memory back to other programs now; returns when it is seen to be free.
+
+        Running answers are finished first. One value for each device.
+
+        Args:
+            device: Whose memory; empty means all GPUs, or main memory where there is none.
+            size: Bytes to give back on each device; None means all.
+            keep_off: Seconds, at most a week, in which nothing is loaded there; None: it may be.
+            force: Pinned models go too, and running answers are ended.
+            deadline: Of the call, in seconds.
+
+        """
+        call = daemon_calls.give_back(device, size=size, keep_off=keep_off, force=force)
+        return self._transport.unary(call, deadline)
+
+    def resume(
+        self, device: str = "", *, deadline: float = QUICK_SECONDS
+    ) -> tuple[YieldedMemory, ...]:
+        """End the `keep_off` of an earlier `give_back`; `device` is as there."""
+        return self._transport.unary(daemon_calls.resume(device), deadline)
+
+    def drain(self, *, grace: float | None = None, deadline: float = WORK_SECONDS) -> Drained:
+        """End the daemon in good order; running requests may take `grace` seconds."""
+        return self._transport.unary(daemon_calls.drain(grace), deadline)
+
+    def _pages(
+        self,
+        page: Callable[[str], calls.Unary[tuple[list[T], str]]],
+        deadline: float,
+        *,
+        most: int | None = None,
+    ) -> list[T]:
+        found: list[T] = []
+        token = ""
+        while True:
+            items, token = self._transport.unary(page(token), deadline)
+            found += items
+            if not token or (most is not None and len(found) >= most):
+                return found[:most]
