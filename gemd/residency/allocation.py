@@ -261,6 +261,9 @@ class Allocation:
         for each in going:
             entry = self._entries[each.model]
             self.yields += 1
+            if ask.keep_off_until is None:
+                # As an unload by hand: a lease or a schedule would have it back at once.
+                entry.wish_rests_until = math.inf
             self._record(records.asked_back(entry, device, now=now, ledger=ledger), entry)
             self._send_away(entry, CRITICAL_DRAIN_S if ask.force else None)
         leaving = [each for each in residents if each.standing is plans.Standing.LEAVING]

@@ -28,6 +28,8 @@ SWAP_SHARE: Final = 2.0
 that a swap costs, so that models in turns answer more than they load."""
 BLIND_PATIENCE_S: Final = 10.0
 """How long a load waits for a sensor that fails."""
+LOST_PATIENCE_S: Final = 2.0
+"""How long a load waits for a device that was lost at the last look."""
 CROWDED_PATIENCE_S: Final = 45.0
 """How long a load waits for memory that other programs hold; longer than a surge is remembered."""
 
@@ -111,7 +113,13 @@ def _closed(want: Want, ledger: Ledger, *, now: float) -> list[Action]:
     """What becomes of a want on a device where nothing is loaded."""
     for device in want.demand:
         account = ledger.accounts.get(device)
-        if account is None or account.closed is Closed.LOST:
+        if account is None:
+            return [Refuse(want.model, device_lost(want.model, device))]
+        if account.closed is Closed.LOST:
+            # While nothing is warm samples are seldom: it may be back, and a look is on its way.
+            due = want.since + LOST_PATIENCE_S
+            if now < due:
+                return [Wait(want.model, until=due)]
             return [Refuse(want.model, device_lost(want.model, device))]
         if account.closed is Closed.KEPT_OFF:
             assert account.until is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 from gemd.hardware import Blind, Sample, Sampler
@@ -48,7 +49,9 @@ class Senses:
             self._sensor, workers=manager.workers, busy=manager.is_busy, report=self._take
         )
         self._task = asyncio.create_task(self._sampler.run(), name="sensors")
-        await self._wait(FIRST_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_S):
+                await self._next()
 
     async def stop(self) -> None:
         """End; what was seen last stays."""
@@ -63,16 +66,20 @@ class Senses:
             self._sampler.soon()
 
     async def fresh(self) -> None:
-        """Return after a sample that was begun from now on, or when that takes too long."""
-        if self._task is not None:
-            self.look()
-            await self._wait(FRESH_S)
-
-    async def _wait(self, seconds: float) -> None:
-        self._reported.clear()
+        """Return after a sample that was begun from now on, or when none comes in time."""
+        asked = time.monotonic()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._reported.wait()
+            async with asyncio.timeout(FRESH_S):
+                while self._task is not None and not self._is_after(asked):
+                    self.look()
+                    await self._next()
+
+    def _is_after(self, asked: float) -> bool:
+        return self.sample is not None and self.sample.time >= asked
+
+    async def _next(self) -> None:
+        self._reported.clear()
+        await self._reported.wait()
 
     def _take(self, report: Report) -> None:
         if isinstance(report, Sample):

@@ -13,7 +13,7 @@ from gemd.errors import BudgetExceededError, CancelledError, ModelForbiddenError
 from gemd.hardware import RAM, Blind
 from gemd.residency.accounts import CALM_S, Limits
 from gemd.residency.decisions import Decision, DecisionKind, Reason
-from gemd.residency.planner import BLIND_PATIENCE_S, CROWDED_PATIENCE_S
+from gemd.residency.planner import BLIND_PATIENCE_S, CROWDED_PATIENCE_S, LOST_PATIENCE_S
 from gemd.residency.returns import HIDDEN_S
 from gemd.residency.states import State
 from gemd.residency.wishes import Wish
@@ -308,11 +308,17 @@ async def test_a_lost_device_takes_its_models_with_it() -> None:
         here.sensor.lost = (GPU,)
         await here.look()
         assert here.are(State.READY) == {"in-ram"}
+        asked = asyncio.create_task(here.warm("a"))
+        await settle()
+        await here.plant.clock.advance(LOST_PATIENCE_S + 0.1)
         with pytest.raises(BudgetExceededError, match="gpu0 does not answer"):
-            await here.warm("a")
+            await asked
+        asked = asyncio.create_task(here.warm("a"))
+        await settle()
         here.sensor.lost = ()
         await here.look()
-        await here.warm("a")
+        await asked
+        assert here.are(State.READY) == {"a", "in-ram"}
 
 
 async def test_memory_that_is_asked_back_is_confirmed() -> None:
@@ -470,4 +476,29 @@ async def test_who_insists_is_heeded_after_an_unload_by_hand() -> None:
         assert here.are(State.READY) == set()
         here.manager.insist("a")
         await settle()
+        assert here.are(State.READY) == {"a"}
+
+
+async def test_what_was_asked_back_is_not_wished_back_at_once() -> None:
+    """A lease has it back when its holder insists, or when the time to keep off is over."""
+    async with desk() as here:
+        here.manager.wish("leases", {"a": Wish(leased=True, warm=True)})
+        await settle()
+        await here.look()
+        asked = asyncio.create_task(here.manager.give_back(Ask((RAM,))))
+        await settle()
+        await here.look()
+        await asked
+        await here.look()
+        assert here.are(State.READY) == set()
+        here.manager.insist("a")
+        await settle()
+        await here.look()
+        until = here.plant.clock.time() + 600
+        asked = asyncio.create_task(here.manager.give_back(Ask((RAM,), keep_off_until=until)))
+        await settle()
+        await here.look()
+        await asked
+        assert here.are(State.READY) == set()
+        await here.plant.clock.advance(601)
         assert here.are(State.READY) == {"a"}

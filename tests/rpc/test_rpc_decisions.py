@@ -16,7 +16,7 @@ from gemd.residency.ledger import Figures
 from gemd.rpc.convert.decisions import KINDS
 from gemd.rpc.convert.decisions import decision as convert
 from gemd.v1 import daemon_service_pb2, decision_pb2, event_pb2, model_service_pb2
-from tests.support.app import MODEL, Running, fails, serving
+from tests.support.app import MODEL, Running, fails, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -173,6 +173,8 @@ async def test_what_really_happens_is_explained(running: Running) -> None:
         async for _ in running.models.LoadModel(model_service_pb2.LoadModelRequest(model=MODEL)):
             pass
         await running.models.UnloadModel(model_service_pb2.UnloadModelRequest(model=MODEL))
+    # The worker is gone; that its memory is free a sensor has yet to see.
+    await until(lambda: all(each.effect_s for each in running.app.manager.decisions))
     answer = await running.daemon.Explain(daemon_service_pb2.ExplainRequest())
     told = [(each.kind, each.reasons[0].code) for each in answer.decisions]
     assert told == 2 * [

@@ -99,7 +99,7 @@ class Traffic:
 
 
 @pytest.mark.parametrize(
-    "seconds", [20, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "seconds", [12, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
 async def test_no_request_is_lost(both: Path, seconds: int) -> None:
     """Each is answered or told why not, memory stays within the budget, and then all is calm."""

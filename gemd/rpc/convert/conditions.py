@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Condition = status_pb2.Condition
 
 _CLOSED: Final = {
-    Closed.BLIND: ("SensorBlind", Condition.SEVERITY_ERROR, ("gemctl logs",)),
+    Closed.BLIND: ("SensorBlind", Condition.SEVERITY_ERROR, ("gemctl info",)),
     Closed.KEPT_OFF: ("KeptOff", Condition.SEVERITY_INFO, ()),
     Closed.LOST: ("DeviceLost", Condition.SEVERITY_ERROR, ("gemctl devices",)),
 }
