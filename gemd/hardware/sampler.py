@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
-from gemd.hardware.background import BackgroundThread
+from gemd.hardware.background import BackgroundThread, InPlace
 from gemd.hardware.power import boottime, suspend_gap
 from gemd.hardware.readings import Sample, SensorBlindError
 
@@ -80,7 +80,7 @@ class Sampler:
         monotonic: Seconds on a clock that stands still in suspend.
         boottime: Seconds on a clock that does not.
         sleep: Waits for seconds of the first clock.
-        caller: Runs the readings; by default a thread of its own.
+        caller: Runs the readings; by default a thread of its own for a sensor that may hang.
 
     """
 
@@ -109,7 +109,7 @@ class Sampler:
         self._monotonic = monotonic
         self._boottime = boottime
         self._sleep = sleep
-        self._caller: Caller = caller or BackgroundThread[Sample]("gemd-sensor")
+        self._caller: Caller = caller or _caller_for(sensor)
         self._wanted = asyncio.Event()
         self._blind: Blind | None = None
 
@@ -152,7 +152,7 @@ class Sampler:
         workers = dict(self._workers())
         reading = self._caller.call(lambda: self._sensor.read(workers))
         try:
-            in_time = await self._either(reading, self._blind_after_s)
+            in_time = reading.done() or await self._either(reading, self._blind_after_s)
             if not in_time:
                 limit = f"{self._blind_after_s:g} s"
                 self._go_blind(f"reading the sensors takes longer than {limit}", started)
@@ -203,3 +203,7 @@ class Sampler:
         finally:
             timer.cancel()
         return awaited.done()
+
+
+def _caller_for(sensor: Sensor) -> Caller:
+    return BackgroundThread[Sample]("gemd-sensor") if sensor.may_hang else InPlace[Sample]()

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 class Sensor(Protocol):
     """Whatever can take a sample."""
 
+    @property
+    def may_hang(self) -> bool:
+        """Whether a reading goes through a driver, and may never come back."""
+
     def read(self, workers: Mapping[int, str]) -> Sample:
         """All devices now. Blocks; called by one thread at a time.
 
@@ -73,6 +77,11 @@ class MachineSensor:
         self._residents = residents
         self._devices = devices
         self._clock = clock
+
+    @property
+    def may_hang(self) -> bool:
+        """Where there is a real GPU; the kernel's own files answer at once."""
+        return bool(self._gpus) and self._devices is None
 
     def read(self, workers: Mapping[int, str]) -> Sample:
         """All devices now; see `Sensor`."""

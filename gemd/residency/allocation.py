@@ -223,6 +223,9 @@ class Allocation:
 
     def _relieve(self) -> None:
         ledger, now = self.ledger(), self._do.now()
+        if not relief.is_tight(ledger):
+            # Four times a second, as long as anything is warm.
+            return
         residents = survey.residents_of(self._entries.values(), ledger, now=now)
         for model in relief.hurried(ledger, residents):
             if self._entries[model].state is State.DRAINING:

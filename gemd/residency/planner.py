@@ -103,34 +103,29 @@ class _Pool:
 
 def _is_open(want: Want, ledger: Ledger) -> bool:
     """Whether things are loaded on all devices that it demands."""
-    return all(
-        device in ledger.accounts and ledger.accounts[device].closed is None
-        for device in want.demand
-    )
+    return all(_is_open_on(device, ledger) for device in want.demand)
+
+
+def _is_open_on(device: str, ledger: Ledger) -> bool:
+    return device in ledger.accounts and ledger.accounts[device].closed is None
 
 
 def _closed(want: Want, ledger: Ledger, *, now: float) -> list[Action]:
     """What becomes of a want on a device where nothing is loaded."""
-    for device in want.demand:
-        account = ledger.accounts.get(device)
-        if account is None:
-            return [Refuse(want.model, device_lost(want.model, device))]
-        if account.closed is Closed.LOST:
-            # While nothing is warm samples are seldom: it may be back, and a look is on its way.
-            due = want.since + LOST_PATIENCE_S
-            if now < due:
-                return [Wait(want.model, until=due)]
-            return [Refuse(want.model, device_lost(want.model, device))]
-        if account.closed is Closed.KEPT_OFF:
-            assert account.until is not None
-            left_s = account.until - now
-            return [Refuse(want.model, kept_off(want.model, device, left_s=left_s))]
-        if account.closed is Closed.BLIND:
-            due = max(want.since, account.since) + BLIND_PATIENCE_S
-            if now < due:
-                return [Wait(want.model, until=due)]
-            return [Refuse(want.model, blind(want.model, device, why=account.why))]
-    return []
+    device = next(each for each in want.demand if not _is_open_on(each, ledger))
+    account = ledger.accounts.get(device)
+    if account is None:
+        return [Refuse(want.model, device_lost(want.model, device))]
+    if account.closed is Closed.KEPT_OFF:
+        assert account.until is not None
+        return [Refuse(want.model, kept_off(want.model, device, left_s=account.until - now))]
+    if account.closed is Closed.LOST:
+        # While nothing is warm samples are seldom: it may be back, and a look is on its way.
+        due, error = want.since + LOST_PATIENCE_S, device_lost(want.model, device)
+    else:
+        due = max(want.since, account.since) + BLIND_PATIENCE_S
+        error = blind(want.model, device, why=account.why)
+    return [Wait(want.model, until=due)] if now < due else [Refuse(want.model, error)]
 
 
 def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Action]:

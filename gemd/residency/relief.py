@@ -66,6 +66,15 @@ class Yielding:
     shrink: Shrink | None = None
 
 
+def is_tight(ledger: Ledger) -> bool:
+    """Whether there can be pressure at all: a margin is touched, or a budget passed."""
+    return any(
+        (account.free is not None and account.free < account.margin)
+        or ledger.measured(device) > account.budget
+        for device, account in ledger.accounts.items()
+    )
+
+
 def pressures(ledger: Ledger, residents: Iterable[Resident]) -> list[Pressure]:
     """The devices on which memory has to be given back."""
     leaving = [each for each in residents if each.standing is Standing.LEAVING]

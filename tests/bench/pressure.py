@@ -31,7 +31,7 @@ others = "{others}GiB"
 drives_display = true
 scale = {scale}
 """
-SCALE = 85.0
+SCALE = 100.0
 """A model that fills such a GPU, out of one of 240 MiB."""
 
 
@@ -58,7 +58,7 @@ async def measure(setting: Setting) -> Section:
         file.unlink()
     return Section(
         "Another program takes a GPU's memory",
-        f"A simulated RTX 4090 (a device file) on which {MODEL} is said to hold 20 of 24 GiB, "
+        f"A simulated RTX 4090 (a device file) on which {MODEL} is said to hold 19 of 24 GiB, "
         f"and of which another program takes {OTHERS_GIB}. All but the GPU is real. "
         f"{len(begun)} rounds.",
         ("from … to", "median ms", "min – max"),

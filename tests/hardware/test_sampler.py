@@ -17,7 +17,6 @@ from gemd.hardware.background import BackgroundThread
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from gemd.hardware import Sensor
 
 TURNS = 20
 """Of the event loop in which everything that can happen at one moment has happened."""
@@ -76,9 +75,12 @@ class _Sensor:
     time: _Time
     error: Exception | None = None
     seen: list[dict[int, str]] = field(default_factory=list)
+    may_hang: bool = True
+    thread: str = ""
 
     def read(self, workers: Mapping[int, str]) -> Sample:
         self.seen.append(dict(workers))
+        self.thread = threading.current_thread().name
         if self.error is not None:
             raise self.error
         return Sample(time=self.time.now, took_s=0.0, devices=())
@@ -335,16 +337,18 @@ async def test_a_call_that_nobody_waits_for_any_more_is_no_error() -> None:
     thread.close()
 
 
-async def test_with_real_time_and_a_real_thread_samples_come() -> None:
-    """All defaults but the sensor's."""
+@pytest.mark.parametrize("may_hang,thread", [(True, "gemd-sensor"), (False, "MainThread")])
+async def test_with_real_time_samples_come(may_hang: bool, thread: str) -> None:  # noqa: FBT001 - parametrized
+    """From a thread of its own where a driver may hang, and without one where files are read."""
     reports: asyncio.Queue[Report] = asyncio.Queue()
-    sensor: Sensor = _Sensor(_Time())
+    sensor = _Sensor(_Time(), may_hang=may_hang)
     sampler = Sampler(
         sensor, workers=dict, busy=lambda: True, report=reports.put_nowait, fast_s=0.01
     )
     task = asyncio.create_task(sampler.run())
     for _ in range(3):
         assert isinstance(await asyncio.wait_for(reports.get(), 60), Sample)
+    assert sensor.thread == thread
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

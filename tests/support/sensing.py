@@ -45,6 +45,7 @@ class FakeSensor:
     blind: str = ""
     on_battery: bool | None = None
     lost: tuple[str, ...] = ()
+    may_hang: bool = False
 
     def read(self, workers: Mapping[int, str]) -> Sample:
         """What the test says, beside what workers hold."""
