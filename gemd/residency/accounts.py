@@ -95,6 +95,11 @@ class Accounts:
             if device in self._known
         }
 
+    @property
+    def blind(self) -> bool:
+        """Whether the sensors fail at the moment."""
+        return self._blind is not None
+
     def on_blind(self, report: Blind) -> None:
         """Nothing is known of any device until the next sample."""
         self._blind = report

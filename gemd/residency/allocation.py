@@ -9,7 +9,7 @@ from gemd.hardware import RAM
 from gemd.residency import planner, plans, records, relief, survey
 from gemd.residency.corrections import Corrections, file_of
 from gemd.residency.decisions import Decision, Decisions, Reason
-from gemd.residency.returns import Return, Returns
+from gemd.residency.returns import HIDDEN_S, Return, Returns
 from gemd.residency.shrinking import Shrink
 from gemd.residency.states import State, WaitReason
 from gemd.residency.yielding import YieldCalls, Yielded, kept_reasons
@@ -99,7 +99,8 @@ class Allocation:
     def is_busy(self) -> bool:
         """Whether anything holds memory, gives it back, or waits for it."""
         return bool(self._returns) or any(
-            entry.booked or entry.located is not None for entry in self._entries.values()
+            entry.booked or entry.locating or entry.located is not None
+            for entry in self._entries.values()
         )
 
     def workers(self) -> dict[int, str]:
@@ -117,14 +118,15 @@ class Allocation:
         """The devices on which memory has to be given back."""
         ledger = self.ledger()
         residents = survey.residents_of(self._entries.values(), ledger, now=self._do.now())
-        return relief.pressures(ledger, residents)
+        # A GPU that others fill and no model is on is nobody's concern here.
+        return [each for each in relief.pressures(ledger, residents) if ledger.taken(each.device)]
 
     # --- what the sensors say -----------------------------------------------------------
 
     def on_sample(self, sample: Sample) -> None:
         """Take it in, and give memory back if others need it."""
-        leaving = self._leaving()
-        shrunk = [each for each in self._entries.values() if each.giving and not each.resizing]
+        leaving = self._leaving(sample)
+        shrunk = [each for each in self._entries.values() if _shows_resize(each, sample)]
         for entry in self._entries.values():
             if entry.pid:
                 self._measure(entry, sample)
@@ -133,15 +135,23 @@ class Allocation:
         for gone in back:
             self._confirm(gone)
         for entry in shrunk:
-            self.confirm(entry)
+            self.confirm_resize(entry)
         self._leave_lost(sample.lost)
         self._relieve()
 
     def on_blind(self, report: Blind) -> None:
         """Load nothing until the next sample; what is warm stays."""
         self.accounts.on_blind(report)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Where sensors fail nothing is ever seen free; nothing is loaded there either."""
+        if not self.accounts.blind:
+            return
         for each in self._returns.give_up(self._do.now()):
             self._confirm(each)
+        if self._returns:
+            self._do.ring_at(self._do.now() + HIDDEN_S, self._give_up)
 
     def on_resumed(self) -> None:
         """What the sensors said before is old."""
@@ -153,8 +163,10 @@ class Allocation:
             for reading in sample.devices
             if reading.processes is not None and reading.device in entry.booked
         }
+        if _is_ending(entry, sample):
+            return
         entry.note_measured(seen)
-        if not entry.resizing:
+        if _shows_resize(entry, sample):
             entry.giving = {}
         if entry.unsettled and entry.ready_since is not None and sample.time > entry.ready_since:
             entry.unsettled = False
@@ -192,6 +204,7 @@ class Allocation:
         if self.accounts.sampled and sizes:
             self._returns.add(one)
             self._do.look()
+            self._give_up()
         else:
             entry.booked = {}
             self._confirm(one)
@@ -204,11 +217,11 @@ class Allocation:
                 total[device] = total.get(device, 0) + size
         return total
 
-    def _leaving(self) -> dict[str, int]:
+    def _leaving(self, sample: Sample) -> dict[str, int]:
         """What of ours is on its way back, or about to be, by device."""
         total = self._returning()
         for entry in self._entries.values():
-            if entry.state in {State.DRAINING, State.UNLOADING}:
+            if entry.state in {State.DRAINING, State.UNLOADING} or _is_ending(entry, sample):
                 for device, size in entry.measured.items():
                     total[device] = total.get(device, 0) + size
         return total
@@ -264,9 +277,6 @@ class Allocation:
         for each in going:
             entry = self._entries[each.model]
             self.yields += 1
-            if ask.keep_off_until is None:
-                # As an unload by hand: a lease or a schedule would have it back at once.
-                entry.wish_rests_until = math.inf
             self._record(records.asked_back(entry, device, now=now, ledger=ledger), entry)
             self._send_away(entry, CRITICAL_DRAIN_S if ask.force else None)
         leaving = [each for each in residents if each.standing is plans.Standing.LEAVING]
@@ -274,8 +284,11 @@ class Allocation:
             for each in leaving:
                 self._send_away(self._entries[each.model], CRITICAL_DRAIN_S)
         numbers = (self._entries[each.model].open_decision for each in [*going, *leaving])
-        waiting |= {number for number in numbers if number is not None}
+        if not ask.resume:
+            waiting |= {number for number in numbers if number is not None}
         gone = {each.model for each in [*going, *leaving]}
+        if going and ask.keep_off_until is None:
+            self._rest_wishes()
         return Yielded(
             device=device,
             released=sum(ledger.holdings[each.model][device].seen for each in going),
@@ -287,6 +300,14 @@ class Allocation:
             keep_off_until=self.accounts.kept_off_until(device, now),
         )
 
+    def _rest_wishes(self) -> None:
+        """As after an unload by hand: what a user asked back is for no lease and no schedule."""
+        for entry in self._entries.values():
+            if entry.wish.warm and entry.state is not State.READY:
+                entry.wish_rests_until = math.inf
+                if not entry.queue:
+                    entry.located = None
+
     def _watch(self) -> None:
         """The sensor looks more often as soon as there is something to look at."""
         busy = self.is_busy()
@@ -297,6 +318,7 @@ class Allocation:
     def expect(self, entry: Entry, located: Located) -> None:
         """The bytes of a model were found: from here on its load waits for memory."""
         entry.located = self._corrections.corrected(located)
+        entry.located_since = self._do.now()
         entry.predicted = located.contexts
         entry.file = file_of(located)
         entry.device = located.device
@@ -322,6 +344,7 @@ class Allocation:
         assert entry.worker is not None
         growth = entry.growth(rung)
         entry.rung_before = entry.rung
+        entry.resize_decision, entry.open_decision = entry.open_decision, None
         entry.widest = min(entry.widest, rung)
         entry.giving = {device: -size for device, size in growth.items() if size < 0}
         self._book(entry, rung)
@@ -333,20 +356,22 @@ class Allocation:
     def settle_resize(self, entry: Entry, *, well: bool) -> None:
         """It has another context, or still the one before."""
         entry.resizing = False
+        entry.resized = self._do.now()
         if not well:
             self._book(entry, entry.rung_before)
             entry.giving = {}
             entry.resizable = False
-            entry.open_decision = None
+            entry.resize_decision = None
         elif not self.accounts.sampled:
             entry.giving = {}
         if not entry.giving:
-            self.confirm(entry)
+            self.confirm_resize(entry)
         self._do.look()
 
     def _book(self, entry: Entry, rung: int) -> None:
         for device, size in entry.growth(rung).items():
-            entry.booked[device] += size
+            # The booking may be a measurement by now, and less than what was predicted.
+            entry.booked[device] = max(0, entry.booked[device] + size)
         entry.rung = rung
 
     # --- decisions ----------------------------------------------------------------------
@@ -364,6 +389,11 @@ class Allocation:
     def confirm(self, entry: Entry) -> None:
         """What was decided last about this model is done."""
         number, entry.open_decision = entry.open_decision, None
+        self._confirm_decision(number)
+
+    def confirm_resize(self, entry: Entry) -> None:
+        """A context has another size, and what that gave back is free."""
+        number, entry.resize_decision = entry.resize_decision, None
         self._confirm_decision(number)
 
     def _confirm(self, one: Return) -> None:
@@ -400,6 +430,8 @@ class Allocation:
                 self.decisions.record(records.refused(entry, action.error, now=now, ledger=ledger))
                 entry.located = None
                 entry.refuse_all(action.error)
+                entry.rest_wish(now)
+                self._advance(entry)
             case plans.Wait():
                 entry.tell_positions(WaitReason.WAITING_FOR_MEMORY)
             case plans.HoldOff():
@@ -424,3 +456,16 @@ class Allocation:
             times += (survey.fresh_until(entry) for entry in self._entries.values())
         if coming := [when for when in times if now < when < math.inf]:
             self._alarm = self._do.ring_at(min(coming), lambda: None)
+
+
+def _shows_resize(entry: Entry, sample: Sample) -> bool:
+    """Whether the sample was begun after the context was made anew."""
+    return bool(entry.giving) and not entry.resizing and sample.time > entry.resized
+
+
+def _is_ending(entry: Entry, sample: Sample) -> bool:
+    """Its process has no memory of its own any more, though that may not be free yet."""
+    ram = sample.of(RAM)
+    if not entry.pid or ram is None or ram.processes is None or not entry.measured.get(RAM):
+        return False
+    return not ram.processes.get(entry.pid)

@@ -6,7 +6,7 @@ import math
 from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from gemd.residency.wishes import Wish
 
 
+WISH_REST_S: Final = 60.0
+"""After a load that nobody waited for did not come about."""
+
+
 @dataclass(slots=True)
 class Entry:
     """One model: where it stands, who waits for it, who holds it.
@@ -46,6 +50,9 @@ class Entry:
         queue: Tickets that wait, in the order of their ranks.
         held: Tickets that were granted in this life.
         open_decision: Number of the decision about it whose effect is still to come.
+        resize_decision: The same for the resize of its context that is under way.
+        resized: When its context was made anew last.
+        located_since: Since when its load waits for memory.
         absentees: Futures of callers that wait for it to be cold.
         quarantined: Whether only an explicit load starts it again.
         claims: Callers that want its files for themselves; nothing is loaded meanwhile.
@@ -84,6 +91,9 @@ class Entry:
     queue: list[Ticket] = field(default_factory=list)
     held: set[Ticket] = field(default_factory=set)
     open_decision: int | None = None
+    resize_decision: int | None = None
+    resized: float = 0.0
+    located_since: float = 0.0
     absentees: list[asyncio.Future[None]] = field(default_factory=list)
     claims: set[asyncio.Future[None]] = field(default_factory=set)
     drain_by: float | None = None
@@ -130,6 +140,10 @@ class Entry:
         self.measured = {**self.measured, **seen}
         for device, size in seen.items():
             self.peak[device] = max(size, self.peak.get(device, 0))
+
+    def rest_wish(self, now: float) -> None:
+        """A load that was only wished for did not come about; it is not tried again at once."""
+        self.wish_rests_until = max(self.wish_rests_until, now + WISH_REST_S)
 
     def growth(self, rung: int) -> dict[str, int]:
         """What it would take beyond the present size with another one, by device."""
@@ -196,6 +210,7 @@ class Entry:
         self.resizing = False
         self.resizable = True
         self.giving = {}
+        self.resize_decision = None
         self.held.clear()
         self.drain_by = None
 

@@ -20,15 +20,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What one model takes of one device."""
+    """What one model takes of one device.
+
+    Attributes:
+        booked: What it may take.
+        measured: What a sensor saw.
+        hidden: It is warm, and the driver tells nobody who holds what: it holds its booking.
+
+    """
 
     booked: int = 0
     measured: int = 0
+    hidden: bool = False
 
     @property
     def taken(self) -> int:
         """What it counts for."""
         return max(self.booked, self.measured)
+
+    @property
+    def held(self) -> int:
+        """What is gone of the free memory by it."""
+        return self.booked if self.hidden else self.measured
 
     @property
     def seen(self) -> int:
@@ -38,7 +51,7 @@ class Holding:
     @property
     def promised(self) -> int:
         """What it may still take of the free memory."""
-        return max(0, self.booked - self.measured)
+        return 0 if self.hidden else max(0, self.booked - self.measured)
 
     @property
     def overrun(self) -> int:
@@ -141,7 +154,7 @@ class Ledger:
 
     def measured(self, device: str) -> int:
         """What the sensors see of all models on a device."""
-        return sum(holding.measured for holding in self._on(device))
+        return sum(holding.held for holding in self._on(device))
 
     def overrun(self, device: str) -> int:
         """What models take of a device beyond their bookings."""

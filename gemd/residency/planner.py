@@ -49,9 +49,8 @@ def plan(
     for want in sorted(wants, key=lambda want: (want.spare, want.rank)):
         if not want.spare:
             actions += _serve(want, pool, ledger, now=now)
-        elif _is_open(want, ledger) and covers(pool.now, want.demand):
-            pool.take(want.demand)
-            actions.append(Start(want.model, want.rung))
+        elif _is_open(want, ledger):
+            actions += _serve_spare(want, pool)
     return actions
 
 
@@ -101,6 +100,15 @@ class _Pool:
                 self.soon[device] += size
 
 
+def _serve_spare(want: Want, pool: _Pool) -> list[Action]:
+    """With the largest context that nobody has to go for, now or later."""
+    for rung, demand in enumerate((want.demand, *want.smaller)):
+        if covers(pool.now, demand):
+            pool.take(demand)
+            return [Start(want.model, rung)]
+    return []
+
+
 def _is_open(want: Want, ledger: Ledger) -> bool:
     """Whether things are loaded on all devices that it demands."""
     return all(_is_open_on(device, ledger) for device in want.demand)
@@ -121,9 +129,9 @@ def _closed(want: Want, ledger: Ledger, *, now: float) -> list[Action]:
         return [Refuse(want.model, kept_off(want.model, device, left_s=account.until - now))]
     if account.closed is Closed.LOST:
         # While nothing is warm samples are seldom: it may be back, and a look is on its way.
-        due, error = want.since + LOST_PATIENCE_S, device_lost(want.model, device)
+        due, error = max(want.since, want.asked) + LOST_PATIENCE_S, device_lost(want.model, device)
     else:
-        due = max(want.since, account.since) + BLIND_PATIENCE_S
+        due = max(want.since, want.asked, account.since) + BLIND_PATIENCE_S
         error = blind(want.model, device, why=account.why)
     return [Wait(want.model, until=due)] if now < due else [Refuse(want.model, error)]
 
@@ -292,7 +300,7 @@ def _wait_for_others(
     want: Want, device: str, pool: _Pool, ledger: Ledger, *, now: float
 ) -> list[Action]:
     """Wait a while for other programs; who is content with what is free has it meanwhile."""
-    due = want.since + CROWDED_PATIENCE_S
+    due = max(want.since, want.asked) + CROWDED_PATIENCE_S
     if now < due:
         return [Wait(want.model, until=due)]
     account = ledger.accounts[device]
@@ -303,6 +311,7 @@ def _wait_for_others(
         needed=want.demand[device],
         reach=ledger.reach(device),
         others=account.others,
+        surge=account.surge,
         margin=account.margin,
         pinned=[each.model for each in pinned if each.taken.get(device, 0)],
     )

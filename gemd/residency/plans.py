@@ -75,6 +75,7 @@ class Want:
         demand: The peak that it may take, by device.
         rank: Of its first request; lower goes first.
         since: When that request arrived.
+        asked: Since when it waits for memory: its bytes had to be found first.
         load_s: Seconds that its load takes, as far as is known.
         spare: No request waits: it gets what nobody else needs, and nobody waits or goes for it.
         smaller: What it may take with smaller contexts, by device; the largest context first.
@@ -87,6 +88,7 @@ class Want:
     rank: float
     since: float
     load_s: float = 0.0
+    asked: float = 0.0
     spare: bool = False
     smaller: tuple[Mapping[str, int], ...] = ()
     rung: int = 0

@@ -160,16 +160,18 @@ def crowded_out(
     needed: int,
     reach: int,
     others: int | None,
+    surge: int,
     margin: int,
     pinned: Sequence[str],
 ) -> BudgetExceededError:
     """Other programs hold the memory that a model needs; bytes."""
     had = max(reach, 0)
     hold = "others hold the rest" if others is None else f"other programs hold {size_text(others)}"
+    lately = f" and held {size_text(surge)} more a moment ago" if surge else ""
     beside = f", and {', '.join(pinned)} is pinned" if pinned else ""
     return BudgetExceededError(
         f"{model} needs {size_text(needed)} of {device}, {size_text(had)} can be had",
-        why=f"{hold}, {size_text(margin)} stay free{beside}",
+        why=f"{hold}{lately}, {size_text(margin)} stay free{beside}",
         advice=("gemctl status", f"gemctl why {model}"),
         metadata={
             "model": model,

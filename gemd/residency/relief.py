@@ -94,7 +94,7 @@ def relieve(ledger: Ledger, residents: Sequence[Resident]) -> list[Yielding]:
         if shrinks is not None:
             going |= {each.model: each for each in shrinks}
             continue
-        for resident in chosen(left, pressure, already=back):
+        for resident in chosen(left, pressure, already=back, loading=pressure.critical):
             going[resident.model] = Yielding(
                 resident.model,
                 pressure,

@@ -80,7 +80,6 @@ class Scheduler:
             advance=self._advance,
         )
         self.wishing = Wishing(
-            effects,
             entry=self._entry,
             memory=self.memory,
             send_away=self._send_away,
@@ -173,10 +172,11 @@ class Scheduler:
         self.memory.expect(entry, outcome)
 
     def _not_located(self, entry: Entry, error: GemdError) -> None:
-        self.wishing.rest(entry)
+        entry.rest_wish(self._do.now())
         if not isinstance(error, ModelNotFoundError):
             self._fail(entry, error)
         entry.refuse_all(error)
+        self._advance(entry)
 
     def on_born(self, model: str, run: int, pid: int) -> None:
         """A worker has a process."""
@@ -207,7 +207,7 @@ class Scheduler:
             return
         now = self._do.now()
         if isinstance(outcome, GemdError):
-            self.wishing.rest(entry)
+            entry.rest_wish(self._do.now())
             if isinstance(outcome, EngineStartFailedError | EngineCrashedError):
                 self._count_crash(entry)
             # The load that was decided on has no effect.
@@ -215,6 +215,7 @@ class Scheduler:
             self._clear(entry)
             self._fail(entry, outcome)
             entry.refuse_all(outcome)
+            self._advance(entry)
             return
         entry.worker = outcome
         entry.pid = outcome.pid

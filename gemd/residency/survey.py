@@ -35,7 +35,9 @@ def ledger_of(
             entry.model: {
                 # What a smaller context gives back is on its way, and not held any more.
                 device: Holding(
-                    booked, max(0, entry.measured.get(device, 0) - entry.giving.get(device, 0))
+                    booked,
+                    max(0, entry.measured.get(device, 0) - entry.giving.get(device, 0)),
+                    hidden=_is_hidden(entry, device),
                 )
                 for device, booked in entry.booked.items()
             }
@@ -44,6 +46,10 @@ def ledger_of(
         },
         returning=returning,
     )
+
+
+def _is_hidden(entry: Entry, device: str) -> bool:
+    return entry.worker is not None and not entry.unsettled and device not in entry.measured
 
 
 def residents_of(entries: Iterable[Entry], ledger: Ledger, *, now: float) -> list[Resident]:
@@ -79,6 +85,7 @@ def wants_of(entries: Iterable[Entry]) -> list[Want]:
                 demand=entry.located.demand,
                 rank=0.0 if first is None else first.rank,
                 since=0.0 if first is None else first.arrived,
+                asked=entry.located_since,
                 load_s=_reload_s(entry),
                 spare=first is None,
                 smaller=tuple(size.demand for size in entry.located.smaller),

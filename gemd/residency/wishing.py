@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gemd.residency import refusals
 from gemd.residency.states import State
@@ -12,19 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gemd.residency.allocation import Allocation, SendAway
-    from gemd.residency.effects import Effects
     from gemd.residency.entry import Entry
     from gemd.residency.wishes import Wish
-
-REST_S: Final = 60.0
-"""After a load that nobody waited for did not come about."""
 
 
 class Wishing:
     """Who is wished warm, and who is not to be.
 
     Args:
-        effects: Time and alarms.
         entry: The model of that id.
         memory: Who gets memory.
         send_away: Begins the unload of an entry.
@@ -35,7 +30,6 @@ class Wishing:
 
     def __init__(
         self,
-        effects: Effects,
         *,
         entry: Callable[[str], Entry],
         memory: Allocation,
@@ -43,7 +37,6 @@ class Wishing:
         advance: Callable[[Entry], None],
         end_search: Callable[[Entry], None],
     ) -> None:
-        self._do = effects
         self._entry = entry
         self._memory = memory
         self._send_away = send_away
@@ -67,10 +60,6 @@ class Wishing:
         entry = self._entry(model)
         entry.wish_rests_until = 0.0
         self._advance(entry)
-
-    def rest(self, entry: Entry) -> None:
-        """A load that was only wished for is not tried again at once."""
-        entry.wish_rests_until = max(entry.wish_rests_until, self._do.now() + REST_S)
 
     def _heed(self, entry: Entry) -> None:
         forbidden = entry.wish.forbidden

@@ -7,6 +7,8 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+import structlog
+
 from gemd.hardware import Blind, Sample, Sampler
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
     from gemd.hardware import Report, Sensor
     from gemd.residency.manager import Manager
+
+log = structlog.get_logger("gemd.hardware")
 
 FIRST_S = 2.5
 """How long the start waits for the first report; a sensor that hangs is blind before that."""
@@ -49,6 +53,7 @@ class Senses:
             self._sensor, workers=manager.workers, busy=manager.is_busy, report=self._take
         )
         self._task = asyncio.create_task(self._sampler.run(), name="sensors")
+        self._task.add_done_callback(self._ended)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_S):
                 await self._next()
@@ -81,6 +86,11 @@ class Senses:
         self._reported.clear()
         await self._reported.wait()
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (defect := task.exception()) is not None:
+            log.error("sensor.ended", exc_info=defect)
+            self._take(Blind(f"the sampler ended: {defect!r}", time.monotonic()))
+
     def _take(self, report: Report) -> None:
         if isinstance(report, Sample):
             self.sample, self.blind = report, None
@@ -90,4 +100,8 @@ class Senses:
             self._reported.set()
         assert self._manager is not None
         self._manager.report(report)
-        self._told(report)
+        try:
+            self._told(report)
+        except Exception:
+            # Whoever listens too must not end what all loads depend on.
+            log.exception("sensor.listener_failed")
