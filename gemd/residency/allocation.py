@@ -93,6 +93,7 @@ class Allocation:
             for action in actions:
                 self._act(action, ledger)
         self._set_turns(actions)
+        self._note_crowded(actions)
         self._look_again(actions)
         self._watch()
 
@@ -444,6 +445,14 @@ class Allocation:
             before, entry.held_off = entry.held_off, ranks.get(entry.model, math.inf)
             if entry.held_off != before and entry.state is State.READY:
                 self._advance(entry)
+
+    def _note_crowded(self, actions: list[plans.Action]) -> None:
+        crowded = {each.model for each in actions if isinstance(each, plans.Wait) and each.crowded}
+        for entry in self._entries.values():
+            if entry.model not in crowded:
+                entry.crowded_since = None
+            elif entry.crowded_since is None:
+                entry.crowded_since = self._do.now()
 
     def _look_again(self, actions: list[plans.Action]) -> None:
         """Plan again when the first patience ends, or a model is no longer just loaded."""

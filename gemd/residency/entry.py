@@ -53,6 +53,8 @@ class Entry:
         resize_decision: The same for the resize of its context that is under way.
         resized: When its context was made anew last.
         located_since: Since when its load waits for memory.
+        crowded_since: Since when it waits for memory that other programs hold; None if it does not.
+        told: What its line was told last.
         absentees: Futures of callers that wait for it to be cold.
         quarantined: Whether only an explicit load starts it again.
         claims: Callers that want its files for themselves; nothing is loaded meanwhile.
@@ -94,6 +96,8 @@ class Entry:
     resize_decision: int | None = None
     resized: float = 0.0
     located_since: float = 0.0
+    crowded_since: float | None = None
+    told: object = None
     absentees: list[asyncio.Future[None]] = field(default_factory=list)
     claims: set[asyncio.Future[None]] = field(default_factory=set)
     drain_by: float | None = None
@@ -173,11 +177,17 @@ class Entry:
 
     def tell_positions(self, reason: WaitReason, *, wait_s: float | None = None) -> None:
         """Tell every waiting ticket its place."""
+        told = (reason, wait_s, tuple(map(id, self.queue)))
+        if told == self.told:
+            # Asked after every message, for a line that may be long.
+            return
+        self.told = told
         for position, ticket in enumerate(self.queue, start=1):
             ticket.tell(Waiting(self.model, position, reason, wait_s))
 
     def tell_step(self) -> None:
         """Tell every waiting ticket how far the load is."""
+        self.told = None
         if self.step is not None:
             for ticket in self.queue:
                 ticket.tell(self.step)

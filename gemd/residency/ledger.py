@@ -174,8 +174,11 @@ class Ledger:
         account = self.accounts[device]
         if account.free is None:
             return account.budget
-        back = account.free + self.measured(device) + self.returning.get(device, 0)
-        return min(account.budget, back - account.margin - account.surge)
+        held = self.measured(device) + self.returning.get(device, 0)
+        if account.others is None and account.capacity is not None:
+            # Nobody tells whose it is: as much of what is in use as we took may be ours.
+            held = min(max(held, self.taken(device)), account.capacity - account.free)
+        return min(account.budget, account.free + held - account.margin - account.surge)
 
     def figures(self, device: str) -> Figures:
         """One device in numbers."""

@@ -62,9 +62,18 @@ class _Pool:
         self.soon = dict(self.now)
         self._add(ledger.returning)
         self.residents = {resident.model: resident for resident in residents}
-        for resident in residents:
-            if resident.standing is Standing.LEAVING:
-                self._add(resident.taken)
+        self._standings: dict[Standing, list[Resident]] = {}
+        for resident in self.standing(Standing.LEAVING):
+            self._add(resident.taken)
+        pinned = self.standing(Standing.PINNED)
+        self.budgets = {device: account.budget for device, account in ledger.accounts.items()}
+        held = {
+            device: sum(each.taken.get(device, 0) for each in pinned) for device in ledger.accounts
+        }
+        self.beside_pins = {device: size - held[device] for device, size in self.budgets.items()}
+        """What is left of the budgets by the models that users pinned, whoever else goes."""
+        self.within_reach = {device: ledger.reach(device) - size for device, size in held.items()}
+        """What could be had of the machine if everybody went whom no user pinned."""
 
     def take(self, demand: Mapping[str, int]) -> None:
         """Memory that is used from now on."""
@@ -82,17 +91,26 @@ class _Pool:
         """This model gives a part; the rest of it is not looked at again in this plan."""
         resident = self.residents[action.model]
         self.residents[action.model] = replace(resident, standing=Standing.FRESH, smaller=())
+        self._standings.clear()
         self._add(action.frees)
 
     def vacate(self, model: str) -> None:
         """This model goes."""
         resident = self.residents[model]
         self.residents[model] = replace(resident, standing=Standing.LEAVING)
+        self._standings.clear()
         self._add(resident.taken)
 
     def standing(self, *standings: Standing) -> list[Resident]:
         """Those who stand so."""
-        return [each for each in self.residents.values() if each.standing in standings]
+        return [each for standing in standings for each in self._standing(standing)]
+
+    def _standing(self, standing: Standing) -> list[Resident]:
+        if not self._standings:
+            self._standings = {each: [] for each in Standing}
+            for resident in self.residents.values():
+                self._standings[resident.standing].append(resident)
+        return self._standings[standing]
 
     def _add(self, taken: Mapping[str, int]) -> None:
         for device, size in taken.items():
@@ -139,7 +157,7 @@ def _closed(want: Want, ledger: Ledger, *, now: float) -> list[Action]:
 def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Action]:
     if not _is_open(want, ledger):
         return _closed(want, ledger, now=now)
-    budgets = {device: account.budget for device, account in ledger.accounts.items()}
+    budgets = pool.budgets
     smallest = (want.demand, *want.smaller)[-1]
     if not covers(budgets, smallest):
         device = _tightest(replace(want, demand=smallest), budgets)
@@ -147,7 +165,7 @@ def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Actio
             want.model, needed=smallest[device], budget=budgets[device], device=device
         )
         return [Refuse(want.model, error)]
-    want = _that_could_fit(want, pool, ledger)
+    want = _that_could_fit(want, pool)
     if covers(pool.now, want.demand):
         pool.take(want.demand)
         return [Start(want.model, want.rung)]
@@ -158,15 +176,15 @@ def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Actio
     return _make_room(want, missing, pool, ledger, now=now)
 
 
-def _that_could_fit(want: Want, pool: _Pool, ledger: Ledger) -> Want:
+def _that_could_fit(want: Want, pool: _Pool) -> Want:
     """With the largest context that would fit if everybody went whom no user pinned.
 
     A smaller one is no reason to send nobody away: it is for where the whole one cannot be had.
     """
-    left = _within_reach(pool, ledger)
+    left = pool.within_reach
     sizes = (want.demand, *want.smaller)
     rung = next((rung for rung, size in enumerate(sizes) if covers(left, size)), len(sizes) - 1)
-    return replace(want, demand=sizes[rung], rung=rung)
+    return want if rung == 0 else replace(want, demand=sizes[rung], rung=rung)
 
 
 def _make_room(
@@ -188,7 +206,7 @@ def _make_room(
     movable = pool.standing(Standing.FREE, Standing.BUSY, Standing.HELD_OFF, Standing.FRESH)
     if is_enough([_victim(each) for each in movable], missing):
         return _wait_for_turns(want, movable, missing, pool, now=now)
-    left = _beside_pinned(pool, ledger)
+    left = pool.beside_pins
     if not covers(left, want.demand):
         device = _tightest(want, left)
         error = pinned_out(
@@ -199,7 +217,7 @@ def _make_room(
             pinned=[each.model for each in pool.standing(Standing.PINNED)],
         )
         return [Refuse(want.model, error)]
-    crowded = _crowded(want, pool, ledger)
+    crowded = _crowded(want, pool)
     if crowded is not None:
         return _wait_for_others(want, crowded, pool, ledger, now=now)
     # Enough would be movable, were it not claimed by those who came before.
@@ -272,37 +290,19 @@ def _victim(resident: Resident) -> Victim:
     return Victim(resident.model, resident.taken, resident.loss)
 
 
-def _beside_pinned(pool: _Pool, ledger: Ledger) -> dict[str, int]:
-    """What is left of the budgets by the models that users pinned, whoever else goes."""
-    pinned = pool.standing(Standing.PINNED)
-    return {
-        device: account.budget - sum(each.taken.get(device, 0) for each in pinned)
-        for device, account in ledger.accounts.items()
-    }
-
-
-def _crowded(want: Want, pool: _Pool, ledger: Ledger) -> str | None:
+def _crowded(want: Want, pool: _Pool) -> str | None:
     """The device that would be too small for other programs' sake if all of ours were gone."""
-    left = _within_reach(pool, ledger)
+    left = pool.within_reach
     return None if covers(left, want.demand) else _tightest(want, left)
-
-
-def _within_reach(pool: _Pool, ledger: Ledger) -> dict[str, int]:
-    """What could be had if everybody went whom no user pinned."""
-    pinned = pool.standing(Standing.PINNED)
-    return {
-        device: ledger.reach(device) - sum(each.taken.get(device, 0) for each in pinned)
-        for device in ledger.accounts
-    }
 
 
 def _wait_for_others(
     want: Want, device: str, pool: _Pool, ledger: Ledger, *, now: float
 ) -> list[Action]:
     """Wait a while for other programs; who is content with what is free has it meanwhile."""
-    due = max(want.since, want.asked) + CROWDED_PATIENCE_S
+    due = (now if want.crowded_since is None else want.crowded_since) + CROWDED_PATIENCE_S
     if now < due:
-        return [Wait(want.model, until=due)]
+        return [Wait(want.model, until=due, crowded=True)]
     account = ledger.accounts[device]
     pinned = pool.standing(Standing.PINNED)
     error = crowded_out(

@@ -75,6 +75,7 @@ class Want:
         demand: The peak that it may take, by device.
         rank: Of its first request; lower goes first.
         since: When that request arrived.
+        crowded_since: Since when it waits for other programs; None if it did not in the last plan.
         asked: Since when it waits for memory: its bytes had to be found first.
         load_s: Seconds that its load takes, as far as is known.
         spare: No request waits: it gets what nobody else needs, and nobody waits or goes for it.
@@ -89,6 +90,7 @@ class Want:
     since: float
     load_s: float = 0.0
     asked: float = 0.0
+    crowded_since: float | None = None
     spare: bool = False
     smaller: tuple[Mapping[str, int], ...] = ()
     rung: int = 0
@@ -155,11 +157,13 @@ class Wait:
     Attributes:
         model: Who waits.
         until: When the plan would change though nothing else happens; None if never.
+        crowded: It waits for other programs.
 
     """
 
     model: str
     until: float | None = None
+    crowded: bool = False
 
 
 Action = Start | Shrink | Evict | HoldOff | Refuse | Wait

@@ -86,6 +86,7 @@ def wants_of(entries: Iterable[Entry]) -> list[Want]:
                 rank=0.0 if first is None else first.rank,
                 since=0.0 if first is None else first.arrived,
                 asked=entry.located_since,
+                crowded_since=entry.crowded_since,
                 load_s=_reload_s(entry),
                 spare=first is None,
                 smaller=tuple(size.demand for size in entry.located.smaller),

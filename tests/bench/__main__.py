@@ -14,10 +14,12 @@ from gemd.hardware import physical_cores
 from tests.bench import (
     channel,
     command_line,
+    day,
     decode,
     first_token,
     idle,
     machine,
+    planning,
     second_turn,
 )
 from tests.bench.build_peers import build
@@ -37,6 +39,8 @@ MEASUREMENTS: dict[str, Callable[[Setting], Awaitable[Section]]] = {
     "idle": idle.measure,
     "command-line": command_line.measure,
     "channel": channel.measure,
+    "planning": planning.measure,
+    "day": day.measure,
 }
 MODEL = "smollm2-135m"
 FEWEST_ROUNDS = 5

@@ -142,6 +142,8 @@ class Simulation(Timeline):
         full_fails: Whether a load fails on a GPU that has too little left for it.
         loads: Loads that were begun.
         after: Called after every event.
+        told_blind: What the scheduler was told last of `blind`.
+        told_lost: Devices that the last sample did not have.
 
     """
 
@@ -165,7 +167,8 @@ class Simulation(Timeline):
         self.published: list[Callable[[ResidencyEvent], None]] = []
         self.after: Callable[[], None] = lambda: None
         self.living: dict[str, tuple[int, Process]] = {}
-        self._told_blind = ""
+        self.told_blind = ""
+        self.told_lost: tuple[str, ...] = ()
         self._pids = itertools.count(4242)
         self._abandoned: set[tuple[str, int]] = set()
         self._sampling: Alarm | None = None
@@ -327,11 +330,12 @@ class Simulation(Timeline):
             # Asked for by `look` meanwhile, or this one.
             self._sampling.cancel()
         if self.blind:
-            if self.blind != self._told_blind:
+            if self.blind != self.told_blind:
                 self.scheduler.memory.on_blind(Blind(self.blind, self.clock))
         else:
-            self.scheduler.memory.on_sample(self.machine.sample(self.clock, memory.workers()))
-        self._told_blind = self.blind
+            memory.on_sample(self.machine.sample(self.clock, memory.workers()))
+            self.told_lost = self.machine.lost
+        self.told_blind = self.blind
         period = FAST_S if memory.is_busy() else SLOW_S
         if self._thinned and period == FAST_S and self.clock - self._last_event > STILL_S:
             period = STILL_PERIOD_S
