@@ -13,7 +13,7 @@ from gemd.residency.ledger import Closed, covers, shortage
 from gemd.residency.plans import Evict, HoldOff, Refuse, Resident, Standing, Start, Wait, Want
 from gemd.residency.refusals import blind, crowded_out, device_lost, kept_off, pinned_out, too_large
 from gemd.residency.shrinking import Shrink, Shrinkable, cheapest_shrinks
-from gemd.residency.victims import Victim, cheapest_cover, is_enough
+from gemd.residency.victims import Victim, cheapest_cover
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -54,6 +54,10 @@ def plan(
     return actions
 
 
+MOVABLE: Final = (Standing.FREE, Standing.BUSY, Standing.HELD_OFF, Standing.FRESH)
+"""Who may go now, or once a turn is over."""
+
+
 class _Pool:
     """What is left while the wants are served one after the other."""
 
@@ -63,6 +67,7 @@ class _Pool:
         self._add(ledger.returning)
         self.residents = {resident.model: resident for resident in residents}
         self._standings: dict[Standing, list[Resident]] = {}
+        self._movable: Mapping[str, int] | None = None
         for resident in self.standing(Standing.LEAVING):
             self._add(resident.taken)
         pinned = self.standing(Standing.PINNED)
@@ -91,15 +96,28 @@ class _Pool:
         """This model gives a part; the rest of it is not looked at again in this plan."""
         resident = self.residents[action.model]
         self.residents[action.model] = replace(resident, standing=Standing.FRESH, smaller=())
-        self._standings.clear()
+        self._changed()
         self._add(action.frees)
 
     def vacate(self, model: str) -> None:
         """This model goes."""
         resident = self.residents[model]
         self.residents[model] = replace(resident, standing=Standing.LEAVING)
-        self._standings.clear()
+        self._changed()
         self._add(resident.taken)
+
+    def _changed(self) -> None:
+        self._standings.clear()
+        self._movable = None
+
+    def movable(self) -> Mapping[str, int]:
+        """What all together hold who may go now or later, by device."""
+        if self._movable is None:
+            movable = self.standing(*MOVABLE)
+            self._movable = {
+                device: sum(each.taken.get(device, 0) for each in movable) for device in self.now
+            }
+        return self._movable
 
     def standing(self, *standings: Standing) -> list[Resident]:
         """Those who stand so."""
@@ -190,6 +208,8 @@ def _that_could_fit(want: Want, pool: _Pool) -> Want:
 def _make_room(
     want: Want, missing: Mapping[str, int], pool: _Pool, ledger: Ledger, *, now: float
 ) -> list[Action]:
+    if not covers(pool.movable(), missing):
+        return _cannot_be(want, pool, ledger, now=now)
     shrinks = cheapest_shrinks(
         [Shrinkable(each.model, each.smaller, each.loss) for each in pool.standing(Standing.FREE)],
         missing,
@@ -203,9 +223,11 @@ def _make_room(
     chosen = cheapest_cover([_victim(each) for each in _evictable(want, pool)], missing)
     if chosen is not None:
         return [*_evict(want, chosen, pool), Wait(want.model)]
-    movable = pool.standing(Standing.FREE, Standing.BUSY, Standing.HELD_OFF, Standing.FRESH)
-    if is_enough([_victim(each) for each in movable], missing):
-        return _wait_for_turns(want, movable, missing, pool, now=now)
+    return _wait_for_turns(want, missing, pool, now=now)
+
+
+def _cannot_be(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Action]:
+    """All who may go are not enough: what becomes of a want then."""
     left = pool.beside_pins
     if not covers(left, want.demand):
         device = _tightest(want, left)
@@ -245,14 +267,10 @@ def _evict(want: Want, chosen: Sequence[Victim], pool: _Pool) -> list[Evict]:
 
 
 def _wait_for_turns(
-    want: Want,
-    movable: Sequence[Resident],
-    missing: Mapping[str, int],
-    pool: _Pool,
-    *,
-    now: float,
+    want: Want, missing: Mapping[str, int], pool: _Pool, *, now: float
 ) -> list[Action]:
     """Wait for those whose memory would do; once patience is over, their turns end."""
+    movable = pool.standing(*MOVABLE)
     # Whose turn ends already goes first: what a model is worth changes with each of its answers,
     # and the choice must not go back and forth until nobody ever goes.
     settled = [replace(each, loss=0.0) if each.turn_ends else each for each in movable]

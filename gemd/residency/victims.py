@@ -6,7 +6,6 @@ candidates, which is every desktop, and greedy beyond.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -55,10 +54,7 @@ def cheapest_cover(
     if not is_enough(useful, shortage):
         return None
     if len(useful) <= _EXACT_UP_TO:
-        return min(
-            (chosen for chosen in _subsets(useful) if is_enough(chosen, shortage)),
-            key=lambda chosen: (sum(victim.loss for victim in chosen), len(chosen)),
-        )
+        return _Search(useful, shortage).best()
     return _greedy(useful, shortage)
 
 
@@ -89,10 +85,54 @@ def _greedy(useful: Sequence[Victim], shortage: Mapping[str, int]) -> tuple[Vict
     return tuple(chosen)
 
 
-def _subsets(items: Sequence[Victim]) -> Iterable[tuple[Victim, ...]]:
-    return itertools.chain.from_iterable(
-        itertools.combinations(items, size) for size in range(len(items) + 1)
-    )
+class _Search:
+    """Branch and bound over who goes: the least loss, and of equal ones the fewest."""
+
+    def __init__(self, useful: Sequence[Victim], shortage: Mapping[str, int]) -> None:
+        self._victims = sorted(useful, key=lambda victim: victim.loss)
+        self._missing = tuple(shortage.values())
+        self._frees = [
+            tuple(victim.frees.get(device, 0) for device in shortage) for victim in self._victims
+        ]
+        # What all from here on free together, and the most that one of them does.
+        self._rest = [tuple(0 for _ in shortage)]
+        self._most = [tuple(1 for _ in shortage)]
+        for frees in reversed(self._frees):
+            self._rest.append(tuple(map(int.__add__, self._rest[-1], frees)))
+            self._most.append(tuple(map(max, self._most[-1], frees)))
+        self._rest.reverse()
+        self._most.reverse()
+        self._cost = (float("inf"), 0)
+        self._chosen: tuple[Victim, ...] = ()
+
+    def best(self) -> tuple[Victim, ...]:
+        """Who goes; all together are known to be enough."""
+        self._try(0, self._missing, (0.0, 0), ())
+        return self._chosen
+
+    def _try(
+        self,
+        index: int,
+        missing: tuple[int, ...],
+        cost: tuple[float, int],
+        chosen: tuple[Victim, ...],
+    ) -> None:
+        if cost >= self._cost:
+            return
+        if max(missing, default=0) <= 0:
+            self._cost, self._chosen = cost, chosen
+            return
+        if any(map(int.__gt__, missing, self._rest[index])):
+            return
+        fewest = max(
+            -(-lack // most) for lack, most in zip(missing, self._most[index], strict=True)
+        )
+        if (cost[0], cost[1] + fewest) >= self._cost:
+            return
+        victim, frees = self._victims[index], self._frees[index]
+        left = tuple(map(int.__sub__, missing, frees))
+        self._try(index + 1, left, (cost[0] + victim.loss, cost[1] + 1), (*chosen, victim))
+        self._try(index + 1, missing, cost, chosen)
 
 
 def _freed(victim: Victim, shortage: Mapping[str, int]) -> int:
