@@ -83,11 +83,14 @@ def _create(session: Session, model: str, ttl: float | None, *, load: bool, as_j
     name = model_name(model)
     with session.client(start=True) as client:
         made = client.create_lease(name, ttl=ttl, load=load)
-        absent = load and not client.model(made.model).on_disk
+        found = client.model(made.model)
     _show(made, session.output, as_json=as_json)
-    if absent:
+    if load and not found.on_disk:
         session.output.note(f"{made.model} is not on disk yet")
         session.output.hint(f"gemctl pull {made.model}")
+    elif load and found.state != "READY" and not as_json:
+        session.output.note(f"{made.model} is not warm yet; it is loaded when memory is free")
+        session.output.hint("gemctl status")
 
 
 def _renew(session: Session, name: str, ttl: float | None, *, as_json: bool) -> None:
@@ -103,7 +106,7 @@ def _release(session: Session, name: str, *, as_json: bool) -> None:
     if as_json:
         session.output.document({})
     else:
-        session.output.note(f"{full} is released")
+        session.output.note(f"{full} is not active any more")
 
 
 def _list(session: Session, model: str | None, *, as_json: bool) -> None:
@@ -124,7 +127,7 @@ def _show(taken: Lease, output: Output, *, as_json: bool) -> None:
         output.document(document(taken.raw))
         return
     output.line(taken.name)
-    output.note(f"{taken.model} is kept warm until {format_moment(taken.expire_time)}")
+    output.note(f"{taken.model} has a lease until {format_moment(taken.expire_time)}")
 
 
 def print_leases(leases: Iterable[Lease], output: Output) -> None:

@@ -31,6 +31,8 @@ def format_bytes(count: float) -> str:
 
 def format_seconds(seconds: float) -> str:
     """A time span with two units at most, such as ``350 ms``, ``4.2 s`` or ``1h 5m``."""
+    if seconds >= _MINUTE:
+        seconds = int(seconds)
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:  # noqa: PLR2004 - below ten seconds a tenth still matters

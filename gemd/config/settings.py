@@ -94,15 +94,15 @@ class Settings(BaseModel):
     )
     ram_margin: AutoBytes = Field(
         default=None,
-        description="RAM that stays free for other programs to start in; auto is 5% of it.",
+        description="RAM that has to stay free for other programs; auto is 5%, 256MiB to 2GiB.",
+    )
+    gpu_margin: AutoBytes = Field(
+        default=None,
+        description="The same of each GPU; auto is 8%, at least 1.5GiB; 512MiB without display.",
     )
     gpu_budget: GpuBudgetField = Field(
         default=Budget(percent=100.0),
         description="Memory of each GPU that all warm models together may take.",
-    )
-    gpu_margin: AutoBytes = Field(
-        default=None,
-        description="Memory of each GPU that stays free; auto is 512MiB, more with a display.",
     )
     devices_file: PathField = Field(
         default=None,

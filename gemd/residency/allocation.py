@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from gemd.errors import GemdError
     from gemd.hardware import Blind, Sample
     from gemd.residency.accounts import Accounts
     from gemd.residency.effects import Effects
@@ -297,7 +298,9 @@ class Allocation:
             seconds=0.0,
             models=tuple(each.model for each in going),
             kept=0,
-            reasons=kept_reasons([each for each in residents if each.model not in gone]),
+            reasons=()
+            if ask.resume
+            else kept_reasons([each for each in residents if each.model not in gone]),
             keep_off_until=self.accounts.kept_off_until(device, now),
         )
 
@@ -382,6 +385,12 @@ class Allocation:
         if entry.state in {State.LOADING, State.READY}:
             decision = records.unloaded(entry, reason, now=self._do.now(), ledger=self.ledger())
             self._record(decision, entry)
+
+    def note_refusal(self, entry: Entry, error: GemdError) -> None:
+        """A request is refused for another reason than the plan's."""
+        self.decisions.record(
+            records.refused(entry, error, now=self._do.now(), ledger=self.ledger())
+        )
 
     def note_quarantine(self, entry: Entry) -> None:
         """A model is not started again by itself."""

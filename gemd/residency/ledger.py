@@ -104,6 +104,13 @@ class Account:
     since: float = 0.0
     sampled: float | None = None
 
+    @property
+    def ceiling(self) -> int:
+        """The most that models could ever have, were no other program there."""
+        if self.capacity is None:
+            return self.budget
+        return min(self.budget, self.capacity - self.margin)
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:

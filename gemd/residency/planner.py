@@ -71,7 +71,7 @@ class _Pool:
         for resident in self.standing(Standing.LEAVING):
             self._add(resident.taken)
         pinned = self.standing(Standing.PINNED)
-        self.budgets = {device: account.budget for device, account in ledger.accounts.items()}
+        self.budgets = {device: account.ceiling for device, account in ledger.accounts.items()}
         held = {
             device: sum(each.taken.get(device, 0) for each in pinned) for device in ledger.accounts
         }
@@ -180,7 +180,12 @@ def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Actio
     if not covers(budgets, smallest):
         device = _tightest(replace(want, demand=smallest), budgets)
         error = too_large(
-            want.model, needed=smallest[device], budget=budgets[device], device=device
+            want.model,
+            needed=smallest[device],
+            budget=ledger.accounts[device].budget,
+            device=device,
+            margin=ledger.accounts[device].margin,
+            capacity=ledger.accounts[device].capacity,
         )
         return [Refuse(want.model, error)]
     want = _that_could_fit(want, pool)

@@ -97,8 +97,8 @@ def yielded(action: Yielding, entry: Entry, *, now: float, ledger: Ledger) -> De
     else:
         reason = Reason(
             "CRITICAL_PRESSURE" if pressure.critical else "PRESSURE",
-            f"{size_text(free)} of the {size_text(account.margin)} that stay free{of_device} are "
-            "left, because other programs took the rest",
+            f"other programs left {size_text(free)} of {size_text(account.margin)} "
+            f"that have to stay free{of_device}",
             {
                 "missing_bytes": str(pressure.missing),
                 "free_bytes": str(free),
@@ -156,7 +156,7 @@ def refused(entry: Entry, error: GemdError, *, now: float, ledger: Ledger) -> De
     return _about_memory(
         DecisionKind.REFUSE,
         entry,
-        f"refuse {entry.model}: {error.message}",
+        error.message,
         Reason(error.reason, error.why, error.metadata),
         now=now,
         ledger=ledger,

@@ -136,10 +136,33 @@ def crashed(model: str, report: ExitReport) -> EngineCrashedError:
     )
 
 
-def too_large(model: str, *, needed: int, budget: int, device: str = RAM) -> ModelTooLargeError:
+def too_large(
+    model: str,
+    *,
+    needed: int,
+    budget: int,
+    device: str = RAM,
+    margin: int = 0,
+    capacity: int | None = None,
+) -> ModelTooLargeError:
     """A model exceeds what all models together may take of a device; bytes."""
-    variable = "GEMD_RAM_BUDGET" if device == RAM else "GEMD_GPU_BUDGET"
+    part = "RAM" if device == RAM else "GPU"
     of_device = "" if device == RAM else f" of {device}"
+    if needed <= budget and capacity is not None:
+        return ModelTooLargeError(
+            f"{model} needs {size_text(needed)}{of_device}, and {size_text(margin)} of "
+            f"{size_text(capacity)} have to stay free",
+            why="it cannot fit even if no other program ran",
+            advice=(f"GEMD_{part}_MARGIN=auto gemd", "gemctl list"),
+            metadata={
+                "model": model,
+                "device": device,
+                "needed_bytes": needed,
+                "margin_bytes": margin,
+                "capacity_bytes": capacity,
+            },
+        )
+    variable = f"GEMD_{part}_BUDGET"
     return ModelTooLargeError(
         f"{model} needs {size_text(needed)}{of_device}, the budget is {size_text(budget)}",
         why="it cannot fit even with no other model loaded",
@@ -171,7 +194,7 @@ def crowded_out(
     beside = f", and {', '.join(pinned)} is pinned" if pinned else ""
     return BudgetExceededError(
         f"{model} needs {size_text(needed)} of {device}, {size_text(had)} can be had",
-        why=f"{hold}{lately}, {size_text(margin)} stay free{beside}",
+        why=f"{hold}{lately}, {size_text(margin)} have to stay free{beside}",
         advice=("gemctl status", f"gemctl why {model}"),
         metadata={
             "model": model,
@@ -188,7 +211,7 @@ def crowded_out(
 def kept_off(model: str, device: str, *, left_s: float) -> BudgetExceededError:
     """A user asked gemd to load nothing on a device for a while; seconds."""
     return BudgetExceededError(
-        f"{model} is not loaded: gemd keeps off {device} for {left_s:.0f} s more",
+        f"{model} is not loaded: gemd keeps off {device} for {_span(left_s)} more",
         why="it was asked to give that memory back",
         advice=(f"gemctl yield {device} --resume",),
         metadata={"model": model, "device": device, "left_seconds": f"{left_s:.0f}"},
@@ -253,6 +276,10 @@ def size_text(count: int) -> str:
     """A size for a message."""
     gib = count / 2**30
     return f"{gib:.2f} GiB" if gib >= 1 else f"{count / 2**20:.0f} MiB"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004
 
 
 def _gib_ceiling(count: int) -> str:

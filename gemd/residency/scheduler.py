@@ -103,7 +103,9 @@ class Scheduler:
             ticket.refuse(refusals.shutting_down(entry.model))
             return
         if entry.wish.forbidden is not None:
-            ticket.refuse(refusals.forbidden(entry.model, why=entry.wish.forbidden.message))
+            error = refusals.forbidden(entry.model, why=entry.wish.forbidden.message)
+            self.memory.note_refusal(entry, error)
+            ticket.refuse(error)
             return
         entry.note_use(ticket.arrived)
         entry.enqueue(ticket)

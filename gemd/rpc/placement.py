@@ -14,18 +14,22 @@ def on_made_up_gpu(table: DeviceTable, estimate_bytes: int) -> Mapping[str, int]
     """What a worker will hold of the GPU of a device file that it is placed on.
 
     A worker computes on the processor and its resident size stands for what it would hold of a
-    GPU, times the file's scale. It goes where most is left by other programs.
+    GPU, times the file's scale. It goes where most is left by other programs. A GPU that is lost is
+    no reason to go elsewhere in silence: where there is no other one, the load is refused for it.
 
     Args:
         table: The device file.
         estimate_bytes: The peak of the worker's resident size.
 
     Returns:
-        Bytes by device; empty if the file has no GPU that answers.
+        Bytes by device; empty if the file has no GPU.
 
     """
-    present = [gpu for gpu in table.gpus() if not gpu.lost]
-    if not present:
+    gpus = table.gpus()
+    if not gpus:
         return {}
-    gpu = max(present, key=lambda each: each.capacity - each.others)
+    gpu = max(
+        [each for each in gpus if not each.lost] or gpus,
+        key=lambda each: each.capacity - each.others,
+    )
     return {gpu.id: int(estimate_bytes * gpu.scale)}

@@ -20,8 +20,14 @@ def test_a_lease_is_taken(gemctl: Gemctl, daemon: FakeDaemon) -> None:
     """Its name is the data, for `--renew` and `--release`; the rest is said beside."""
     done = gemctl("lease", MODEL, TZ="UTC0")
     assert (done.returncode, done.stdout) == (0, "leases/1\n")
-    assert done.stderr == f"{MODEL} is kept warm until 1971-01-01 00:10:00\n"
-    (asked,) = daemon.asked("CreateLease")
+    assert done.stderr.splitlines() == [
+        f"{MODEL} has a lease until 1971-01-01 00:10:00",
+        f"{MODEL} is not warm yet; it is loaded when memory is free",
+        "gemctl status",
+    ]
+    daemon.script.models[MODEL] = model(MODEL, state="READY")
+    assert len(gemctl("lease", MODEL).stderr.splitlines()) == 1
+    asked, _ = daemon.asked("CreateLease")
     assert (asked.model, asked.load, asked.HasField("ttl")) == (MODEL, True, False)
     assert asked.client.startswith("gemctl/")
 
@@ -49,7 +55,7 @@ def test_a_lease_is_renewed_and_released(inside: Inside, daemon: FakeDaemon) -> 
     daemon.script.leases = {"leases/1": lease(), "leases/2": lease("leases/2")}
     done = inside("lease", "--renew", "1", "--ttl", "1h", TZ="UTC0")
     assert (done.returncode, done.stdout) == (0, "leases/1\n")
-    assert "is kept warm until " in done.stderr
+    assert "has a lease until " in done.stderr
     assert inside("lease", "--renew", "leases/1").returncode == 0
     first, second = daemon.asked("RenewLease")
     assert (first.name, first.ttl.seconds) == ("leases/1", 3600)
@@ -57,7 +63,7 @@ def test_a_lease_is_renewed_and_released(inside: Inside, daemon: FakeDaemon) -> 
     for identity in ("leases/1", "1"):
         done = inside("lease", "--release", identity)
         assert (done.returncode, done.stdout) == (0, "")
-        assert done.stderr == "leases/1 is released\n"
+        assert done.stderr == "leases/1 is not active any more\n"
     assert list(daemon.script.leases) == ["leases/2"]
     late = inside("lease", "--renew", "1")
     assert (late.returncode, late.stdout) == (Exit.NOT_FOUND, "")

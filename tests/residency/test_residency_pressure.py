@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemd.errors import BudgetExceededError, CancelledError, ModelForbiddenError
+from gemd.errors import (
+    BudgetExceededError,
+    CancelledError,
+    ModelForbiddenError,
+    ModelTooLargeError,
+)
 from gemd.hardware import RAM, Blind
 from gemd.residency.accounts import CALM_S, Limits
 from gemd.residency.decisions import Decision, DecisionKind, Reason
@@ -502,3 +507,23 @@ async def test_what_was_asked_back_is_not_wished_back_at_once() -> None:
         assert here.are(State.READY) == set()
         await here.plant.clock.advance(601)
         assert here.are(State.READY) == {"a"}
+
+
+async def test_a_margin_that_leaves_nothing_is_said_at_once() -> None:
+    """No other program's end would help, so nobody waits for one."""
+    async with desk(limits=Limits(ram_margin=15 * GIB)) as here:
+        here.plant.sizes = {"a": 2 * GIB}
+        with pytest.raises(ModelTooLargeError) as caught:
+            await here.warm("a")
+        assert caught.value.metadata["margin_bytes"] == str(15 * GIB)
+        assert caught.value.advice[0] == "GEMD_RAM_MARGIN=auto gemd"
+
+
+async def test_a_refusal_by_a_schedule_is_on_record() -> None:
+    """As every other refusal is."""
+    async with desk() as here:
+        here.manager.wish("schedules", {"a": Wish(forbidden=Reason("SCHEDULE", "never"))})
+        with pytest.raises(ModelForbiddenError):
+            await here.warm("a")
+        (made,) = here.made(DecisionKind.REFUSE)
+        assert (made.model, made.reasons[0].code) == ("a", "MODEL_FORBIDDEN")

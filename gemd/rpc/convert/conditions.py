@@ -92,8 +92,8 @@ def _pressed(pressure: Pressure, account: Account) -> Condition:
         message = f"models take {missing} more than the budget {format_bytes(account.budget)}"
     else:
         message = (
-            f"other programs took {missing} of the {size_text(account.margin)} that stay free "
-            f"on {pressure.device}; models give memory back"
+            f"other programs took {missing} of {size_text(account.margin)} "
+            f"that have to stay free on {pressure.device}; models give memory back"
         )
     return Condition(
         type="MemoryPressure",
