@@ -20,6 +20,7 @@ from tests.bench import (
     idle,
     machine,
     planning,
+    pressure,
     second_turn,
 )
 from tests.bench.build_peers import build
@@ -39,6 +40,7 @@ MEASUREMENTS: dict[str, Callable[[Setting], Awaitable[Section]]] = {
     "idle": idle.measure,
     "command-line": command_line.measure,
     "channel": channel.measure,
+    "pressure": pressure.measure,
     "planning": planning.measure,
     "day": day.measure,
 }
