@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from gemd.hardware import RAM
 from gemd.residency import planner, plans, records, relief, survey
+from gemd.residency.contexts import Contexts, shows_resize
 from gemd.residency.corrections import Corrections, file_of
 from gemd.residency.decisions import Decision, Decisions, Reason
 from gemd.residency.returns import HIDDEN_S, Return, Returns
@@ -77,6 +78,9 @@ class Allocation:
         self._was_busy = False
         self._calls = YieldCalls(lambda device: self.ledger().measured(device))
         self.decisions = Decisions(publish=effects.publish)
+        self.contexts = Contexts(
+            effects, accounts, ledger=self.ledger, confirm=self._confirm_decision
+        )
         self.evictions = 0
         self.yields = 0
 
@@ -128,7 +132,7 @@ class Allocation:
     def on_sample(self, sample: Sample) -> None:
         """Take it in, and give memory back if others need it."""
         leaving = self._leaving(sample)
-        shrunk = [each for each in self._entries.values() if _shows_resize(each, sample)]
+        shrunk = [each for each in self._entries.values() if shows_resize(each, sample)]
         for entry in self._entries.values():
             if entry.pid:
                 self._measure(entry, sample)
@@ -137,7 +141,7 @@ class Allocation:
         for gone in back:
             self._confirm(gone)
         for entry in shrunk:
-            self.confirm_resize(entry)
+            self.contexts.confirm(entry)
         self._leave_lost(sample.lost)
         self._relieve()
 
@@ -168,7 +172,7 @@ class Allocation:
         if _is_ending(entry, sample):
             return
         entry.note_measured(seen)
-        if _shows_resize(entry, sample):
+        if shows_resize(entry, sample):
             entry.giving = {}
         if entry.unsettled and entry.ready_since is not None and sample.time > entry.ready_since:
             entry.unsettled = False
@@ -250,7 +254,7 @@ class Allocation:
             self.yields += 1
             self._record(records.yielded(each, entry, now=now, ledger=ledger), entry)
             if each.shrink is not None:
-                self._resize(entry, each.shrink.rung)
+                self.contexts.resize(entry, each.shrink.rung)
                 continue
             self._send_away(entry, CRITICAL_DRAIN_S if each.pressure.critical else None)
 
@@ -328,56 +332,6 @@ class Allocation:
         entry.device = located.device
         entry.estimate_bytes = entry.located.estimate_bytes
 
-    # --- contexts -----------------------------------------------------------------------
-
-    def grow(self, entry: Entry) -> bool:
-        """Give a model its whole context back if there is room; whether that has begun."""
-        if not entry.rung or not entry.resizable:
-            return False
-        ledger, growth = self.ledger(), entry.growth(0)
-        if any(
-            ledger.accounts[device].closed is not None or ledger.room(device) < size
-            for device, size in growth.items()
-        ):
-            return False
-        self._resize(entry, 0)
-        return True
-
-    def _resize(self, entry: Entry, rung: int) -> None:
-        """Make a context anew; what it takes more is booked now, what it gives is on its way."""
-        assert entry.worker is not None
-        growth = entry.growth(rung)
-        entry.rung_before = entry.rung
-        entry.resize_decision, entry.open_decision = entry.open_decision, None
-        entry.widest = min(entry.widest, rung)
-        entry.giving = {device: -size for device, size in growth.items() if size < 0}
-        self._book(entry, rung)
-        entry.resizing = True
-        tokens = entry.contexts[rung].tokens
-        cache = entry.worker.spec.load.prompt_cache_bytes
-        self._do.resize(entry.model, entry.run, entry.worker, tokens, cache)
-
-    def settle_resize(self, entry: Entry, *, well: bool) -> None:
-        """It has another context, or still the one before."""
-        entry.resizing = False
-        entry.resized = self._do.now()
-        if not well:
-            self._book(entry, entry.rung_before)
-            entry.giving = {}
-            entry.resizable = False
-            entry.resize_decision = None
-        elif not self.accounts.sampled:
-            entry.giving = {}
-        if not entry.giving:
-            self.confirm_resize(entry)
-        self._do.look()
-
-    def _book(self, entry: Entry, rung: int) -> None:
-        for device, size in entry.growth(rung).items():
-            # The booking may be a measurement by now, and less than what was predicted.
-            entry.booked[device] = max(0, entry.booked[device] + size)
-        entry.rung = rung
-
     # --- decisions ----------------------------------------------------------------------
 
     def note_unload(self, entry: Entry, reason: Reason) -> None:
@@ -399,11 +353,6 @@ class Allocation:
     def confirm(self, entry: Entry) -> None:
         """What was decided last about this model is done."""
         number, entry.open_decision = entry.open_decision, None
-        self._confirm_decision(number)
-
-    def confirm_resize(self, entry: Entry) -> None:
-        """A context has another size, and what that gave back is free."""
-        number, entry.resize_decision = entry.resize_decision, None
         self._confirm_decision(number)
 
     def _confirm(self, one: Return) -> None:
@@ -431,7 +380,7 @@ class Allocation:
             case Shrink():
                 self.evictions += 1
                 self._record(records.shrunk(action, entry, now=now, ledger=ledger), entry)
-                self._resize(entry, action.rung)
+                self.contexts.resize(entry, action.rung)
             case plans.Evict():
                 self.evictions += 1
                 self._record(records.evicted(action, entry, now=now, ledger=ledger), entry)
@@ -474,11 +423,6 @@ class Allocation:
             times += (survey.fresh_until(entry) for entry in self._entries.values())
         if coming := [when for when in times if now < when < math.inf]:
             self._alarm = self._do.ring_at(min(coming), lambda: None)
-
-
-def _shows_resize(entry: Entry, sample: Sample) -> bool:
-    """Whether the sample was begun after the context was made anew."""
-    return bool(entry.giving) and not entry.resizing and sample.time > entry.resized
 
 
 def _is_ending(entry: Entry, sample: Sample) -> bool:

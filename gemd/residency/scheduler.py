@@ -236,7 +236,7 @@ class Scheduler:
         entry = self._entry(model)
         if run != entry.run or not entry.resizing:
             return
-        self.memory.settle_resize(entry, well=well)
+        self.memory.contexts.settle(entry, well=well)
         self._advance(entry)
 
     def on_exit(self, model: str, run: int, report: ExitReport) -> None:
@@ -364,7 +364,9 @@ class Scheduler:
     def _advance_ready(self, entry: Entry) -> None:
         assert entry.worker is not None
         now = self._do.now()
-        if entry.resizing or (entry.in_turn() and not entry.held and self.memory.grow(entry)):
+        if entry.resizing or (
+            entry.in_turn() and not entry.held and self.memory.contexts.grow(entry)
+        ):
             entry.tell_positions(WaitReason.WORKER_BUSY)
             return
         for ticket in entry.in_turn():
