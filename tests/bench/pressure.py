@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gemd.v1 import decision_pb2
+from tests.bench import machine
 from tests.bench.report import Check, Section
 from tests.support.desktop import MODEL, asking, desktop, wait_until
 
@@ -60,7 +61,7 @@ async def measure(setting: Setting) -> Section:
         "Another program takes a GPU's memory",
         f"A simulated RTX 4090 (a device file) on which {MODEL} is said to hold 19 of 24 GiB, "
         f"and of which another program takes {OTHERS_GIB}. All but the GPU is real. "
-        f"{len(begun)} rounds.",
+        f"{len(begun)} rounds. {machine.describe(threads=setting.threads)[0]}.",
         ("from … to", "median ms", "min – max"),
         [
             ("its memory shows – gemd begins to give back", *_row(begun)),

@@ -252,11 +252,12 @@ def test_without_memory_for_either_the_engine_is_lost(
             bench.resize(1024)
 
 
+@pytest.mark.slow
 def test_any_order_of_sizes_and_questions_is_answered(smol: Bench, reference: Bare) -> None:
     """Each by its answer or by a refusal, which is right; and answers are the bare model's."""
     choose = random.Random(11)
     size = smol.resize(512).context_tokens
-    for turn in range(14):
+    for turn in range(24):
         smol.said.clear()
         prompt = ALICE[: choose.randint(1, 120)] + BOB * choose.randint(0, 2)
         match choose.randrange(4):
