@@ -211,7 +211,7 @@ def crowded_out(
 def kept_off(model: str, device: str, *, left_s: float) -> BudgetExceededError:
     """A user asked gemd to load nothing on a device for a while; seconds."""
     return BudgetExceededError(
-        f"{model} is not loaded: gemd keeps off {device} for {_span(left_s)} more",
+        f"{model} is not loaded: gemd keeps off {device} for {span_text(left_s)} more",
         why="it was asked to give that memory back",
         advice=(f"gemctl yield {device} --resume",),
         metadata={"model": model, "device": device, "left_seconds": f"{left_s:.0f}"},
@@ -278,7 +278,8 @@ def size_text(count: int) -> str:
     return f"{gib:.2f} GiB" if gib >= 1 else f"{count / 2**20:.0f} MiB"
 
 
-def _span(seconds: float) -> str:
+def span_text(seconds: float) -> str:
+    """A time to go for a message."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004
 
 

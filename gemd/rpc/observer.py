@@ -269,7 +269,10 @@ class Observer:
 
     def _conditions(self, views: Iterable[ModelView]) -> list[status_pb2.Condition]:
         machine = conditions.of_devices(
-            self._senses.sample, self._manager.ledger(), self._manager.pressures()
+            self._senses.sample,
+            self._manager.ledger(),
+            self._manager.pressures(),
+            now=self._manager.time(),
         )
         quarantined = [
             conditions.quarantined(residence.model, residence.crashes)

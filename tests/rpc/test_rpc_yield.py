@@ -195,6 +195,7 @@ async def test_memory_is_kept_free_until_that_is_ended(running: Running) -> None
     assert abs(device.keep_off_until.seconds - one.keep_off_until.seconds) <= 1
     (condition,) = [each for each in state.conditions if each.type == "KeptOff"]
     assert condition.subject == "devices/cpu"
+    assert condition.message.endswith(", 120 min more")
     assert list(condition.advice) == ["gemctl yield cpu --resume"]
     found = await fails(running.ask("hello"))
     assert (found.code, found.reason) == (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from gemd.hardware import RAM
 from gemd.quantities import format_bytes
 from gemd.residency.ledger import Closed
-from gemd.residency.refusals import size_text
+from gemd.residency.refusals import size_text, span_text
 from gemd.rpc.convert.fields import model_name
 from gemd.v1 import status_pb2
 
@@ -28,13 +28,16 @@ _CLOSED: Final = {
 
 
 def of_devices(
-    sample: Sample | None, ledger: Ledger, pressures: Iterable[Pressure]
+    sample: Sample | None, ledger: Ledger, pressures: Iterable[Pressure], *, now: float
 ) -> list[Condition]:
-    """What holds of devices: unused, without a sensor, kept off, lost, or under pressure."""
+    """What holds of devices: unused, without a sensor, kept off, lost, or under pressure.
+
+    `now` is the monotonic second of the ledger's times.
+    """
     return [
         *_unused(sample),
         *(
-            _closed(device, account)
+            _closed(device, account, now=now)
             for device, account in ledger.accounts.items()
             if account.closed is not None
         ),
@@ -70,9 +73,10 @@ def _unused(sample: Sample | None) -> Iterator[Condition]:
             )
 
 
-def _closed(device: str, account: Account) -> Condition:
+def _closed(device: str, account: Account, *, now: float) -> Condition:
     assert account.closed is not None
     kind, severity, advice = _CLOSED[account.closed]
+    left = "" if account.until is None else f", {span_text(account.until - now)} more"
     if account.closed is Closed.KEPT_OFF:
         advice = (f"gemctl yield {device} --resume",)
     return Condition(
@@ -81,7 +85,7 @@ def _closed(device: str, account: Account) -> Condition:
         status=Condition.STATUS_TRUE,
         severity=severity,
         reason=account.closed.value,
-        message=f"nothing is loaded on {device}: {account.why}",
+        message=f"nothing is loaded on {device}: {account.why}{left}",
         advice=advice,
     )
 
