@@ -1,20 +1,13 @@
 """What is in this machine, and how much of each memory is whose.
 
-One inventory and one sample that every vendor's file fills. Nothing here starts a process or
+One sample that every vendor's file fills. Nothing here starts a process or
 opens a GPU context.
 """
 
 from __future__ import annotations
 
-from gemd.hardware.cpu import physical_cores
-from gemd.hardware.inventory import (
-    Cpu,
-    Gpu,
-    Inventory,
-    Memory,
-    Sensors,
-    read_inventory,
-)
+from gemd.hardware.cpu import Cpu, physical_cores, read_cpu
+from gemd.hardware.machine import Sensors
 from gemd.hardware.margins import default_margin
 from gemd.hardware.process import process_rss_bytes
 from gemd.hardware.readings import RAM, DeviceKind, DeviceReading, Sample, SensorBlindError
@@ -29,9 +22,6 @@ __all__ = [
     "DeviceKind",
     "DeviceReading",
     "DeviceTable",
-    "Gpu",
-    "Inventory",
-    "Memory",
     "Report",
     "Resumed",
     "Sample",
@@ -42,5 +32,5 @@ __all__ = [
     "default_margin",
     "physical_cores",
     "process_rss_bytes",
-    "read_inventory",
+    "read_cpu",
 ]

@@ -23,17 +23,6 @@ RESCAN_S: Final = 60.0
 """How long limits are taken to hold: they change by an administrator's command only."""
 
 
-@dataclass(frozen=True)
-class GroupLimits:
-    """What the control groups allow; None is no limit."""
-
-    memory_limit_bytes: int | None = None
-    memory_headroom_bytes: int | None = None
-    """Least of limit minus use over all groups; page cache that can go is not use."""
-    cpu_quota: float | None = None
-    """CPU seconds per second."""
-
-
 @dataclass(frozen=True, slots=True)
 class MemoryGroup:
     """A group that has a limit; bytes.
@@ -110,15 +99,9 @@ class MemoryGroups:
         )
 
 
-def read_groups(root: Path) -> GroupLimits:
-    """The limits in force on this process."""
-    groups = MemoryGroups(root).read()
-    quotas = [quota for quota in _quotas(root) if quota is not None]
-    return GroupLimits(
-        memory_limit_bytes=min((group.limit for group in groups), default=None),
-        memory_headroom_bytes=min((group.headroom() for group in groups), default=None),
-        cpu_quota=min(quotas, default=None),
-    )
+def cpu_quota(root: Path) -> float | None:
+    """CPUs that the control groups of this process allow; None if they do not limit them."""
+    return min((quota for quota in _quotas(root) if quota is not None), default=None)
 
 
 def _limited(root: Path) -> Iterator[tuple[Path, _Files, int]]:

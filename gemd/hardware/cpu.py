@@ -5,12 +5,23 @@ from __future__ import annotations
 import math
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from gemd.hardware.cgroups import read_groups
-from gemd.hardware.devices import Cpu
+from gemd.hardware.cgroups import cpu_quota
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor as far as this process may use it."""
+
+    name: str
+    physical_cores: int
+    """Cores that can compute at the same time; the right number of threads for ggml."""
+    features: frozenset[str]
+    """Instruction sets by the kernel's names (``avx2``, ``asimd``); empty where unknown."""
 
 
 def read_cpu(root: Path) -> Cpu:
@@ -20,7 +31,6 @@ def read_cpu(root: Path) -> Cpu:
     return Cpu(
         name=_name(fields),
         physical_cores=physical_cores(root),
-        logical_cores=len(_allowed()) or psutil.cpu_count() or 1,
         features=frozenset(flags.split()),
     )
 
@@ -40,7 +50,7 @@ def physical_cores(root: Path = Path("/")) -> int:
     Two threads on the two halves of one core slow ggml down, so siblings count once.
     The affinity mask and the control group's CPU quota (rounded up) are respected.
     """
-    quota = read_groups(root).cpu_quota
+    quota = cpu_quota(root)
     cores = _distinct_cores(root) or psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 

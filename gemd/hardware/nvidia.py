@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from gemd.hardware.devices import Gpu
 from gemd.hardware.nvml import Fault, Nvml, NvmlSession, fault_of
 from gemd.hardware.process import exists, pids_are_everybodys
 from gemd.hardware.readings import RAM, DeviceKind, DeviceReading, GpuReadings
@@ -30,7 +29,7 @@ from gemd.hardware.split import split_gpu
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["NvidiaGpus", "Nvml", "load_nvml", "read_gpus"]
+__all__ = ["NvidiaGpus", "Nvml", "load_nvml"]
 
 DISPLAY_S: Final = 60.0
 """How long it is taken to hold whether a display hangs on a GPU."""
@@ -227,24 +226,3 @@ class NvidiaGpus:
 
 class _ReopenError(Exception):
     """The session with the driver has ended."""
-
-
-def read_gpus(nvml: Nvml) -> tuple[Gpu, ...]:
-    """The GPUs that the driver lists; none where there is no driver, or it does not answer."""
-    source = NvidiaGpus(nvml)
-    try:
-        return tuple(map(as_gpu, source.read({}).devices))
-    finally:
-        source.close()
-
-
-def as_gpu(reading: DeviceReading) -> Gpu:
-    """A reading as the inventory has it."""
-    has_memory = reading.kind is DeviceKind.DISCRETE_GPU
-    return Gpu(
-        uuid=reading.hardware_id,
-        name=reading.name,
-        vendor=reading.vendor,
-        memory_total_bytes=reading.capacity_bytes if has_memory else None,
-        memory_free_bytes=reading.free_bytes if has_memory else None,
-    )

@@ -29,12 +29,14 @@ class Limits:
     """What settings say of memory; bytes.
 
     Attributes:
-        gpu_budget: Of each GPU, the most that models may take.
+        ram_budget: Of main memory, the most that models may take.
+        gpu_budget: The same of each GPU.
         gpu_margin: What stays free on each GPU; None for `hardware.default_margin`.
         ram_margin: The same for main memory.
 
     """
 
+    ram_budget: Budget = WHOLE
     gpu_budget: Budget = WHOLE
     gpu_margin: int | None = None
     ram_margin: int | None = None
@@ -44,15 +46,15 @@ class Accounts:
     """Keeps an account of every device.
 
     Args:
-        ram_budget: Main memory that models may take; bytes.
-        limits: Of the other devices, and the margins.
+        limits: Budgets and margins.
 
     """
 
-    def __init__(self, ram_budget: int, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
-        self._ram_budget = ram_budget
-        self._known: dict[str, Account] = {RAM: Account(budget=ram_budget)}
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        # A part of a memory that nobody has seen yet is nothing.
+        ram = Account(budget=limits.ram_budget.absolute_bytes or 0)
+        self._known: dict[str, Account] = {RAM: ram}
         self._placeable: dict[str, None] = {}
         self._past: dict[str, _Outside] = {}
         self._kept_off: dict[str, float] = {}
@@ -152,10 +154,11 @@ class Accounts:
 
     def _account(self, reading: DeviceReading, time: float, surge: int) -> Account:
         ram = reading.device == RAM
+        budget = self._limits.ram_budget if ram else self._limits.gpu_budget
         margin = self._limits.ram_margin if ram else self._limits.gpu_margin
         capacity = reading.capacity_bytes
         return Account(
-            budget=self._ram_budget if ram else self._limits.gpu_budget.of(capacity),
+            budget=budget.of(capacity),
             capacity=capacity,
             margin=default_margin(reading) if margin is None else min(margin, capacity),
             free=reading.free_bytes,

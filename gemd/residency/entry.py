@@ -274,7 +274,6 @@ class Entry:
             pinned=self.pinned,
             active=len(self.held),
             waiting=len(self.queue),
-            device=self.device,
             booked=dict(self.booked),
             measured={
                 **self.measured,

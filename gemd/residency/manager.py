@@ -49,13 +49,12 @@ class Manager:
         locate: Finds a model's bytes, engine and expected size.
         spawn: Starts a worker.
         publish: Takes every event; must not wait.
-        budget_bytes: The most that all workers together may hold.
         keep_warm_s: Idle seconds after which an unpinned model is unloaded; inf for never.
         keep_warm_of: The same for single models, where it differs.
         queue_limit: Requests that may wait for one model.
         pinned: Models that are pinned from the start.
         policy: How crashes are answered.
-        limits: Of memories other than the main one, and what stays free.
+        limits: What workers may hold of each memory, and what stays free.
         corrections: What models were measured to take in earlier runs.
         look: Has the sensors look at once; what they see goes to `report`.
         clock: Monotonic time and alarms; the running event loop if None.
@@ -68,13 +67,12 @@ class Manager:
         locate: Locate,
         spawn: Spawn,
         publish: Callable[[ResidencyEvent], None],
-        budget_bytes: int,
+        limits: Limits,
         keep_warm_s: float,
         keep_warm_of: Mapping[str, float] | None = None,
         queue_limit: int,
         pinned: Iterable[str] = (),
         policy: CrashPolicy | None = None,
-        limits: Limits | None = None,
         corrections: Corrections | None = None,
         look: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
@@ -91,7 +89,7 @@ class Manager:
         )
         self._scheduler = Scheduler(
             self._work,
-            accounts=Accounts(budget_bytes, limits),
+            accounts=Accounts(limits),
             corrections=corrections,
             keep_warm_s=keep_warm_s,
             keep_warm_of=keep_warm_of,

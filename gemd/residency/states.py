@@ -161,7 +161,6 @@ class Residence:
         pinned: Whether a user forbade its eviction.
         active: Requests that hold its worker.
         waiting: Requests that wait for it.
-        device: Where its weights are, or were last.
         booked: By device, reserved while it loads; once it is READY, measured then and with room
             for its prompt cache.
         measured: By device, what its worker holds; main memory as of now.
@@ -184,7 +183,6 @@ class Residence:
     pinned: bool = False
     active: int = 0
     waiting: int = 0
-    device: str = RAM
     booked: Mapping[str, int] = field(default_factory=dict)
     measured: Mapping[str, int] = field(default_factory=dict)
     estimate_bytes: int = 0

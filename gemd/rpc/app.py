@@ -71,12 +71,11 @@ class App:
         spawn: Starts a worker.
         cpu: The processor.
         sensor: Reads the memory of all devices.
-        budget_bytes: Main memory that all workers together may hold.
+        limits: What workers may hold of each memory, and what stays free.
         default_origin: What set `settings.default_model`, as in `gemd.config.Resolved.origins`.
         pins: Models pinned from the start.
         pins_file: Where pins are kept.
         policy: How crashes are answered.
-        limits: Of memories other than the main one, and what stays free.
         corrections_file: Where what models were measured to take is kept; None keeps nothing.
 
     """
@@ -92,12 +91,11 @@ class App:
         spawn: Spawn,
         cpu: Cpu,
         sensor: Sensor,
-        budget_bytes: int,
+        limits: Limits,
         default_origin: str = "default",
         pins: Iterable[str] = (),
         pins_file: Path,
         policy: CrashPolicy | None = None,
-        limits: Limits | None = None,
         corrections_file: Path | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -113,13 +111,12 @@ class App:
             locate=locate,
             spawn=spawn,
             publish=self.hub.publish,
-            budget_bytes=budget_bytes,
+            limits=limits,
             keep_warm_s=_seconds(settings.keep_warm),
             keep_warm_of=_idle_times(settings, library),
             queue_limit=settings.queue_limit,
             pinned=pins,
             policy=policy,
-            limits=limits,
             corrections=None if corrections_file is None else kept_corrections(corrections_file),
             look=self.senses.look,
         )

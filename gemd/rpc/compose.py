@@ -10,7 +10,7 @@ import structlog
 from gemd import paths
 from gemd.catalog import Catalog
 from gemd.engine.worker import Worker
-from gemd.hardware import Sensors, read_inventory
+from gemd.hardware import Sensors, read_cpu
 from gemd.residency.accounts import Limits
 from gemd.residency.pins import read_pins
 from gemd.rpc.app import App
@@ -44,7 +44,7 @@ def compose(
     """
     settings = resolved.settings
     sensors = Sensors.of_this_machine(devices_file=settings.devices_file)
-    machine = read_inventory(sensors)
+    cpu = read_cpu(sensors.root)
     catalog = Catalog.load(
         paths.data_dir("profiles") / "models", places.config_file.parent / "models"
     )
@@ -52,7 +52,7 @@ def compose(
         catalog=catalog,
         store=Store(places.store_dir, transport=_transport(settings, environ)),
         settings=settings,
-        threads=settings.threads or machine.cpu.physical_cores,
+        threads=settings.threads or cpu.physical_cores,
         environ=environ,
         place=partial(_place, sensors),
     )
@@ -64,14 +64,14 @@ def compose(
         library=library,
         locate=library.locate,
         spawn=spawn,
-        cpu=machine.cpu,
+        cpu=cpu,
         sensor=sensors.sensor(),
         limits=Limits(
+            ram_budget=settings.ram_budget,
             gpu_budget=settings.gpu_budget,
             gpu_margin=settings.gpu_margin,
             ram_margin=settings.ram_margin,
         ),
-        budget_bytes=settings.ram_budget.of(machine.ram.total_bytes),
         default_origin=resolved.origins["default_model"],
         pins=read_pins(pins_file),
         pins_file=pins_file,

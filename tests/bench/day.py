@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gemd.hardware import RAM
-from gemd.residency.accounts import Accounts
+from gemd.quantities import Budget
+from gemd.residency.accounts import Accounts, Limits
 from tests.bench import desktop_day, machine
 from tests.bench.peer_rules import CheapestFirst, LeastRecentlyUsed, Peer
 from tests.bench.report import Section
@@ -83,7 +84,7 @@ def ours(day: Day) -> Tally:
     sim = Simulation(
         tally.machine,
         day.models,
-        Accounts(desktop_day.CAPACITY[RAM] // 2),
+        Accounts(Limits(ram_budget=Budget(percent=50.0))),
         keep_warm_s=KEEP_WARM_S,
         queue_limit=QUEUE_LIMIT,
         thinned=True,

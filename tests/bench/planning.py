@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from gemd.hardware import RAM
-from gemd.residency.accounts import Accounts
+from gemd.quantities import Budget
+from gemd.residency.accounts import Accounts, Limits
 from gemd.residency.states import State
 from tests.bench import machine
 from tests.bench.report import Check, Section, spread
@@ -66,7 +67,7 @@ def crowded(*, warm: int, busy: bool) -> Simulation:
     sim = Simulation(
         Machine(devices),
         models,
-        Accounts(32 * GIB),
+        Accounts(Limits(ram_budget=Budget(percent=50.0))),
         keep_warm_s=1e6,
         queue_limit=REQUESTS,
     )

@@ -1,4 +1,4 @@
-"""The inventory, from this machine and from made-up /proc and /sys trees."""
+"""Processor, RAM and their limits, from this machine and from made-up /proc and /sys trees."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gemd.hardware import (
-    Sensors,
-    physical_cores,
-    process_rss_bytes,
-    read_inventory,
-)
-from gemd.hardware.cgroups import GroupLimits, read_groups
-from gemd.hardware.memory import read_memory
+from gemd.hardware import physical_cores, process_rss_bytes, read_cpu
+from gemd.hardware.cgroups import MemoryGroups, cpu_quota
+from gemd.hardware.ram import RamSensor
 
 GIB = 1024**3
 
@@ -30,13 +25,24 @@ def _tree(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def test_this_machine_has_a_plausible_inventory() -> None:
+def limits(root: Path) -> tuple[int | None, int | None, float | None]:
+    """The tightest limit on memory, what is left of the tightest group, and the CPU quota."""
+    groups = MemoryGroups(root).read()
+    return (
+        min((group.limit for group in groups), default=None),
+        min((group.headroom() for group in groups), default=None),
+        cpu_quota(root),
+    )
+
+
+def test_this_machine_is_plausible() -> None:
     """Cores, RAM and a name are there; free memory is within the total."""
-    inventory = read_inventory()
-    assert 1 <= inventory.cpu.physical_cores <= inventory.cpu.logical_cores
-    assert inventory.cpu.name
-    assert 0 < inventory.ram.available_bytes <= inventory.ram.total_bytes
-    assert inventory.ram.total_bytes <= psutil.virtual_memory().total
+    cpu, ram = read_cpu(Path("/")), RamSensor(Path("/")).read({})
+    assert 1 <= cpu.physical_cores <= (psutil.cpu_count() or 1)
+    assert cpu.name
+    assert ram.free_bytes is not None
+    assert 0 < ram.free_bytes <= ram.capacity_bytes
+    assert ram.capacity_bytes <= psutil.virtual_memory().total
 
 
 def test_version_2_groups_count_up_to_the_root(tmp_path: Path) -> None:
@@ -53,7 +59,7 @@ def test_version_2_groups_count_up_to_the_root(tmp_path: Path) -> None:
             "sys/fs/cgroup/user/cpu.max": "max 100000\n",
         },
     )
-    assert read_groups(root) == GroupLimits(4 * GIB, 2 * GIB, 1.5)
+    assert limits(root) == (4 * GIB, 2 * GIB, 1.5)
 
 
 def test_version_1_groups_count_too(tmp_path: Path) -> None:
@@ -71,7 +77,7 @@ def test_version_1_groups_count_too(tmp_path: Path) -> None:
             "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
         },
     )
-    assert read_groups(root) == GroupLimits(GIB, GIB // 2, 0.5)
+    assert limits(root) == (GIB, GIB // 2, 0.5)
 
 
 def test_a_container_that_sees_the_hosts_path_uses_the_mounts_root(tmp_path: Path) -> None:
@@ -84,16 +90,16 @@ def test_a_container_that_sees_the_hosts_path_uses_the_mounts_root(tmp_path: Pat
             "sys/fs/cgroup/memory.current": f"{GIB}\n",
         },
     )
-    assert read_groups(root) == GroupLimits(2 * GIB, GIB, None)
+    assert limits(root) == (2 * GIB, GIB, None)
 
 
 def test_no_groups_are_no_limits(tmp_path: Path) -> None:
     """A system without control groups, or with garbage in their place, has none."""
-    assert read_groups(tmp_path) == GroupLimits()
+    assert limits(tmp_path) == (None, None, None)
     root = _tree(
         tmp_path, {"proc/self/cgroup": "nonsense\n0::/\n", "sys/fs/cgroup/memory.max": "?"}
     )
-    assert read_groups(root) == GroupLimits()
+    assert limits(root) == (None, None, None)
 
 
 def test_a_limit_bounds_total_and_available_memory(tmp_path: Path) -> None:
@@ -103,9 +109,8 @@ def test_a_limit_bounds_total_and_available_memory(tmp_path: Path) -> None:
         "sys/fs/cgroup/memory.max": f"{1 << 20}\n",
         "sys/fs/cgroup/memory.current": f"{1 << 19}\n",
     }
-    memory = read_memory(_tree(tmp_path, files))
-    assert memory.total_bytes == memory.cgroup_limit_bytes == 1 << 20
-    assert memory.available_bytes == 1 << 19
+    ram = RamSensor(_tree(tmp_path, files)).read({})
+    assert (ram.capacity_bytes, ram.free_bytes) == (1 << 20, 1 << 19)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
@@ -127,7 +132,7 @@ def test_the_cpu_quota_bounds_the_cores(tmp_path: Path) -> None:
 
 def test_an_unreadable_system_still_has_a_core(tmp_path: Path) -> None:
     """Without /proc and /sys the name is the architecture and there is at least a core."""
-    cpu = read_inventory(Sensors(root=tmp_path)).cpu
+    cpu = read_cpu(tmp_path)
     assert cpu.physical_cores >= 1
     assert cpu.name
     assert cpu.features == frozenset()
@@ -143,12 +148,12 @@ def test_the_resident_size_follows_the_process() -> None:
     assert process_rss_bytes(process.pid) == 0
 
 
-def test_reading_the_inventory_starts_no_process() -> None:
+def test_reading_the_machine_starts_no_process() -> None:
     """Sensors that fork would do so many times a second."""
     code = (
         "import os, subprocess, gemd.hardware as h\n"
         "def refuse(*a, **k): raise AssertionError('a process was started')\n"
         "os.fork = os.posix_spawn = subprocess.Popen.__init__ = refuse\n"
-        "h.read_inventory()\n"
+        "h.Sensors.of_this_machine().sensor().read({})\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

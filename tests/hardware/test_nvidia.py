@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gemd.hardware import DeviceKind, DeviceReading, Sensors, read_inventory
+from gemd.hardware import DeviceKind, DeviceReading, Sensors
 from gemd.hardware import nvml as library
-from gemd.hardware.nvidia import NvidiaGpus, load_nvml, read_gpus
+from gemd.hardware.nvidia import NvidiaGpus, load_nvml
 from gemd.hardware.nvml import RETRY_LEAST_S, RETRY_MOST_S, Fault, fault_of
 from tests.support.nvml import (
     DRIVER_NOT_LOADED,
@@ -294,34 +294,30 @@ def test_a_gpu_without_memory_of_its_own_is_unified() -> None:
     reading = _only(_gpus(card), WORKERS)
     assert reading.kind is DeviceKind.UNIFIED
     assert (reading.capacity_bytes, reading.free_bytes, reading.processes) == (0, None, None)
-    (gpu,) = read_gpus(FakeNvml([card]))
-    assert gpu.memory_total_bytes is None
-    assert gpu.memory_free_bytes is None
 
 
-def test_gpus_are_listed_and_the_library_is_closed() -> None:
-    """A device that does not answer does not hide the others."""
+def test_gpus_are_listed_beside_one_that_does_not_answer() -> None:
+    """A device that is dead from the start does not hide the others."""
     dead = rtx_4090("GPU-b", errors={"HandleByIndex": GPU_IS_LOST})
     small = rtx_4090("GPU-c", memory=Memory(16 * GIB, GIB))
-    nvml = FakeNvml([rtx_4090(), dead, small])
-    first, second = read_gpus(nvml)
-    assert (first.uuid, first.vendor) == ("GPU-a", "nvidia")
-    assert (first.memory_total_bytes, first.memory_free_bytes) == (24 * GIB, 22 * GIB)
-    assert second.uuid == "GPU-c"
-    assert (nvml.calls[0], nvml.calls[-1], nvml.opened) == ("init", "shutdown", 0)
+    first, second = _gpus(rtx_4090(), dead, small).read({}).devices
+    assert (first.hardware_id, first.vendor) == ("GPU-a", "nvidia")
+    assert (first.capacity_bytes, first.free_bytes) == (24 * GIB, 22 * GIB)
+    assert second.hardware_id == "GPU-c"
 
 
 def test_a_driver_that_fails_leaves_the_rest_of_the_machine() -> None:
     """A library that opens and then knows nothing, as after an update without a restart."""
     nvml = FakeNvml([rtx_4090()], count_error=UNKNOWN)
-    assert read_inventory(Sensors(nvml=nvml)).gpus == ()
-    assert nvml.calls == ["init", "shutdown"]
+    sample = Sensors(nvml=nvml).sensor().read({})
+    assert [each.device for each in sample.devices] == ["cpu"]
+    assert nvml.opened == 0
 
 
 def test_without_a_driver_there_are_no_gpus() -> None:
     """The library may be there all the same; it is not closed when it never opened."""
     nvml = FakeNvml([], init_error=LIBRARY_NOT_FOUND)
-    assert read_gpus(nvml) == ()
+    assert NvidiaGpus(nvml).read({}).devices == ()
     assert nvml.calls == ["init"]
 
 

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from gemd.engine.reports import ExitReport
 from gemd.errors import BadModelFileError, EngineStartFailedError, ModelNotFoundError
 from gemd.hardware import RAM
-from gemd.residency.accounts import Accounts
+from gemd.quantities import Budget
+from gemd.residency.accounts import Accounts, Limits
 from gemd.residency.crashes import CrashPolicy
 from gemd.residency.decisions import Decision, DecisionKind
 from gemd.residency.hold import Ticket
 from gemd.residency.scheduler import Scheduler
 from gemd.residency.states import State
+from tests.support.invariants import Promise
 from tests.support.residency import GIB, Alarm, FakeWorker, Plant
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ class World:
         self.does = Recorder()
         self.scheduler = Scheduler(
             self.does,
-            accounts=Accounts(BUDGET),
+            accounts=Accounts(Limits(ram_budget=Budget(absolute_bytes=BUDGET))),
             keep_warm_s=30,
             queue_limit=LIMIT,
             pinned=(),
@@ -240,26 +242,6 @@ class World:
             if promise.kept:
                 assert self.scheduler.entries[model].state in {State.COLD, State.FAILED}
                 assert model not in {living for living, _ in self.does.living}
-
-
-class Promise:
-    """A future without a loop."""
-
-    def __init__(self) -> None:
-        self.kept = False
-        self.broken = False
-
-    def done(self) -> bool:
-        """Whether it was kept or broken."""
-        return self.kept or self.broken
-
-    def set_exception(self, _: Exception) -> None:
-        """Break it."""
-        self.broken = True
-
-    def set_result(self, _: None) -> None:
-        """Keep it."""
-        self.kept = True
 
 
 STEPS = (

@@ -23,6 +23,8 @@ from gemd.config import Settings
 from gemd.engine.worker import Worker
 from gemd.hardware import Cpu
 from gemd.paths import Paths, resolve_paths
+from gemd.quantities import Budget
+from gemd.residency.accounts import Limits
 from gemd.residency.crashes import CrashPolicy
 from gemd.rpc.app import App
 from gemd.rpc.library import Library
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from gemd import wire
     from gemd.engine.spec import WorkerSpec
     from gemd.hardware import Sensor
-    from gemd.residency.accounts import Limits
     from gemd.residency.states import Located
 
 MIB = 2**20
@@ -139,7 +140,6 @@ async def serving(
     *,
     load: dict[str, Any] | None = None,
     sensor: Sensor | None = None,
-    limits: Limits | None = None,
     budget_bytes: int = GIB,
     spawn: Callable[..., Any] = Worker.start,
     catalog: Callable[[Path], list[Profile]] | None = None,
@@ -151,7 +151,6 @@ async def serving(
     Args:
         load: The LoadScript of every worker.
         sensor: Says what the machine has; by default 8 GiB of RAM, 2 of them taken.
-        limits: What settings say of other devices.
         budget_bytes: For all workers.
         spawn: Starts workers.
         catalog: Makes the profiles, given a file; by default one named `MODEL`.
@@ -197,10 +196,9 @@ async def serving(
             library=library,
             locate=locate,
             spawn=start,
-            cpu=Cpu("Test CPU", 2, 4, frozenset({"avx2", "sse2"})),
+            cpu=Cpu("Test CPU", 2, frozenset({"avx2", "sse2"})),
             sensor=sensor or FakeSensor(),
-            limits=limits,
-            budget_bytes=budget_bytes,
+            limits=Limits(ram_budget=Budget(absolute_bytes=budget_bytes)),
             default_origin=default_origin,
             pins_file=home / "pins.json",
             policy=CrashPolicy(first_delay_s=0.01),

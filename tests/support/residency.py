@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from gemd import wire
 from gemd.engine.reports import ExitReport
 from gemd.engine.spec import WorkerSpec
 from gemd.hardware import RAM
+from gemd.quantities import Budget
+from gemd.residency.accounts import Limits
 from gemd.residency.manager import Manager
 from gemd.residency.states import ContextSize, Located
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gemd.errors import GemdError
-    from gemd.residency.accounts import Limits
     from gemd.residency.crashes import CrashPolicy
     from gemd.residency.states import ResidencyEvent
 
@@ -222,13 +223,12 @@ class Plant:
             locate=self.locate,
             spawn=self.spawn,
             publish=self.events.append,
-            budget_bytes=budget_bytes,
             keep_warm_s=keep_warm_s,
             keep_warm_of=keep_warm_of,
             queue_limit=queue_limit,
             pinned=pinned,
             policy=policy,
-            limits=limits,
+            limits=replace(limits or Limits(), ram_budget=Budget(absolute_bytes=budget_bytes)),
             look=self._look,
             clock=self.clock,
         )

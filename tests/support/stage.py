@@ -148,10 +148,12 @@ class Stage:
             locate=self._locate,
             spawn=self._spawn,
             publish=self._publish,
-            budget_bytes=_bytes(ram.capacity if ram.budget is None else ram.budget),
             keep_warm_s=self.scenario.keep_warm_s,
             queue_limit=self.scenario.queue_limit,
             limits=Limits(
+                ram_budget=Budget(
+                    absolute_bytes=_bytes(ram.capacity if ram.budget is None else ram.budget)
+                ),
                 gpu_budget=Budget(percent=100.0)
                 if gpu_budget is None
                 else Budget(absolute_bytes=_bytes(gpu_budget)),

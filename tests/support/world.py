@@ -51,10 +51,13 @@ class World(Invariants):
             }
         )
         limits = Limits(
-            gpu_budget=Budget(percent=90.0), gpu_margin=3 * GIB // 2, ram_margin=2 * GIB
+            ram_budget=Budget(absolute_bytes=20 * GIB),
+            gpu_budget=Budget(percent=90.0),
+            gpu_margin=3 * GIB // 2,
+            ram_margin=2 * GIB,
         )
         self.sim = Simulation(
-            self.machine, MODELS, Accounts(20 * GIB, limits), keep_warm_s=120, queue_limit=LIMIT
+            self.machine, MODELS, Accounts(limits), keep_warm_s=120, queue_limit=LIMIT
         )
         self.sim.published.append(self._hear)
         self.sim.after = self._check
