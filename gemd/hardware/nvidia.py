@@ -106,10 +106,6 @@ class NvidiaGpus:
         readings.sort(key=lambda reading: int(reading.device.removeprefix("gpu")))
         return GpuReadings(tuple(readings), tuple(lost))
 
-    def close(self) -> None:
-        """Let go of the driver; the next reading opens it again."""
-        self._session.close()
-
     def _readings(self, workers: Mapping[int, str]) -> Iterator[DeviceReading]:
         for uuid, handle in self._session.handles().items():
             try:

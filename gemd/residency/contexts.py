@@ -39,8 +39,8 @@ class Contexts:
         self._confirm = confirm
 
     def grow(self, entry: Entry) -> bool:
-        """Give a model its whole context back if there is room; whether that has begun."""
-        if not entry.rung or not entry.resizable:
+        """Give a model whose context is smaller its whole one back; whether that has begun."""
+        if not entry.resizable:
             return False
         ledger, growth = self._ledger(), entry.growth(0)
         if any(

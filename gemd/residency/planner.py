@@ -202,7 +202,7 @@ def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Actio
 def _that_could_fit(want: Want, pool: _Pool) -> Want:
     """With the largest context that would fit if everybody went whom no user pinned.
 
-    A smaller one is no reason to send nobody away: it is for where the whole one cannot be had.
+    Others go first: a smaller context is only for where the whole one could not be had even then.
     """
     left = pool.within_reach
     sizes = (want.demand, *want.smaller)

@@ -353,7 +353,7 @@ class Scheduler:
 
     def _is_wished_for(self, entry: Entry, *, now: float) -> bool:
         """Whether to load it though nobody waits; not again and again where that fails."""
-        if not entry.wish.warm or entry.wish.forbidden is not None or self.closing:
+        if not entry.wish.warm or self.closing:
             return False
         if entry.wish_rests_until > now:
             if entry.wish_rests_until < math.inf:
@@ -364,9 +364,7 @@ class Scheduler:
     def _advance_ready(self, entry: Entry) -> None:
         assert entry.worker is not None
         now = self._do.now()
-        if entry.resizing or (
-            entry.in_turn() and not entry.held and self.memory.contexts.grow(entry)
-        ):
+        if entry.resizing or self._grows(entry):
             entry.tell_positions(WaitReason.WORKER_BUSY)
             return
         for ticket in entry.in_turn():
@@ -382,6 +380,12 @@ class Scheduler:
             when = entry.idle_unload_time()
             if when is not None:
                 entry.alarm = self._do.ring_at(when, lambda: self._on_idle(entry))
+
+    def _grows(self, entry: Entry) -> bool:
+        """Whether who waits gets the whole context first, which was made smaller."""
+        if not entry.rung or entry.held or not entry.in_turn():
+            return False
+        return self.memory.contexts.grow(entry)
 
     def _on_idle(self, entry: Entry) -> None:
         when = entry.idle_unload_time()

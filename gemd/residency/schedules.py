@@ -70,7 +70,7 @@ def wanted(found: Iterable[RuleState], ids: Mapping[str, str]) -> dict[str, Wish
         for name in state.rule.models if state.active else ():
             if name in ids:
                 wishes.setdefault(ids[name], []).append(_wish(state.rule))
-    return {model: _agreed(several) for model, several in wishes.items()}
+    return {model: together(several) for model, several in wishes.items()}
 
 
 def began_or_ended(
@@ -124,11 +124,6 @@ def _wish(rule: Rule) -> Wish:
             {"schedule": rule.name, "rule": rule.text},
         )
     )
-
-
-def _agreed(wishes: Iterable[Wish]) -> Wish:
-    wish = together(wishes)
-    return wish if wish.forbidden is None else Wish(forbidden=wish.forbidden)
 
 
 def _state(rule: Rule, local: datetime, *, on_battery: bool | None) -> RuleState:

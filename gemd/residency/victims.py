@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _EXACT_UP_TO: Final = 8
-"""That is 256 sets, which are looked through after every message while somebody waits."""
+"""Bounds leave few of the 256 sets to look at; it is done after every message while one waits."""
 
 
 @dataclass(frozen=True, slots=True)

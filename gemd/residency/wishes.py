@@ -31,10 +31,9 @@ NOTHING = Wish()
 
 
 def together(wishes: Iterable[Wish]) -> Wish:
-    """All wishes for one model as one."""
+    """All wishes for one model as one; what somebody forbids, nobody wishes."""
     wishes = tuple(wishes)
-    return Wish(
-        leased=any(wish.leased for wish in wishes),
-        warm=any(wish.warm for wish in wishes),
-        forbidden=next((wish.forbidden for wish in wishes if wish.forbidden is not None), None),
-    )
+    for wish in wishes:
+        if wish.forbidden is not None:
+            return Wish(forbidden=wish.forbidden)
+    return Wish(leased=any(wish.leased for wish in wishes), warm=any(wish.warm for wish in wishes))

@@ -13,13 +13,15 @@ import structlog
 from gemd.errors import ModelNotFoundError
 from gemd.hardware import Resumed, Sample
 from gemd.residency.hub import Hub
+from gemd.residency.kept_corrections import kept_corrections
 from gemd.residency.lease_book import LeaseBook
 from gemd.residency.manager import Manager
 from gemd.residency.refusals import shutting_down
+from gemd.residency.schedule_runner import ScheduleRunner
+from gemd.residency.senses import Senses
 from gemd.residency.states import State
 from gemd.rpc import auth, server
 from gemd.rpc.activity import Activity
-from gemd.rpc.corrections import kept_corrections
 from gemd.rpc.daemon import DaemonService
 from gemd.rpc.generation import GenerationService
 from gemd.rpc.idle import IdleExit
@@ -30,8 +32,6 @@ from gemd.rpc.models import ModelService
 from gemd.rpc.observer import Happening, Observer
 from gemd.rpc.operations import OperationService
 from gemd.rpc.requests import RequestLog
-from gemd.rpc.schedule_runner import ScheduleRunner
-from gemd.rpc.senses import Senses
 from gemd.rpc.store import StoreService
 from gemd.store import Kind, Operation, Operations
 

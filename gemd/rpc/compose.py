@@ -13,9 +13,9 @@ from gemd.engine.worker import Worker
 from gemd.hardware import Sensors, read_cpu
 from gemd.residency.accounts import Limits
 from gemd.residency.pins import read_pins
+from gemd.residency.placement import on_made_up_gpu
 from gemd.rpc.app import App
 from gemd.rpc.library import Library
-from gemd.rpc.placement import on_made_up_gpu
 from gemd.store import Store, Transport
 
 if TYPE_CHECKING:

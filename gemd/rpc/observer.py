@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from gemd.residency.hub import Hub, Numbered, Subscription
     from gemd.residency.lease_book import LeaseBook
     from gemd.residency.manager import Manager
+    from gemd.residency.schedule_runner import ScheduleRunner
+    from gemd.residency.senses import Senses
     from gemd.rpc.library import Library
     from gemd.rpc.requests import RequestLog
-    from gemd.rpc.schedule_runner import ScheduleRunner
-    from gemd.rpc.senses import Senses
     from gemd.store import Operations
     from gemd.v1 import decision_pb2, device_pb2
 

@@ -19,8 +19,8 @@ from gemd.residency.corrections import (
     ratios_of,
     text_of,
 )
+from gemd.residency.kept_corrections import kept_corrections
 from gemd.residency.states import State
-from gemd.rpc.corrections import kept_corrections
 from tests.residency.test_residency_pressure import desk
 from tests.support.residency import CONTEXT, GIB, Plant
 

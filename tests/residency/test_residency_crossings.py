@@ -10,10 +10,10 @@ import pytest
 from gemd.errors import CancelledError, EngineStartFailedError, UnexpectedError
 from gemd.hardware import RAM, Blind
 from gemd.residency.decisions import DecisionKind
+from gemd.residency.senses import Senses
 from gemd.residency.states import State
 from gemd.residency.wishes import Wish
 from gemd.residency.yielding import Ask
-from gemd.rpc.senses import Senses
 from tests.residency.test_residency_pressure import GPU, Desk, desk
 from tests.support.residency import CONTEXT, GIB, FakeWorker, settle
 from tests.support.sensing import FakeSensor, Memory

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gemd.hardware import RAM
-from gemd.quantities import format_bytes
 from gemd.residency.ledger import Closed
 from gemd.residency.refusals import size_text, span_text
 from gemd.rpc.convert.fields import model_name
@@ -93,7 +92,7 @@ def _closed(device: str, account: Account, *, now: float) -> Condition:
 def _pressed(pressure: Pressure, account: Account) -> Condition:
     missing = size_text(pressure.missing)
     if pressure.over_budget:
-        message = f"models take {missing} more than the budget {format_bytes(account.budget)}"
+        message = f"models take {missing} more than the budget {size_text(account.budget)}"
     else:
         message = (
             f"other programs took {missing} of {size_text(account.margin)} "

@@ -10,8 +10,8 @@ from gemd.v1 import status_pb2
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
+    from gemd.residency.schedule_runner import UnknownModel
     from gemd.residency.schedules import RuleState
-    from gemd.rpc.schedule_runner import UnknownModel
 
 
 def schedule(state: RuleState, ids: Mapping[str, str]) -> status_pb2.Schedule:

@@ -15,8 +15,8 @@ import structlog
 
 from gemd.config.rules import parse_rules
 from gemd.errors import ModelNotFoundError
-from gemd.rpc.schedule_runner import LONGEST_SLEEP, Edges, ScheduleRunner
-from gemd.rpc.waking import WallAlarm, local_now
+from gemd.residency.schedule_runner import LONGEST_SLEEP, Edges, ScheduleRunner
+from gemd.residency.waking import WallAlarm, local_now
 from tests.support.app import until
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def test_a_defect_is_not_the_end_of_all_schedules(monkeypatch: pytest.MonkeyPatc
     plant = Plant("r=warm m 12:30-18")
     plant.runner.start()
     with monkeypatch.context() as patch:
-        patch.setattr("gemd.rpc.schedule_runner.wanted", lambda *_: 1 / 0)
+        patch.setattr("gemd.residency.schedule_runner.wanted", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             plant.wall.advance(minutes=30)
     plant.wall.advance(hours=1)
@@ -320,8 +320,8 @@ def test_who_has_no_schedules_does_not_pay_for_them() -> None:
     """Neither the scheduler nor the time zones are imported by a daemon without rules."""
     code = (
         "import sys, gemd.rpc.compose, gemd.rpc.app\n"
-        "assert 'gemd.rpc.schedule_runner' in sys.modules\n"
-        "assert not {'apscheduler', 'tzlocal', 'gemd.rpc.waking'} & set(sys.modules)\n"
+        "assert 'gemd.residency.schedule_runner' in sys.modules\n"
+        "assert not {'apscheduler', 'tzlocal', 'gemd.residency.waking'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

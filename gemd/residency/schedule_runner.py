@@ -196,6 +196,6 @@ class ScheduleRunner:
 
 
 def _real_edges() -> Edges:
-    from gemd.rpc.waking import WallAlarm, local_now  # noqa: PLC0415 - see there
+    from gemd.residency.waking import WallAlarm, local_now  # noqa: PLC0415 - see there
 
     return Edges(local_now=local_now, alarm=WallAlarm())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gemd.hardware import DeviceTable
-from gemd.rpc.placement import on_made_up_gpu
+from gemd.residency.placement import on_made_up_gpu
 
 GIB = 2**30
 
