@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import psutil
 
 from gemd import wire
+from gemd.engine import load_failures
 from gemd.engine.channel import Channel
 from gemd.engine.ending import Ending
 from gemd.engine.process import WorkerProcess
@@ -285,21 +286,11 @@ class Worker:
                 case wire.Failed():
                     raise await self._load_failure(message.error)
                 case None:
-                    raise self._died_loading(phase, await self.wait_exit())
+                    raise load_failures.died(self.spec, phase, await self.wait_exit())
 
     def _greet(self, hello: wire.Hello) -> None:
         if hello.protocol != wire.PROTOCOL:
-            raise EngineStartFailedError(
-                f"the worker of {self.spec.model} speaks protocol {hello.protocol}, "
-                f"this daemon {wire.PROTOCOL}",
-                why=f"{self.spec.python} has another version of gemd",
-                metadata={
-                    "model": self.spec.model,
-                    "worker_protocol": hello.protocol,
-                    "daemon_protocol": wire.PROTOCOL,
-                    "python": self.spec.python,
-                },
-            )
+            raise load_failures.foreign(self.spec, hello)
         self._channel.send(self.spec.load)
 
     async def _load_failure(self, body: wire.ErrorBody) -> GemdError:
@@ -311,26 +302,8 @@ class Worker:
 
     async def _stalled(self, phase: str) -> EngineStartFailedError:
         stopped = await self.stop(grace_s=0)
-        seconds = self.spec.stall_timeout_s
         lines = stopped.exit.lines if stopped.exit else self._process.lines
-        return EngineStartFailedError(
-            f"the worker of {self.spec.model} gave no sign of life for {seconds:g} s while loading",
-            why=f"it hung in the phase {phase!r}",
-            advice=(f"GEMD_LOAD_STALL_TIMEOUT={seconds * 4:g}s gemd",),
-            metadata={
-                "model": self.spec.model,
-                "phase": phase,
-                "stall_timeout_seconds": f"{seconds:g}",
-                "stderr": tail(lines),
-            },
-        )
-
-    def _died_loading(self, phase: str, report: ExitReport) -> EngineStartFailedError:
-        return EngineStartFailedError(
-            f"the worker of {self.spec.model} ended while loading (phase {phase!r})",
-            why=report.cause,
-            metadata={"model": self.spec.model, "phase": phase, **report.metadata},
-        )
+        return load_failures.stalled(self.spec, phase, lines)
 
     async def _supervise(self) -> None:
         reaped = asyncio.create_task(self._process.wait())

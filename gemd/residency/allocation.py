@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING
 
 from gemd.hardware import RAM
 from gemd.residency import planner, plans, records, relief, survey
@@ -13,32 +13,19 @@ from gemd.residency.decisions import Decision, Decisions, Reason
 from gemd.residency.returns import HIDDEN_S, Return, Returns
 from gemd.residency.shrinking import Shrink
 from gemd.residency.states import State, WaitReason
-from gemd.residency.yielding import YieldCalls, Yielded, kept_reasons
+from gemd.residency.yielding import CRITICAL_DRAIN_S, GivingBack
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Mapping
 
     from gemd.errors import GemdError
     from gemd.hardware import Blind, Sample
     from gemd.residency.accounts import Accounts
-    from gemd.residency.effects import Effects
+    from gemd.residency.effects import Effects, SendAway
     from gemd.residency.entry import Entry
     from gemd.residency.hold import Handle
     from gemd.residency.ledger import Ledger
     from gemd.residency.states import Located
-    from gemd.residency.yielding import Ask
-
-CRITICAL_DRAIN_S: Final = 1.0
-"""What an answer gets to its end while memory is at its end."""
-
-
-class SendAway(Protocol):
-    """Begins or hastens the unload of an entry."""
-
-    def __call__(self, entry: Entry, drain_s: float | None) -> None:
-        """After `drain_s` seconds for what it answers; None for as long as that takes."""
-        ...
 
 
 class Allocation:
@@ -76,13 +63,20 @@ class Allocation:
         self._alarm: Handle | None = None
         self._returns = Returns()
         self._was_busy = False
-        self._calls = YieldCalls(lambda device: self.ledger().measured(device))
         self.decisions = Decisions(publish=effects.publish)
         self.contexts = Contexts(
             effects, accounts, ledger=self.ledger, confirm=self._confirm_decision
         )
         self.evictions = 0
         self.yields = 0
+        self.giving_back = GivingBack(
+            effects,
+            entries,
+            accounts,
+            ledger=self.ledger,
+            give=self._give,
+            hasten=send_away,
+        )
 
     def replan(self) -> None:
         """Act on the plan of the moment; called after every message."""
@@ -258,63 +252,15 @@ class Allocation:
                 continue
             self._send_away(entry, CRITICAL_DRAIN_S if each.pressure.critical else None)
 
-    def on_yield(self, ask: Ask, done: asyncio.Future[list[Yielded]]) -> None:
-        """A user wants memory back."""
-        if ask.resume:
-            for device in ask.devices:
-                self.accounts.keep_off(device, None)
-        waiting: set[int] = set()
-        results = [self._give(ask, device, waiting) for device in ask.devices]
-        self._calls.add(results, waiting, now=self._do.now(), done=done)
-
-    def _give(self, ask: Ask, device: str, waiting: set[int]) -> Yielded:
-        """Send away what was asked for; the numbers of the decisions go to `waiting`."""
-        now, ledger = self._do.now(), self.ledger()
-        if ask.keep_off_until is not None:
-            self.accounts.keep_off(device, ask.keep_off_until)
-        residents = [
-            each
-            for each in survey.residents_of(self._entries.values(), ledger, now=now)
-            if each.taken.get(device, 0)
-        ]
-        size = ledger.taken(device) if ask.size is None else ask.size
-        wanted = relief.Pressure(device, 0 if ask.resume else size, critical=ask.force)
-        going = relief.chosen(residents, wanted, loading=True)
-        for each in going:
-            entry = self._entries[each.model]
-            self.yields += 1
-            self._record(records.asked_back(entry, device, now=now, ledger=ledger), entry)
-            self._send_away(entry, CRITICAL_DRAIN_S if ask.force else None)
-        leaving = [each for each in residents if each.standing is plans.Standing.LEAVING]
-        if ask.force:
-            for each in leaving:
-                self._send_away(self._entries[each.model], CRITICAL_DRAIN_S)
-        numbers = (self._entries[each.model].open_decision for each in [*going, *leaving])
-        if not ask.resume:
-            waiting |= {number for number in numbers if number is not None}
-        gone = {each.model for each in [*going, *leaving]}
-        if going and ask.keep_off_until is None:
-            self._rest_wishes()
-        return Yielded(
-            device=device,
-            released=sum(ledger.holdings[each.model][device].seen for each in going),
-            confirmed=ledger.accounts[device].free is not None,
-            seconds=0.0,
-            models=tuple(each.model for each in going),
-            kept=0,
-            reasons=()
-            if ask.resume
-            else kept_reasons([each for each in residents if each.model not in gone]),
-            keep_off_until=self.accounts.kept_off_until(device, now),
+    def _give(self, entry: Entry, device: str, *, force: bool, ledger: Ledger) -> int:
+        """Send a model away because a user asked for its memory; the number of that decision."""
+        self.yields += 1
+        made = self.decisions.record(
+            records.asked_back(entry, device, now=self._do.now(), ledger=ledger)
         )
-
-    def _rest_wishes(self) -> None:
-        """As after an unload by hand: what a user asked back is for no lease and no schedule."""
-        for entry in self._entries.values():
-            if entry.wish.warm and entry.state is not State.READY:
-                entry.wish_rests_until = math.inf
-                if not entry.queue:
-                    entry.located = None
+        entry.open_decision = made
+        self._send_away(entry, CRITICAL_DRAIN_S if force else None)
+        return made
 
     def _watch(self) -> None:
         """The sensor looks more often as soon as there is something to look at."""
@@ -363,7 +309,7 @@ class Allocation:
             ledger = self.ledger()
             figures = {device: ledger.figures(device) for device in ledger.accounts}
             self.decisions.confirm(number, now=self._do.now(), figures=figures)
-            self._calls.confirmed(number, now=self._do.now())
+            self.giving_back.confirmed(number)
 
     def _record(self, decision: Decision, entry: Entry) -> None:
         entry.open_decision = self.decisions.record(decision)

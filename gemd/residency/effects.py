@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gemd.engine.worker import Worker
+    from gemd.residency.entry import Entry
     from gemd.residency.hold import Handle
     from gemd.residency.states import Located, ResidencyEvent
 
@@ -51,4 +52,12 @@ class Effects(Protocol):
 
     def abandon(self, model: str, run: int) -> None:
         """Drop a locate or a spawn; its process, if any, ends. Answered by `on_stopped`."""
+        ...
+
+
+class SendAway(Protocol):
+    """Begins or hastens the unload of an entry."""
+
+    def __call__(self, entry: Entry, drain_s: float | None) -> None:
+        """After `drain_s` seconds for what it answers; None for as long as that takes."""
         ...

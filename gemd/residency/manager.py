@@ -156,12 +156,12 @@ class Manager:
         None. Requests that wait for a load that is under way fail with CancelledError;
         those that wait for a busy worker stay, and load it again.
         """
-        await self._ask(self._scheduler.on_unload, model, drain_s)
+        await self._ask(self._scheduler.orders.on_unload, model, drain_s)
 
     async def give_back(self, ask: Ask) -> list[Yielded]:
         """Give memory back; returns when sensors have seen it free, or when none can tell."""
         done: asyncio.Future[list[Yielded]] = asyncio.get_running_loop().create_future()
-        self._post(self._scheduler.memory.on_yield, ask, done)
+        self._post(self._scheduler.memory.giving_back.on_ask, ask, done)
         return await done
 
     @property
@@ -176,7 +176,7 @@ class Manager:
 
     async def pin(self, model: str, *, pinned: bool) -> None:
         """Forbid or allow that the model is unloaded by itself. Does not load."""
-        await self._ask(self._scheduler.on_pin, model, pinned)
+        await self._ask(self._scheduler.orders.on_pin, model, pinned)
 
     @contextlib.asynccontextmanager
     async def files_of(self, model: str, *, force: bool) -> AsyncGenerator[None]:
@@ -189,12 +189,12 @@ class Manager:
 
         """
         claim = asyncio.get_running_loop().create_future()
-        self._post(self._scheduler.on_claim, model, force, claim)
+        self._post(self._scheduler.orders.on_claim, model, force, claim)
         try:
             await claim
             yield
         finally:
-            self._post(self._scheduler.on_unclaim, model, claim)
+            self._post(self._scheduler.orders.on_unclaim, model, claim)
 
     def wish(self, source: str, wishes: Mapping[str, Wish]) -> None:
         """What a source, such as leases, wishes from now on, by model. Never waits.

@@ -20,11 +20,11 @@ from gemd.residency import crashes, refusals
 from gemd.residency.allocation import Allocation
 from gemd.residency.decisions import Reason
 from gemd.residency.entry import Entry
+from gemd.residency.orders import Orders
 from gemd.residency.states import (
     Crashed,
     LoadProgressed,
     LoadStep,
-    PinChanged,
     Residence,
     State,
     StateChanged,
@@ -33,7 +33,6 @@ from gemd.residency.states import (
 from gemd.residency.wishing import Wishing
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable, Mapping
 
     from gemd.engine.reports import ExitReport
@@ -78,6 +77,15 @@ class Scheduler:
             start=self._start,
             send_away=self._send_away,
             advance=self._advance,
+        )
+        self.orders = Orders(
+            effects,
+            entry=self._entry,
+            seen=self.seen,
+            memory=self.memory,
+            send_away=self._send_away,
+            advance=self._advance,
+            end_search=self._end_search,
         )
         self.wishing = Wishing(
             entry=self._entry,
@@ -262,53 +270,6 @@ class Scheduler:
         entry.tell_absentees()
         self._advance(entry)
 
-    # --- wishes of users ----------------------------------------------------------------
-
-    def on_pin(self, model: str, pinned: bool, done: asyncio.Future[None]) -> None:  # noqa: FBT001 - a message's argument, always passed by `_post`.
-        """Forbid or allow idle unloading."""
-        entry = self._entry(model)
-        if entry.pinned != pinned:
-            entry.pinned = pinned
-            self._do.publish(PinChanged(self.seen(entry)))
-            self._advance(entry)
-        _resolve(done)
-
-    def on_unload(self, model: str, drain_s: float | None, done: asyncio.Future[None]) -> None:
-        """Make a model cold."""
-        entry = self._entry(model)
-        entry.absentees.append(done)
-        if entry.locating or entry.located is not None:
-            # To its waiters the load has begun, though no process has.
-            entry.refuse_all(refusals.unloaded(entry))
-            self._end_search(entry)
-        # By hand: what leases and schedules wish for it waits until they wish something else.
-        entry.wish_rests_until = math.inf
-        self.memory.note_unload(entry, Reason("ASKED", "it was asked for"))
-        self._send_away(entry, drain_s)
-
-    def on_claim(self, model: str, force: bool, done: asyncio.Future[None]) -> None:  # noqa: FBT001 - as `on_pin`.
-        """Somebody wants the model's files for themselves."""
-        entry = self._entry(model)
-        if not force and entry.state not in {State.COLD, State.FAILED}:
-            if not done.done():
-                done.set_exception(refusals.busy(model, state=entry.state, active=len(entry.held)))
-            return
-        if done.done():
-            # Its caller went away before this message was read.
-            return
-        # Looked up again when the files are free: they may be others then.
-        entry.located = None
-        entry.claims.add(done)
-        entry.absentees.append(done)
-        self.memory.note_unload(entry, Reason("FILES_WANTED", "its files are to be changed"))
-        self._send_away(entry, 0.0)
-
-    def on_unclaim(self, model: str, claim: asyncio.Future[None]) -> None:
-        """The files are everybody's again, whether the claim was granted or not."""
-        entry = self._entry(model)
-        entry.claims.discard(claim)
-        self._advance(entry)
-
     def on_refuse(self) -> None:
         """Take nothing new; end every wait."""
         self.closing = True
@@ -464,8 +425,3 @@ class Scheduler:
         entry.count_crash(now=self._do.now(), policy=self._policy)
         if entry.quarantined:
             self.memory.note_quarantine(entry)
-
-
-def _resolve(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)

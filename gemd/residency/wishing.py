@@ -11,7 +11,8 @@ from gemd.residency.wishes import together
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from gemd.residency.allocation import Allocation, SendAway
+    from gemd.residency.allocation import Allocation
+    from gemd.residency.effects import SendAway
     from gemd.residency.entry import Entry
     from gemd.residency.wishes import Wish
 

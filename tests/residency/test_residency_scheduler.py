@@ -180,24 +180,24 @@ class World:
     def unload(self) -> None:
         """A user unloads."""
         drain_s = self.draw(st.sampled_from([None, 0.0, 5.0]))
-        self.scheduler.on_unload(self.model(), drain_s, Promise())  # type: ignore[arg-type] # as above
+        self.scheduler.orders.on_unload(self.model(), drain_s, Promise())  # type: ignore[arg-type] # as above
 
     def claim(self) -> None:
         """Somebody wants a model's files."""
         model, promise = self.model(), Promise()
         self.claims.append((model, promise))
-        self.scheduler.on_claim(model, self.draw(st.booleans()), promise)  # type: ignore[arg-type] # as above
+        self.scheduler.orders.on_claim(model, self.draw(st.booleans()), promise)  # type: ignore[arg-type] # as above
 
     def unclaim(self) -> None:
         """And gives them back, or gives up."""
         if self.claims:
             model, promise = self.pick(self.claims)
-            self.scheduler.on_unclaim(model, promise)
+            self.scheduler.orders.on_unclaim(model, promise)
 
     def pin(self) -> None:
         """A user pins."""
         pinned = self.draw(st.booleans())
-        self.scheduler.on_pin(self.model(), pinned, Promise())  # type: ignore[arg-type] # as above
+        self.scheduler.orders.on_pin(self.model(), pinned, Promise())  # type: ignore[arg-type] # as above
 
     def advance(self, seconds: float = 7.0) -> None:
         """Time passes."""

@@ -122,7 +122,7 @@ class World(Invariants):
         promises = []
         for model in MODELS:
             promises.append(Promise())
-            self.sim.tell(scheduler.on_unload, model, None, promises[-1])
+            self.sim.tell(scheduler.orders.on_unload, model, None, promises[-1])
         self._advance(LONGEST_STOP_S + HIDDEN_S + 2 * FAST_S)
         self._assert(all(promise.kept for promise in promises), "an unload does not end")
         ledger = scheduler.memory.ledger()
@@ -144,14 +144,14 @@ class World(Invariants):
         self._others("gpu0", GIB)
         self._others("gpu1", GIB // 2)
         while self.claims:
-            tell(scheduler.on_unclaim, *self.claims.pop())
+            tell(scheduler.orders.on_unclaim, *self.claims.pop())
         for model in MODELS:
-            tell(scheduler.on_pin, model, False, Promise())
+            tell(scheduler.orders.on_pin, model, False, Promise())
             scheduler.entries[model].quarantined = False
         tell(scheduler.wishing.on_wishes, "schedules", {})
         ask = Ask(tuple(self.machine.devices), resume=True)
         self.kept_off.clear()
-        tell(scheduler.memory.on_yield, ask, Promise())
+        tell(scheduler.memory.giving_back.on_ask, ask, Promise())
         self._calm, self._calm_since = True, self.sim.clock
         # From here on everybody's bound counts, by who is before him now.
         for client, wait in self.waiting.items():
@@ -228,22 +228,22 @@ class World(Invariants):
 
     def _unload(self) -> None:
         drain_s = self.random.choice((None, 0.0, 5.0))
-        self.sim.tell(self.sim.scheduler.on_unload, self._model(), drain_s, Promise())
+        self.sim.tell(self.sim.scheduler.orders.on_unload, self._model(), drain_s, Promise())
 
     def _claim(self) -> None:
         model, promise = self._model(), Promise()
         self.claims.append((model, promise))
         force = self.random.random() < 0.5
-        self.sim.tell(self.sim.scheduler.on_claim, model, force, promise)
+        self.sim.tell(self.sim.scheduler.orders.on_claim, model, force, promise)
 
     def _unclaim(self) -> None:
         if self.claims:
             claim = self.claims.pop(self.random.randrange(len(self.claims)))
-            self.sim.tell(self.sim.scheduler.on_unclaim, *claim)
+            self.sim.tell(self.sim.scheduler.orders.on_unclaim, *claim)
 
     def _pin(self) -> None:
         pinned = self.random.random() < 0.4
-        self.sim.tell(self.sim.scheduler.on_pin, self._model(), pinned, Promise())
+        self.sim.tell(self.sim.scheduler.orders.on_pin, self._model(), pinned, Promise())
 
     def _wish(self) -> None:
         choices = (
@@ -268,7 +268,7 @@ class World(Invariants):
             self.kept_off[ask.devices[0]] = keep_off
         elif ask.resume:
             self.kept_off.pop(ask.devices[0], None)
-        self.sim.tell(self.sim.scheduler.memory.on_yield, ask, Promise())
+        self.sim.tell(self.sim.scheduler.memory.giving_back.on_ask, ask, Promise())
 
     def _lose(self) -> None:
         self.machine.lost = self.random.choice(((), (), ("gpu0",), ("gpu1",)))
