@@ -280,6 +280,7 @@ class Entry:
                 **({} if (resident := self.sample_rss()) is None else {RAM: resident}),
             },
             estimate_bytes=self.estimate_bytes,
+            whole_context_tokens=self.contexts[0].tokens if self.rung else 0,
             worker=self.worker,
             last_used=self.last_used if self.loads else None,
             ready_since=self.ready_since if warm else None,

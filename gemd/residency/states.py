@@ -165,6 +165,7 @@ class Residence:
             for its prompt cache.
         measured: By device, what its worker holds; main memory as of now.
         estimate_bytes: What was predicted for the last load; 0 before the first.
+        whole_context_tokens: Its whole context while it has a smaller one; otherwise 0.
         worker: The running worker; None unless READY or DRAINING.
         last_used: When it last answered; None if never.
         ready_since: When it became READY; None unless it is.
@@ -186,6 +187,7 @@ class Residence:
     booked: Mapping[str, int] = field(default_factory=dict)
     measured: Mapping[str, int] = field(default_factory=dict)
     estimate_bytes: int = 0
+    whole_context_tokens: int = 0
     worker: Worker | None = None
     last_used: float | None = None
     ready_since: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from contextlib import aclosing
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gemd import wire
 from gemd.config import mend
-from gemd.errors import GemdError, NotImplementedYetError
+from gemd.errors import ContextTooLongError, GemdError, NotImplementedYetError
 from gemd.residency.states import Waiting
 from gemd.routing.route import route
 from gemd.rpc.calls import time_remaining
@@ -21,7 +22,7 @@ from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import generation_service_pb2_grpc as stubs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterator
 
     from gemd.catalog import Profile
     from gemd.residency.hold import Hold
@@ -72,7 +73,10 @@ class GenerationService(stubs.GenerationServiceServicer):
         arrived = time.perf_counter()
         asked = incoming.generate_request(request)
         way = self._route(asked)
-        with self._track("Generate", request, context, model=way.model) as tracked:
+        with (
+            self._track("Generate", request, context, model=way.model) as tracked,
+            self._naming_context(of=tracked),
+        ):
             async with self._hold(way.model, context, priority=request.priority) as hold:
                 # Told only now: the worker is granted while this message is written.
                 if way.reason != "MODEL_NAMED":
@@ -117,7 +121,10 @@ class GenerationService(stubs.GenerationServiceServicer):
 
     async def Embed(self, request: service.EmbedRequest, context: Context) -> service.EmbedResponse:
         """One vector for each text."""
-        with self._track("Embed", request, context) as tracked:
+        with (
+            self._track("Embed", request, context) as tracked,
+            self._naming_context(of=tracked),
+        ):
             message = incoming.embed_request(request, work_id=tracked.record.work_id)
             model = self._named_or_default(incoming.optional_model(request.model))
             tracked.change(model=model)
@@ -142,7 +149,10 @@ class GenerationService(stubs.GenerationServiceServicer):
 
     async def Score(self, request: service.ScoreRequest, context: Context) -> service.ScoreResponse:
         """How likely given continuations are."""
-        with self._track("Score", request, context) as tracked:
+        with (
+            self._track("Score", request, context) as tracked,
+            self._naming_context(of=tracked),
+        ):
             message = incoming.score_request(request, work_id=tracked.record.work_id)
             model = self._named_or_default(incoming.optional_model(request.model))
             tracked.change(model=model)
@@ -199,6 +209,19 @@ class GenerationService(stubs.GenerationServiceServicer):
             background=incoming.in_background(request.priority),
             time_remaining_s=time_remaining(context),
         )
+
+    @contextlib.contextmanager
+    def _naming_context(self, *, of: Tracked) -> Iterator[None]:
+        """Where a prompt does not fit, say so if the context is smaller than the settings say."""
+        try:
+            yield
+        except ContextTooLongError as error:
+            whole = self._manager.residence(of.record.model).whole_context_tokens
+            if whole:
+                error.why = f"memory is taken, and it has a smaller context than its whole {whole}"
+                error.advice = ("gemctl status", f"gemctl why {of.record.model}", *error.advice[:1])
+                error.metadata["whole_context_tokens"] = str(whole)
+            raise
 
     def _hold(
         self,

@@ -279,12 +279,21 @@ class Observer:
             for residence in self._manager.residences().values()
             if residence.quarantined
         ]
+        reduced = [
+            conditions.reduced(
+                residence.model,
+                residence.worker.ready.context_tokens,
+                residence.whole_context_tokens,
+            )
+            for residence in self._manager.residences().values()
+            if residence.whole_context_tokens and residence.worker is not None
+        ]
         unknown = [unknown_model(found) for found in self._schedules.unknown]
         absent = {
             view.profile.id for view in views if state_of(view) == model_pb2.Model.STATE_ABSENT
         }
         unwarmed = absent_models(self._schedules.states, self._schedules.ids, absent)
-        return [*machine, *quarantined, *unknown, *unwarmed]
+        return [*machine, *quarantined, *reduced, *unknown, *unwarmed]
 
 
 def _type_of(  # noqa: PLR0911 - one for each kind, and mypy sees that none is missing

@@ -141,6 +141,7 @@ async def serving(
     load: dict[str, Any] | None = None,
     sensor: Sensor | None = None,
     budget_bytes: int = GIB,
+    adapt: Callable[[Located], Located] = lambda located: located,
     spawn: Callable[..., Any] = Worker.start,
     catalog: Callable[[Path], list[Profile]] | None = None,
     default_origin: str = "default",
@@ -152,6 +153,7 @@ async def serving(
         load: The LoadScript of every worker.
         sensor: Says what the machine has; by default 8 GiB of RAM, 2 of them taken.
         budget_bytes: For all workers.
+        adapt: Changes what a load needs.
         spawn: Starts workers.
         catalog: Makes the profiles, given a file; by default one named `MODEL`.
         default_origin: What set the default model.
@@ -176,7 +178,7 @@ async def serving(
             located = await library.locate(model)
             script = located.spec.load.model_copy(update={"options": load or {}})
             spec = dataclasses.replace(located.spec, load=script, ladder=QUICK)
-            return dataclasses.replace(located, spec=spec)
+            return adapt(dataclasses.replace(located, spec=spec))
 
         async def start(
             spec: WorkerSpec,

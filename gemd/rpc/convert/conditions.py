@@ -57,6 +57,20 @@ def quarantined(model: str, crashes: int) -> Condition:
     )
 
 
+def reduced(model: str, tokens: int, whole: int) -> Condition:
+    """A model has a smaller context than the settings say."""
+    return Condition(
+        type="ContextReduced",
+        subject=model_name(model),
+        status=Condition.STATUS_TRUE,
+        severity=Condition.SEVERITY_INFO,
+        reason="CONTEXT_REDUCED",
+        message=f"{model} has {tokens} of {whole} tokens of context, because memory is taken; "
+        "the next request gets the whole one if there is room",
+        advice=[f"gemctl why {model}"],
+    )
+
+
 def _unused(sample: Sample | None) -> Iterator[Condition]:
     """GPUs are there and nothing computes on them: said, so that no CPU run is silent."""
     for device in () if sample is None else sample.devices:
