@@ -79,12 +79,13 @@ class Desktop:
         return psutil.Process(self.process.pid)
 
     def workers(self) -> list[psutil.Process]:
-        """Its worker processes."""
-        return [
-            child
-            for child in self.daemon().children()
-            if "gemd.worker" in " ".join(child.cmdline())
-        ]
+        """Its worker processes; one that has just ended is none."""
+        found = []
+        for child in self.daemon().children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "gemd.worker" in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
     def log(self) -> str:
         """What the daemon has written."""
