@@ -9,7 +9,9 @@ import pytest
 
 from gemd.errors import CancelledError, EngineStartFailedError, UnexpectedError
 from gemd.hardware import RAM, Blind
+from gemd.residency.accounts import CALM_S
 from gemd.residency.decisions import DecisionKind
+from gemd.residency.planner import CROWDED_PATIENCE_S
 from gemd.residency.senses import Senses
 from gemd.residency.states import State
 from gemd.residency.wishes import Wish
@@ -247,6 +249,36 @@ async def test_patience_with_other_programs_begins_with_the_wait_for_memory() ->
         await settle()
         await pass_time(here, 40)
         await asked
+
+
+async def test_patience_with_other_programs_begins_anew_with_each_wait() -> None:
+    """A plan that waits for something else in between ends the one before."""
+    async with desk() as here:
+        here.plant.sizes = {"a": 6 * GIB}
+        await here.look(others=10 * GIB)
+        asked = await begin(here, "a")
+        await pass_time(here, CROWDED_PATIENCE_S - 5, step=1)
+        here.manager.report(Blind("for a moment", here.plant.clock.time()))
+        await settle()
+        await pass_time(here, 20, step=1)
+        assert not asked.done()
+        here.sensor.devices[RAM].others = 4 * GIB
+        await pass_time(here, CALM_S + 5, step=1)
+        assert asked.done()
+
+
+async def test_force_hastens_what_goes_already() -> None:
+    """An answer that was waited for is cut off after a second, and both calls are answered."""
+    async with desk() as here, here.manager.hold("a") as hold:
+        await hold.worker()
+        await here.look()
+        patient = await give_back(here)
+        forced = await give_back(here, Ask((RAM,), force=True))
+        await here.plant.clock.advance(1.1)
+        assert here.plant.spawned[0].stops == [0.0]
+        await here.look()
+        assert patient.done()
+        assert forced.done()
 
 
 async def test_a_sample_from_before_a_resize_says_nothing_of_it() -> None:

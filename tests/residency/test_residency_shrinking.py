@@ -131,6 +131,17 @@ async def test_a_context_that_cannot_be_made_is_not_tried_again(here: Desk) -> N
     assert here.are(State.READY) == {"b"}
 
 
+async def test_a_resize_that_fails_changes_no_books(here: Desk) -> None:
+    """The model has the context it had, and is booked for it."""
+    await here.warm("a")
+    booked = here.manager.residence("a").booked_bytes
+    here.plant.spawned[0].resize_error = EngineStartFailedError("no memory")
+    await here.look(others=10 * GIB + GIB // 8)
+    seen = here.manager.residence("a")
+    assert here.plant.spawned[0].resizes == [QUARTER]
+    assert (seen.booked_bytes, seen.whole_context_tokens) == (booked, 0)
+
+
 async def test_a_worker_that_dies_of_it_leaves_its_memory(here: Desk) -> None:
     """Its booking is gone, and who waits is served."""
     await here.warm("a")
