@@ -51,6 +51,28 @@ def test_few_candidates_are_chosen_exactly(
 
 
 @given(
+    drawn=st.lists(st.tuples(freed, st.sampled_from([0.0, 1.0, 2.0])), max_size=8),
+    shortage=st.fixed_dictionaries({"gpu0": st.integers(1, 20), "cpu": st.integers(1, 20)}),
+)
+def test_of_equal_losses_the_fewest_go(
+    drawn: list[tuple[dict[str, int], float]], shortage: dict[str, int]
+) -> None:
+    """As models do whose turns are over, which are all as cheap."""
+    candidates = victims(drawn)
+    chosen = cheapest_cover(candidates, shortage)
+    costs = [
+        (sum(victim.loss for victim in subset), size)
+        for size in range(len(candidates) + 1)
+        for subset in itertools.combinations(candidates, size)
+        if is_enough(subset, shortage)
+    ]
+    if chosen is None:
+        assert not costs
+        return
+    assert (sum(victim.loss for victim in chosen), len(chosen)) == min(costs)
+
+
+@given(
     drawn=st.lists(st.tuples(freed, losses), min_size=11, max_size=40),
     shortage=st.fixed_dictionaries({"gpu0": st.integers(1, 60), "cpu": st.integers(1, 60)}),
 )
