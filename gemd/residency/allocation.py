@@ -189,7 +189,13 @@ class Allocation:
         """The process of an entry has been reaped; its memory is back once a sensor says so."""
         for device, most in entry.peak.items():
             predicted = entry.predicted[entry.widest].demand.get(device, 0)
-            self._corrections.note(entry.file, device, predicted=predicted, measured=most)
+            self._corrections.note(
+                entry.file,
+                device,
+                predicted=predicted,
+                measured=most,
+                answered=entry.worker is not None and not entry.fresh,
+            )
         # What hides from the sensors counts as it was booked.
         sizes = {device: entry.measured.get(device, size) for device, size in entry.booked.items()}
         one = Return(

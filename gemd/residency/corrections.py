@@ -1,8 +1,9 @@
 """What models were measured to take against what was predicted, and better predictions from that.
 
 The most that a worker was seen to hold in its life counts, and of its latest lives the largest.
-Predictions only grow by it: a worker that never saw a long prompt has not shown what it can take,
-so a small measurement proves nothing.
+In main memory predictions only grow by it: pages are taken when they are touched first, so a
+worker that never saw a long prompt has not shown what it can take. On a GPU weights, cells and
+scratch are allocated while the model loads, so several lives that agree show that less is enough.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gemd.hardware import RAM
 from gemd.residency.states import ContextSize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gemd.residency.states import Located
 
@@ -29,6 +30,12 @@ REMEMBERED: Final = 5
 """Lives of a model whose measurements count."""
 MOST: Final = 4.0
 """Beyond it a measurement is taken for a defect of the sensor."""
+SHRINKS_AFTER: Final = 3
+"""Lives in which a model answered, before its prediction for a GPU gets smaller by them."""
+LEAST: Final = 0.5
+"""No prediction gets smaller than this part of it, whatever was measured."""
+SHRUNK_ROOM: Final = 0.05
+"""Of the prediction, what a smaller one leaves above what was measured: a pool grows a little."""
 KEPT_MODELS: Final = 1000
 
 Ratios = dict[str, dict[str, list[float]]]
@@ -40,7 +47,7 @@ class Corrections:
 
     Args:
         ratios: Of earlier runs.
-        keep: Takes all of them when a prediction changes by them.
+        keep: Takes all of them when a prediction changes by them, or soon will.
 
     """
 
@@ -56,7 +63,7 @@ class Corrections:
     def corrected(self, located: Located) -> Located:
         """The same with sizes as they are to be expected by what was measured."""
         seen = self._ratios.get(file_of(located), {})
-        factors = {device: _factor(ratios) for device, ratios in seen.items()}
+        factors = {device: _factor(device, ratios) for device, ratios in seen.items()}
         return replace(
             located,
             estimate_bytes=_scaled(located.demand, factors)[RAM],
@@ -66,23 +73,31 @@ class Corrections:
             ),
         )
 
-    def note(self, file: str, device: str, *, predicted: int, measured: int) -> None:
-        """The most that a worker was seen to hold, against the uncorrected prediction; bytes."""
+    def note(
+        self, file: str, device: str, *, predicted: int, measured: int, answered: bool = True
+    ) -> None:
+        """The most that a worker was seen to hold, against the uncorrected prediction; bytes.
+
+        A worker that never `answered` can show that a prediction was too low, and nothing else.
+        """
         if predicted <= 0 or measured <= 0:
             return
         ratio = measured / predicted
+        if ratio <= 1.0 and not answered:
+            return
         if ratio > MOST:
             log.warning("memory.odd_size", file=file, device=device, ratio=round(ratio, 3))
             return
         devices = self._ratios.pop(file, {})
         seen = devices.setdefault(device, deque(maxlen=REMEMBERED))
-        before = _factor(seen)
+        before = _factor(device, seen)
         seen.append(round(ratio, 4))
         # The one that was used last is forgotten last.
         self._ratios[file] = devices
         while len(self._ratios) > KEPT_MODELS:
             del self._ratios[next(iter(self._ratios))]
-        if _factor(seen) != before:
+        if _factor(device, seen) != before or len(seen) < SHRINKS_AFTER:
+            # The first lives count for later ones, though they change nothing yet.
             self._keep(self.ratios())
 
     def ratios(self) -> Ratios:
@@ -131,8 +146,11 @@ def _numbers(seen: Any) -> Iterable[float]:
         yield float(each)
 
 
-def _factor(seen: Iterable[float]) -> float:
-    return max([1.0, *seen])
+def _factor(device: str, seen: Sequence[float]) -> float:
+    most = max(seen, default=1.0)
+    if most >= 1.0 or device == RAM or len(seen) < SHRINKS_AFTER:
+        return max(1.0, most)
+    return min(1.0, max(LEAST, most + SHRUNK_ROOM))
 
 
 def _scaled(sizes: Mapping[str, int], factors: Mapping[str, float]) -> dict[str, int]:

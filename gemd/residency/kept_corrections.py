@@ -33,7 +33,7 @@ def _read(path: Path) -> Ratios:
 
 
 def _write(path: Path, ratios: Ratios) -> None:
-    # Written where it happens: a few KiB, after a prediction that was too low, and that is seldom.
+    # Written where it happens: a few KiB, when a prediction changes, and that is seldom.
     try:
         write_whole(path, text_of(ratios).encode())
     except (OSError, GemdError) as error:

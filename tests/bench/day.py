@@ -12,7 +12,7 @@ from gemd.quantities import Budget
 from gemd.residency.accounts import Accounts, Limits
 from tests.bench import desktop_day, machine
 from tests.bench.peer_rules import CheapestFirst, LeastRecentlyUsed, Peer
-from tests.bench.report import Section
+from tests.bench.report import Check, Section
 from tests.support.machine import Device, Machine
 from tests.support.simulation import Client, Simulation
 
@@ -150,8 +150,9 @@ def _counted(tally: Tally, day: Day, loads: list[str]) -> Tally:
     return tally
 
 
+OURS: Final = "gemd"
 CONTENDERS: Final[dict[str, Callable[[Day], Tally]]] = {
-    "gemd": ours,
+    OURS: ours,
     "count and age (Ollama's rule), 30 min": partial(theirs, LeastRecentlyUsed, KEEP_WARM_S),
     "count and age (Ollama's rule), its 5 min": partial(
         theirs, LeastRecentlyUsed, OLLAMA_KEEP_ALIVE_S
@@ -170,11 +171,10 @@ async def measure(setting: Setting) -> Section:
         "each (median), on a GPU of 24 GiB and 64 GiB of RAM, with five models, builds, a renderer "
         "and a game (`tests/bench/desktop_day.py`). gemd is its real scheduler in fake time, with "
         "its defaults; the others are their rule alone, without their defects "
-        "(`tests/bench/peer_rules.py`). Each figure is the median of the days, except the last "
-        "two, which are sums. Waits are those of requests that somebody sits before, and that were "
-        "answered. Short: other programs got less than they asked for. "
-        + machine.describe(threads=setting.threads)[0]
-        + ".",
+        "(`tests/bench/peer_rules.py`); they know no smaller contexts. Each figure is the median "
+        "of the days, except the last four, which are sums. Waits are those of requests that "
+        "somebody sits before, and that were answered. Short: other programs got less than they "
+        "asked for. " + machine.describe(threads=setting.threads)[0] + ".",
         head=(
             "rule",
             "loads",
@@ -183,20 +183,40 @@ async def measure(setting: Setting) -> Section:
             "p95 s",
             "p99 s",
             "max s",
+            "all waits, s",
             "refused",
             "GPU short, s",
             "RAM short, s",
         ),
     )
-    for name, play in CONTENDERS.items():
-        tallies = [play(day) for day in days]
+    played = {name: [play(day) for day in days] for name, play in CONTENDERS.items()}
+    for name, tallies in played.items():
         section.rows.append(
             (
                 name,
                 *(_median(tallies, figure, digits) for figure, digits in _FIGURES),
-                *(_short(tallies, device) for device in (desktop_day.GPU, RAM)),
+                f"{_waited(tallies):.0f}",
+                f"{sum(tally.refused for tally in tallies)}",
+                *(f"{_short(tallies, device):.0f}" for device in (desktop_day.GPU, RAM)),
             )
         )
+    mine = played.pop(OURS)
+    section.checks += [
+        Check(
+            "others short of memory by gemd, both devices",
+            _short(mine, desktop_day.GPU) + _short(mine, RAM),
+            0.0,
+            at_least=False,
+            unit=" s",
+        ),
+        Check(
+            "gemd's waits against the least of the others'",
+            _waited(mine) / min(map(_waited, played.values())),
+            1.0,
+            at_least=False,
+            unit="",
+        ),
+    ]
     return section
 
 
@@ -211,7 +231,6 @@ _FIGURES: Final[tuple[tuple[Callable[[Tally], float], int], ...]] = (
     (_wait(95), 2),
     (_wait(99), 1),
     (lambda tally: max(tally.waits), 1),
-    (lambda tally: tally.refused, 0),
 )
 
 
@@ -219,5 +238,9 @@ def _median(tallies: list[Tally], figure: Callable[[Tally], float], digits: int)
     return f"{statistics.median(figure(tally) for tally in tallies):.{digits}f}"
 
 
-def _short(tallies: list[Tally], device: str) -> str:
-    return f"{sum(tally.short_s.get(device, 0.0) for tally in tallies):.0f}"
+def _waited(tallies: list[Tally]) -> float:
+    return sum(sum(tally.waits) for tally in tallies)
+
+
+def _short(tallies: list[Tally], device: str) -> float:
+    return sum(tally.short_s.get(device, 0.0) for tally in tallies)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gemd.hardware import RAM
-from tests.support.simulation import Model
+from tests.support.simulation import TOKENS, Model
 
 GIB: Final = 2**30
 GPU: Final = "gpu0"
@@ -21,13 +21,15 @@ ERRORS: Final = (0.85, 1.25)
 """What is predicted of a model, against what it takes: one factor each for the day."""
 
 _SIZES: Final = {
-    # GPU GiB, RAM GiB, seconds of a load from a warm page cache or a fast disk.
-    "chat-12b": (8.6, 0.9, 6.0),
-    "code-3b": (3.0, 0.6, 2.5),
-    "hard-27b": (17.4, 1.0, 14.0),
-    "embed": (0.7, 0.4, 1.0),
-    "moe-in-ram": (0.0, 19.5, 20.0),
+    # GPU GiB, RAM GiB, seconds of a load from a warm page cache or a fast disk, GiB of the context.
+    "chat-12b": (8.6, 0.9, 6.0, 1.2),
+    "code-3b": (3.0, 0.6, 2.5, 0.5),
+    "hard-27b": (17.4, 1.0, 14.0, 2.0),
+    "embed": (0.7, 0.4, 1.0, 0.0),
+    "moe-in-ram": (0.0, 19.5, 20.0, 2.0),
 }
+_CONTEXTS: Final = (TOKENS // 2, TOKENS // 4, TOKENS // 8)
+"""Smaller contexts that a model can be loaded with."""
 SEQUENCES: Final = 4
 
 
@@ -73,12 +75,17 @@ def day(seed: int) -> Day:
 
 def _models(draw: random.Random) -> dict[str, Model]:
     models = {}
-    for name, (gpu, ram, load_s) in _SIZES.items():
+    for name, (gpu, ram, load_s, context) in _SIZES.items():
         takes = {RAM: int(ram * GIB)} | ({GPU: int(gpu * GIB)} if gpu else {})
         factor = draw.uniform(*ERRORS)
         models[name] = Model(
             takes=takes,
             predicted={device: int(size * factor) for device, size in takes.items()},
+            saves={
+                tokens: {GPU if gpu else RAM: int(context * GIB * (1 - tokens / TOKENS))}
+                for tokens in _CONTEXTS
+                if context
+            },
             load_s=load_s,
             stop_s=0.5,
             sequences=SEQUENCES,

@@ -10,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemd.hardware import RAM
+from gemd.residency.accounts import Accounts, Limits
 from gemd.residency.corrections import (
+    LEAST,
     MOST,
     REMEMBERED,
+    SHRINKS_AFTER,
+    SHRUNK_ROOM,
     Corrections,
     Ratios,
     file_of,
@@ -20,14 +24,17 @@ from gemd.residency.corrections import (
     text_of,
 )
 from gemd.residency.kept_corrections import kept_corrections
-from gemd.residency.states import State
+from gemd.residency.states import State, StateChanged
 from tests.residency.test_residency_pressure import desk
+from tests.support.machine import Device, Machine
 from tests.support.residency import CONTEXT, GIB, Plant
+from tests.support.simulation import Client, Model, Simulation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from gemd.residency.states import Located
+    from gemd.residency.states import Located, ResidencyEvent
 
 
 @pytest.fixture
@@ -47,11 +54,51 @@ def test_a_prediction_grows_by_what_was_measured(located: Located) -> None:
     assert better.elsewhere == located.elsewhere
 
 
-def test_a_small_measurement_proves_nothing(located: Located) -> None:
-    """No worker shows all that it can take."""
+def test_a_small_measurement_of_main_memory_proves_nothing(located: Located) -> None:
+    """No worker shows all that it can take, however often it is looked at."""
     kept = Corrections()
-    kept.note(file_of(located), RAM, predicted=GIB, measured=GIB // 2)
+    for _ in range(REMEMBERED):
+        kept.note(file_of(located), RAM, predicted=GIB, measured=GIB // 2)
     assert kept.corrected(located) == located
+
+
+def _lives(located: Located, ratios: Sequence[float], *, answered: bool = True) -> int:
+    """What is predicted for its GPU after lives that took so much of 1000 bytes."""
+    kept = Corrections()
+    for ratio in ratios:
+        size = int(1000 * ratio)
+        kept.note(file_of(located), "gpu0", predicted=1000, measured=size, answered=answered)
+    return kept.corrected(located).elsewhere["gpu0"]
+
+
+def test_lives_that_agree_make_a_prediction_for_a_gpu_smaller(located: Located) -> None:
+    """To the largest of them and a little room; not before there are enough of them."""
+    seen = [0.7, 0.8, 0.75]
+    assert len(seen) == SHRINKS_AFTER
+    assert _lives(located, seen[:2]) == 4 * GIB
+    assert _lives(located, seen) == pytest.approx(4 * GIB * (0.8 + SHRUNK_ROOM))
+
+
+def test_a_prediction_for_a_gpu_shrinks_within_bounds(located: Located) -> None:
+    """Never above what it was, never below half of it, and not at all after one large life."""
+    assert _lives(located, [0.99] * SHRINKS_AFTER) == 4 * GIB
+    assert _lives(located, [0.1] * SHRINKS_AFTER) == pytest.approx(4 * GIB * LEAST)
+    assert _lives(located, [0.7, 1.2, 0.7, 0.7]) == pytest.approx(4 * GIB * 1.2)
+
+
+def test_a_life_without_an_answer_only_shows_that_more_is_needed(located: Located) -> None:
+    """A load that failed half way has not shown that half is enough."""
+    assert _lives(located, [0.5] * REMEMBERED, answered=False) == 4 * GIB
+    assert _lives(located, [1.3], answered=False) == pytest.approx(4 * GIB * 1.3)
+
+
+def test_the_first_lives_are_kept_for_the_next_daemon() -> None:
+    """Who loads a model once a day learns too."""
+    written: list[Ratios] = []
+    for day in range(SHRINKS_AFTER):
+        kept = Corrections(written[-1] if written else None, keep=written.append)
+        kept.note("m@file", "gpu0", predicted=1000, measured=800)
+        assert written[-1] == {"m@file": {"gpu0": [0.8] * (day + 1)}}
 
 
 def test_the_largest_of_the_latest_lives_counts(located: Located) -> None:
@@ -121,3 +168,43 @@ async def test_the_next_load_books_what_the_last_one_took() -> None:
         assert here.manager.residence("a").booked_bytes == pytest.approx(7 * GIB, rel=0.001)
         here.plant.may_load.set()
         await asked
+
+
+def test_a_gpu_learns_from_lives_that_answered_and_from_no_other() -> None:
+    """A model that was predicted too large by a quarter is booked as it was seen, once it was."""
+    gpu = Device(24 * GIB)
+    model = Model({RAM: GIB, "gpu0": 4 * GIB}, {RAM: GIB, "gpu0": 5 * GIB}, sequences=1)
+    sim = Simulation(
+        Machine({RAM: Device(64 * GIB), "gpu0": gpu}),
+        {"m": model},
+        Accounts(Limits()),
+        keep_warm_s=10.0,
+        queue_limit=8,
+    )
+    booked = []
+
+    def note(event: ResidencyEvent) -> None:
+        if isinstance(event, StateChanged) and event.now.state is State.LOADING:
+            booked.append(event.now.booked["gpu0"])
+
+    sim.published.append(note)
+
+    def live(*, answers: bool) -> None:
+        def settled(client: Client) -> None:
+            if client.error is not None:
+                sim.at(sim.clock, lambda: sim.scheduler.on_return(client))
+            else:
+                sim.answer(client)
+
+        if not answers:
+            sim.failing.add("m")
+        sim.tell(sim.scheduler.on_ticket, Client("m", runs_s=1.0, settled=settled, explicit=True))
+        sim.run(sim.clock + 60.0)
+        assert not sim.living
+
+    for _ in range(2 * REMEMBERED):
+        live(answers=False)
+    for _ in range(SHRINKS_AFTER + 1):
+        live(answers=True)
+    assert booked[:-1] == [5 * GIB] * (len(booked) - 1)
+    assert booked[-1] == pytest.approx(5 * GIB * (0.8 + SHRUNK_ROOM))

@@ -157,10 +157,13 @@ class Invariants:
     def _check_load(self, entry: Entry) -> None:
         ledger = self.sim.scheduler.memory.ledger()
         known, tokens = MODELS[entry.model], entry.contexts[entry.rung].tokens
+        takes = known.at_size(known.takes, tokens)
         self._assert(not self.sim.told_blind, f"{entry.model} loads though nobody sees")
         for device, size in known.at_size(known.predicted, tokens).items():
             booked = entry.booked.get(device, 0)
-            self._assert(booked >= size, f"{entry.model} books only {booked} on {device}")
+            # Predictions for GPUs get smaller by what was measured, and never below that.
+            least = size if device == RAM else min(size, takes[device])
+            self._assert(booked >= least, f"{entry.model} books only {booked} on {device}")
             kept_off = self.kept_off.get(device, 0.0) > self.sim.clock
             self._assert(not kept_off, f"{entry.model} loads on {device}, which is kept off")
             self._assert(device not in self.sim.told_lost, f"{entry.model} loads on lost {device}")
