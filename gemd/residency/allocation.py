@@ -326,6 +326,8 @@ class Allocation:
         entry = self._entries[action.model]
         now = self._do.now()
         match action:
+            case plans.Wait():
+                entry.tell_positions(WaitReason.WAITING_FOR_MEMORY)
             case plans.Start():
                 self._record(records.loaded(entry, action.rung, now=now, ledger=ledger), entry)
                 self._start(entry, action.rung)
@@ -343,8 +345,6 @@ class Allocation:
                 entry.refuse_all(action.error)
                 entry.rest_wish(now)
                 self._advance(entry)
-            case plans.Wait():
-                entry.tell_positions(WaitReason.WAITING_FOR_MEMORY)
             case plans.HoldOff():
                 # Together with those whose turn goes on again.
                 pass

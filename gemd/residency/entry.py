@@ -177,11 +177,11 @@ class Entry:
 
     def tell_positions(self, reason: WaitReason, *, wait_s: float | None = None) -> None:
         """Tell every waiting ticket its place."""
-        told = (reason, wait_s, tuple(map(id, self.queue)))
+        told = (reason, wait_s, self.queue)
         if told == self.told:
             # Asked after every message, for a line that may be long.
             return
-        self.told = told
+        self.told = (reason, wait_s, [*self.queue])
         for position, ticket in enumerate(self.queue, start=1):
             ticket.tell(Waiting(self.model, position, reason, wait_s))
 

@@ -214,7 +214,10 @@ class Ledger:
 
 def covers(available: Mapping[str, int], demand: Mapping[str, int]) -> bool:
     """Whether every device has what is demanded of it."""
-    return all(available.get(device, 0) >= size for device, size in demand.items() if size > 0)
+    for device, size in demand.items():
+        if size > 0 and available.get(device, 0) < size:
+            return False
+    return True
 
 
 def shortage(available: Mapping[str, int], demand: Mapping[str, int]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from gemd.residency.ledger import Closed, covers, shortage
 from gemd.residency.plans import Evict, HoldOff, Refuse, Resident, Standing, Start, Wait, Want
 from gemd.residency.refusals import blind, crowded_out, device_lost, kept_off, pinned_out, too_large
 from gemd.residency.shrinking import Shrink, Shrinkable, cheapest_shrinks
-from gemd.residency.victims import Victim, cheapest_cover
+from gemd.residency.victims import Covering, Victim, cheapest_cover
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,10 +63,13 @@ class _Pool:
 
     def __init__(self, ledger: Ledger, residents: Sequence[Resident]) -> None:
         self.now = {device: ledger.room(device) for device in ledger.accounts}
+        self.closed = any(each.closed is not None for each in ledger.accounts.values())
+        """Whether there is a device that nothing is loaded on."""
         self.soon = dict(self.now)
         self._add(ledger.returning)
         self.residents = {resident.model: resident for resident in residents}
         self._standings: dict[Standing, list[Resident]] = {}
+        self._turns: dict[tuple[str, ...], Covering] = {}
         self._movable: Mapping[str, int] | None = None
         for resident in self.standing(Standing.LEAVING):
             self._add(resident.taken)
@@ -108,6 +111,7 @@ class _Pool:
 
     def _changed(self) -> None:
         self._standings.clear()
+        self._turns.clear()
         self._movable = None
 
     def movable(self) -> Mapping[str, int]:
@@ -118,6 +122,18 @@ class _Pool:
                 device: sum(each.taken.get(device, 0) for each in movable) for device in self.now
             }
         return self._movable
+
+    def turns(self, devices: tuple[str, ...]) -> Covering:
+        """Whose turns may end so that these devices have enough."""
+        if devices not in self._turns:
+            # Whose turn ends already goes first: what a model is worth changes with each of its
+            # answers, and the choice must not go back and forth until nobody ever goes.
+            movable = [
+                Victim(each.model, each.taken, 0.0 if each.turn_ends else each.loss)
+                for each in self.standing(*MOVABLE)
+            ]
+            self._turns[devices] = Covering(movable, devices)
+        return self._turns[devices]
 
     def standing(self, *standings: Standing) -> list[Resident]:
         """Those who stand so."""
@@ -173,10 +189,10 @@ def _closed(want: Want, ledger: Ledger, *, now: float) -> list[Action]:
 
 
 def _serve(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Action]:
-    if not _is_open(want, ledger):
-        return _closed(want, ledger, now=now)
     budgets = pool.budgets
-    smallest = (want.demand, *want.smaller)[-1]
+    if (pool.closed or not want.demand.keys() <= budgets.keys()) and not _is_open(want, ledger):
+        return _closed(want, ledger, now=now)
+    smallest = want.smaller[-1] if want.smaller else want.demand
     if not covers(budgets, smallest):
         device = _tightest(replace(want, demand=smallest), budgets)
         error = too_large(
@@ -205,9 +221,11 @@ def _that_could_fit(want: Want, pool: _Pool) -> Want:
     Others go first: a smaller context is only for where the whole one could not be had even then.
     """
     left = pool.within_reach
-    sizes = (want.demand, *want.smaller)
-    rung = next((rung for rung, size in enumerate(sizes) if covers(left, size)), len(sizes) - 1)
-    return want if rung == 0 else replace(want, demand=sizes[rung], rung=rung)
+    if not want.smaller or covers(left, want.demand):
+        return want
+    fitting = (rung for rung, size in enumerate(want.smaller, start=1) if covers(left, size))
+    rung = next(fitting, len(want.smaller))
+    return replace(want, demand=want.smaller[rung - 1], rung=rung)
 
 
 def _make_room(
@@ -275,11 +293,7 @@ def _wait_for_turns(
     want: Want, missing: Mapping[str, int], pool: _Pool, *, now: float
 ) -> list[Action]:
     """Wait for those whose memory would do; once patience is over, their turns end."""
-    movable = pool.standing(*MOVABLE)
-    # Whose turn ends already goes first: what a model is worth changes with each of its answers,
-    # and the choice must not go back and forth until nobody ever goes.
-    settled = [replace(each, loss=0.0) if each.turn_ends else each for each in movable]
-    chosen = cheapest_cover([_victim(each) for each in settled], missing)
+    chosen = pool.turns(tuple(missing)).cheapest(missing)
     assert chosen is not None
     turns = [pool.residents[victim.model] for victim in chosen]
     pool.claim(want.demand)

@@ -24,7 +24,6 @@ STEPS: Final = 500
 BOUND_MS: Final = 1.0
 GIB: Final = 2**30
 _CASES: Final = {
-    # Up to eight victims are chosen exactly, more of them greedily.
     "8 warm and busy": (8, True),
     "10 warm and busy": (10, True),
     "10 warm, 8 of them pinned": (10, False),

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gemd.residency.victims import Victim, cheapest_cover
+from gemd.residency.victims import Covering, Victim, cheapest_cover
 
 freed = st.fixed_dictionaries(
     {"gpu0": st.integers(min_value=0, max_value=9), "cpu": st.integers(min_value=0, max_value=9)}
@@ -26,8 +26,25 @@ def is_enough(chosen: tuple[Victim, ...], shortage: dict[str, int]) -> bool:
     )
 
 
+# What a search has to look at longest, of twenty thousand that were drawn.
+HARD = [
+    ({"gpu0": gpu, "cpu": ram}, float(loss))
+    for gpu, ram, loss in [
+        (7, 0, 4),
+        (6, 6, 4),
+        (6, 1, 4),
+        (1, 9, 8),
+        (4, 4, 1),
+        (8, 4, 7),
+        (9, 8, 7),
+        (2, 0, 2),
+    ]
+]
+
+
+@example(drawn=HARD, shortage={"gpu0": 13, "cpu": 23})
 @given(
-    drawn=st.lists(st.tuples(freed, losses), max_size=7),
+    drawn=st.lists(st.tuples(freed, losses), max_size=8),
     shortage=st.fixed_dictionaries({"gpu0": st.integers(1, 20), "cpu": st.integers(1, 20)}),
 )
 def test_few_candidates_are_chosen_exactly(
@@ -96,3 +113,29 @@ def test_memory_elsewhere_does_not_help() -> None:
     here = Victim("here", {"gpu0": 4}, 5.0)
     elsewhere = Victim("elsewhere", {"cpu": 40}, 0.0)
     assert cheapest_cover([elsewhere, here], {"gpu0": 3}) == (here,)
+
+
+def test_among_many_one_alone_is_seen() -> None:
+    """Both the search and the cheapest bytes first begin with the many, which free too much."""
+    many = [Victim(f"v{index}", {"gpu0": 30}, 1.0 + index / 1000) for index in range(60)]
+    alone = Victim("alone", {"gpu0": 400}, 13.7)
+    chosen = cheapest_cover([*many, alone], {"gpu0": 400})
+    assert chosen == (alone,)
+
+
+@given(
+    drawn=st.lists(st.tuples(freed, losses), max_size=8),
+    shortages=st.lists(
+        st.fixed_dictionaries({"gpu0": st.integers(1, 20), "cpu": st.integers(1, 20)}),
+        min_size=2,
+        max_size=4,
+    ),
+)
+def test_candidates_are_prepared_once(
+    drawn: list[tuple[dict[str, int], float]], shortages: list[dict[str, int]]
+) -> None:
+    """What was asked of them before changes no answer."""
+    candidates = victims(drawn)
+    prepared = Covering(candidates, ["gpu0", "cpu"])
+    for shortage in shortages:
+        assert prepared.cheapest(shortage) == cheapest_cover(candidates, shortage)
