@@ -131,6 +131,11 @@ class Settings(BaseModel):
         gt=0,
         description="Time without progress after which loading a model is given up.",
     )
+    answer_stall_timeout: Duration = Field(
+        default=300.0,
+        gt=0,
+        description="Time without a sign of life after which a worker with requests is ended.",
+    )
     hub_endpoint: Annotated[str, BeforeValidator(endpoint), Form("an http(s) address")] = Field(
         default="https://huggingface.co",
         description="Model hub; HF_ENDPOINT is honoured too.",

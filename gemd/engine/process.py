@@ -104,11 +104,14 @@ class WorkerProcess:
         self._killed_by_us = True
         self._signal(signal.SIGKILL)
 
-    async def report(self, *, protocol_error: str, patience_s: float) -> ExitReport:
+    async def report(
+        self, *, protocol_error: str, stalled_s: float, patience_s: float
+    ) -> ExitReport:
         """How it ended, after `wait`; also closes the pipe of its standard error.
 
         Args:
             protocol_error: See `ExitReport`.
+            stalled_s: As above.
             patience_s: How long to wait for the rest of what it printed.
 
         """
@@ -118,6 +121,7 @@ class WorkerProcess:
             returncode=await self._process.wait(),
             oom_killed=await self._oom_killed(),
             protocol_error=protocol_error,
+            stalled_s=stalled_s,
             lines=self.lines,
         )
 

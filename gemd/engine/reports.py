@@ -24,6 +24,7 @@ class ExitReport:
         oom_killed: Whether the kernel killed it for lack of memory; None if that cannot
             be known here.
         protocol_error: What was wrong with a frame, if that is why it was killed.
+        stalled_s: Seconds without a sign of life, if they are why; else 0.
         lines: The last lines of its standard error.
 
     """
@@ -31,6 +32,7 @@ class ExitReport:
     returncode: int
     oom_killed: bool | None = False
     protocol_error: str = ""
+    stalled_s: float = 0.0
     lines: tuple[str, ...] = ()
 
     @property
@@ -53,6 +55,8 @@ class ExitReport:
         """One clause: why it is gone."""
         if self.protocol_error:
             return f"it broke the protocol and was killed ({self.protocol_error})"
+        if self.stalled_s:
+            return f"it had work and gave no sign of life for {self.stalled_s:g} s, and was killed"
         if self.oom_killed:
             return "the kernel killed it because memory ran out"
         if self.signal == "SIGILL":
@@ -71,6 +75,8 @@ class ExitReport:
         }
         if self.protocol_error:
             pairs["protocol_error"] = self.protocol_error
+        if self.stalled_s:
+            pairs["stalled_seconds"] = f"{self.stalled_s:g}"
         return pairs
 
 

@@ -37,6 +37,15 @@ class Requests:
         self._pings: dict[int, asyncio.Future[wire.Pong]] = {}
         self._nonces = itertools.count(1)
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._mailboxes)
+
+    def poke(self) -> None:
+        """Have the engine's thread say something; nobody waits for it."""
+        self._channel.send(wire.Ping(nonce=0))
+
     def open(
         self, request: wire.Request, *, on_complete: Callable[[], None] = lambda: None
     ) -> Mailbox:

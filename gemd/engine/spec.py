@@ -74,6 +74,8 @@ class WorkerSpec:
         load: What it is to load, and how.
         environ: The daemon's environment; `worker_environment` says what reaches the worker.
         stall_timeout_s: A load without a sign of life for so long has failed.
+        answer_stall_timeout_s: The same for a worker that has requests; the longest step of its
+            engine has to take less.
         python: The interpreter; another one for an engine environment of its own.
         ladder: Patience while ending it.
 
@@ -84,6 +86,7 @@ class WorkerSpec:
     load: wire.Load
     environ: Mapping[str, str]
     stall_timeout_s: float = 60.0
+    answer_stall_timeout_s: float = 300.0
     python: str = sys.executable
     ladder: Ladder = Ladder()
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import psutil
 
 from gemd import wire
-from gemd.engine import load_failures
+from gemd.engine import failures
 from gemd.engine.channel import Channel
 from gemd.engine.ending import Ending
+from gemd.engine.loading import Loading
 from gemd.engine.process import WorkerProcess
-from gemd.engine.reports import ExitReport, StopReport, tail
+from gemd.engine.reports import ExitReport, StopReport
 from gemd.engine.requests import Requests
 from gemd.engine.spec import WorkerSpec
+from gemd.engine.watch import Watch
 from gemd.errors import (
-    CancelledError,
     EngineCrashedError,
-    EngineStartFailedError,
     GemdError,
     ShuttingDownError,
     UnexpectedError,
@@ -38,7 +38,6 @@ State = Literal["starting", "ready", "stopping", "exited"]
 
 _REMAINS_S = 1.0
 
-_LoadMessage = wire.Hello | wire.Progress | wire.Ready | wire.Failed
 _AnswerT = TypeVar("_AnswerT", wire.Scores, wire.Embeddings, wire.Counted, wire.Resized)
 
 
@@ -66,9 +65,20 @@ class Worker:
         self.identity = f"{name}#{secrets.token_hex(4)}"
         self._channel = Channel(self.identity, receive=self._receive, broken=self._broken)
         self._requests = Requests(spec.model, self._channel)
-        self._loading: asyncio.Queue[_LoadMessage | None] = asyncio.Queue()
+        self._loading = Loading(
+            spec, self._channel, stop=lambda: self.stop(grace_s=0), wait_exit=self.wait_exit
+        )
         self._exit: asyncio.Future[ExitReport] = asyncio.get_running_loop().create_future()
         self._protocol_error = ""
+        self._stalled_s = 0.0
+        self._stuck = False
+        self._tell_stuck: Callable[[], None] = lambda: None
+        self._watch = Watch(
+            patience_s=spec.answer_stall_timeout_s,
+            is_busy=lambda: self._requests.busy,
+            ask=self._requests.poke,
+            stalled=self._on_stall,
+        )
 
     @classmethod
     async def start(
@@ -78,6 +88,7 @@ class Worker:
         report: Callable[[wire.Progress], None] = lambda _: None,
         log: Callable[[str], None] = lambda _: None,
         born: Callable[[int], None] = lambda _: None,
+        stuck: Callable[[], None] = lambda: None,
     ) -> Worker:
         """Spawn a process and load the model.
 
@@ -88,6 +99,8 @@ class Worker:
             report: Called with each sign of life of the load.
             log: Called with each line the process prints, as long as it lives.
             born: Called with the process id, before anything is loaded.
+            stuck: Called once, now or later, if the process outlives SIGKILL: until it ends,
+                as `wait_exit` says, it holds its memory. All its requests have failed by then.
 
         Raises:
             EngineStartFailedError: The process could not be started, ended, or gave no
@@ -97,12 +110,14 @@ class Worker:
 
         """
         worker = cls(spec)
+        worker._tell_stuck = stuck
         await worker._spawn(log)
         try:
             born(worker.pid)
-            await worker._load(report)
+            worker.ready = await worker._loading.run(worker._process, report=report)
         except BaseException:
             await worker.stop(grace_s=0)
+            await worker.wait_exit()
             raise
         return worker
 
@@ -141,8 +156,7 @@ class Worker:
             GemdError: Whatever the engine said was wrong.
 
         """
-        self._refuse_if_over()
-        mailbox = self._requests.open(request, on_complete=on_complete)
+        mailbox = self._open(request, on_complete=on_complete)
         try:
             while True:
                 message = await mailbox.get()
@@ -227,7 +241,10 @@ class Worker:
 
         """
         drain = hasattr(self, "ready")
-        return await self._ending.run(grace_s=grace_s if drain else 0)
+        report = await self._ending.run(grace_s=grace_s if drain else 0)
+        if report.exit is None:
+            self._on_stuck()
+        return report
 
     async def wait_exit(self) -> ExitReport:
         """How the process ended; waits until it has been reaped."""
@@ -255,55 +272,12 @@ class Worker:
                 )
         except OSError as error:
             self._channel.abort()
-            raise EngineStartFailedError(
-                f"the worker of {self.spec.model} could not be started with {self.spec.python}",
-                why=str(error),
-                metadata={"model": self.spec.model, "python": self.spec.python},
-            ) from error
+            raise failures.unstarted(self.spec, error) from error
         except BaseException:
             self._channel.abort()
             raise
         self._ending = Ending(self._process, self._channel, self._exit, self.spec.ladder)
         self._supervisor = asyncio.create_task(self._supervise(), name=f"worker {self.identity}")
-
-    async def _load(self, report: Callable[[wire.Progress], None]) -> None:
-        phase = "start"
-        while True:
-            try:
-                async with asyncio.timeout(self.spec.stall_timeout_s):
-                    message = await self._loading.get()
-            except TimeoutError:
-                raise await self._stalled(phase) from None
-            match message:
-                case wire.Hello():
-                    self._greet(message)
-                case wire.Progress():
-                    phase = message.phase
-                    report(message)
-                case wire.Ready():
-                    self.ready = message
-                    return
-                case wire.Failed():
-                    raise await self._load_failure(message.error)
-                case None:
-                    raise load_failures.died(self.spec, phase, await self.wait_exit())
-
-    def _greet(self, hello: wire.Hello) -> None:
-        if hello.protocol != wire.PROTOCOL:
-            raise load_failures.foreign(self.spec, hello)
-        self._channel.send(self.spec.load)
-
-    async def _load_failure(self, body: wire.ErrorBody) -> GemdError:
-        error = body.error()
-        stopped = await self.stop(grace_s=0)
-        lines = stopped.exit.lines if stopped.exit else self._process.lines
-        error.metadata.setdefault("stderr", tail(lines))
-        return error
-
-    async def _stalled(self, phase: str) -> EngineStartFailedError:
-        stopped = await self.stop(grace_s=0)
-        lines = stopped.exit.lines if stopped.exit else self._process.lines
-        return load_failures.stalled(self.spec, phase, lines)
 
     async def _supervise(self) -> None:
         reaped = asyncio.create_task(self._process.wait())
@@ -314,42 +288,56 @@ class Worker:
             # It has hung up. If it still lives after this, nobody can talk to it any more.
             await asyncio.wait({reaped}, timeout=self.spec.ladder.close_s)
             if not reaped.done() and not self._ending.begun:
-                self._process.kill()
+                self._kill()
         await reaped
+        self._watch.end()
         # Its last frames may still be in the socket.
         await asyncio.wait({closed}, timeout=_REMAINS_S)
         self._channel.abort()
         self._exit.set_result(
-            await self._process.report(protocol_error=self._protocol_error, patience_s=_REMAINS_S)
+            await self._process.report(
+                protocol_error=self._protocol_error,
+                stalled_s=self._stalled_s,
+                patience_s=_REMAINS_S,
+            )
         )
-        self._loading.put_nowait(None)
+        self._loading.receive(None)
         self._requests.fail(self._gone)
 
     def _gone(self, mid_stream: bool) -> GemdError:  # noqa: FBT001 - called back by position
         report = self._exit.result()
-        model = self.spec.model
         if self._ending.forced and not report.protocol_error:
-            return CancelledError(
-                f"{model} was unloaded before the answer was complete",
-                why="it did not end within the grace that unloading allowed",
-                metadata={"model": model},
-            )
-        return EngineCrashedError(
-            f"the worker of {model} crashed",
-            mid_stream=mid_stream,
-            why=report.cause,
-            advice=(f"gemctl load {model}",),
-            metadata={"model": model, "pid": self.pid, **report.metadata},
-        )
+            return failures.cut_off(self.spec)
+        return failures.crashed(self.spec, self.pid, report, mid_stream=mid_stream)
+
+    def _on_stall(self) -> None:
+        self._stalled_s = self.spec.answer_stall_timeout_s
+        self._kill()
+
+    def _kill(self) -> None:
+        self._process.kill()
+        asyncio.get_running_loop().call_later(self.spec.ladder.kill_s, self._look_stuck)
+
+    def _look_stuck(self) -> None:
+        if not self._exit.done():
+            self._on_stuck()
+
+    def _on_stuck(self) -> None:
+        if not self._stuck:
+            self._stuck = True
+            self._watch.end()
+            self._requests.fail(lambda _: failures.stuck(self.spec, self.pid))
+            self._tell_stuck()
 
     # --- messages -----------------------------------------------------------------------
 
     def _receive(self, message: wire.FromWorker) -> None:
+        self._watch.heard()
         match message:
             case wire.Hello() | wire.Progress() | wire.Ready() | wire.Failed():
                 if hasattr(self, "ready"):
                     raise wire.WireError(f"{message.type} after ready")
-                self._loading.put_nowait(message)
+                self._loading.receive(message)
             case wire.Drained():
                 self._ending.drained.set()
             case wire.Resized():
@@ -363,13 +351,19 @@ class Worker:
 
     def _broken(self, text: str) -> None:
         self._protocol_error = text
-        self._process.kill()
+        self._kill()
 
-    def _open(self, request: wire.Request) -> Mailbox:
+    def _open(
+        self, request: wire.Request, *, on_complete: Callable[[], None] = lambda: None
+    ) -> Mailbox:
         self._refuse_if_over()
-        return self._requests.open(request)
+        mailbox = self._requests.open(request, on_complete=on_complete)
+        self._watch.begin()
+        return mailbox
 
     def _refuse_if_over(self) -> None:
+        if self._stuck:
+            raise failures.stuck(self.spec, self.pid)
         if self._ending.begun:
             raise ShuttingDownError(
                 f"{self.spec.model} takes no new requests",

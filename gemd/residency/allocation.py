@@ -302,6 +302,12 @@ class Allocation:
         """A model is not started again by itself."""
         self.decisions.record(records.quarantined(entry, now=self._do.now()))
 
+    def note_stuck(self, entry: Entry) -> None:
+        """What was decided last about this model has no effect, and nobody need wait for it."""
+        if entry.open_decision is not None:
+            self.giving_back.stays(entry, entry.open_decision)
+            entry.open_decision = None
+
     def confirm(self, entry: Entry) -> None:
         """What was decided last about this model is done."""
         number, entry.open_decision = entry.open_decision, None

@@ -37,11 +37,14 @@ class Effects(Protocol):
         ...
 
     def spawn(self, model: str, run: int, located: Located) -> None:
-        """Start a worker; answered by `on_born`, `on_progress`, `on_spawned`, later `on_exit`."""
+        """Start a worker; answered by `on_born`, `on_progress`, `on_spawned`, later `on_exit`.
+
+        With `on_stuck` in between, at any time, if its process does not end when it is killed.
+        """
         ...
 
     def stop(self, model: str, run: int, worker: Worker, grace_s: float) -> None:
-        """Stop a worker; answered by `on_stopped`."""
+        """Stop a worker; answered by `on_stopped` once its process has ended."""
         ...
 
     def resize(

@@ -57,6 +57,7 @@ class Entry:
         told: What its line was told last.
         absentees: Futures of callers that wait for it to be cold.
         quarantined: Whether only an explicit load starts it again.
+        stuck: Whether its worker was killed and does not end; it keeps its memory until it does.
         claims: Callers that want its files for themselves; nothing is loaded meanwhile.
         pid: Of its worker's process, from birth to death; 0 if there is none.
         device: Where its weights are, or are to be.
@@ -126,6 +127,7 @@ class Entry:
     failure: GemdError | None = None
     crash_times: tuple[float, ...] = ()
     quarantined: bool = False
+    stuck: bool = False
     crashes: int = 0
     loads: int = 0
     load_started: float = 0.0
@@ -198,16 +200,32 @@ class Entry:
         for ticket in refused:
             ticket.refuse(error)
 
-    def tell_absentees(self) -> None:
-        """It is cold: tell those who wait for that."""
+    def give_turns(self, now: float) -> None:
+        """Grant those whose turn it is what sequences are left."""
+        assert self.worker is not None
+        for ticket in self.in_turn():
+            if ticket.slots <= self.free_slots() or ticket.slots == 0:
+                self.queue.remove(ticket)
+                self.held.add(ticket)
+                ticket.load_s = self.seconds_of_load(since=ticket.arrived)
+                ticket.queue_s = max(0.0, now - ticket.arrived - ticket.load_s)
+                ticket.grant(self.worker)
+
+    def tell_absentees(self, error: GemdError | None = None) -> None:
+        """It is cold, or it cannot be for that reason: tell those who wait for it."""
         absentees, self.absentees = self.absentees, []
         for done in absentees:
-            if not done.done():
+            if done.done():
+                continue
+            if error is None:
                 done.set_result(None)
+            else:
+                done.set_exception(error)
 
     def clear(self) -> None:
         """Its worker is gone, and its memory with it."""
         self.worker = None
+        self.stuck = False
         self.fresh = False
         self.pid = 0
         self.booked = {}
@@ -288,6 +306,7 @@ class Entry:
             failure=self.failure,
             retry=retry if retry > now else None,
             quarantined=self.quarantined,
+            stuck=self.stuck,
             loads=self.loads,
             crashes=self.crashes,
             last_load_s=self.last_load_s,

@@ -293,7 +293,9 @@ class Manager:
             return
         self.refuse()
         unloads = asyncio.gather(
-            *(self.unload(model, drain_s=grace_s) for model in list(self._scheduler.entries))
+            *(self.unload(model, drain_s=grace_s) for model in list(self._scheduler.entries)),
+            # One that does not end must not keep the others from being waited for.
+            return_exceptions=True,
         )
         # A loop that ended by a defect answers nobody.
         ends: set[asyncio.Future[Any]] = {unloads, self._loop}

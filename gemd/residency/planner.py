@@ -73,15 +73,15 @@ class _Pool:
         self._movable: Mapping[str, int] | None = None
         for resident in self.standing(Standing.LEAVING):
             self._add(resident.taken)
-        pinned = self.standing(Standing.PINNED)
+        kept = self.standing(Standing.PINNED, Standing.STUCK)
         self.budgets = {device: account.ceiling for device, account in ledger.accounts.items()}
         held = {
-            device: sum(each.taken.get(device, 0) for each in pinned) for device in ledger.accounts
+            device: sum(each.taken.get(device, 0) for each in kept) for device in ledger.accounts
         }
-        self.beside_pins = {device: size - held[device] for device, size in self.budgets.items()}
-        """What is left of the budgets by the models that users pinned, whoever else goes."""
+        self.beside_kept = {device: size - held[device] for device, size in self.budgets.items()}
+        """What is left of the budgets by models that are pinned or stuck, whoever else goes."""
         self.within_reach = {device: ledger.reach(device) - size for device, size in held.items()}
-        """What could be had of the machine if everybody went whom no user pinned."""
+        """What could be had of the machine if everybody else went."""
 
     def take(self, demand: Mapping[str, int]) -> None:
         """Memory that is used from now on."""
@@ -251,7 +251,7 @@ def _make_room(
 
 def _cannot_be(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[Action]:
     """All who may go are not enough: what becomes of a want then."""
-    left = pool.beside_pins
+    left = pool.beside_kept
     if not covers(left, want.demand):
         device = _tightest(want, left)
         error = pinned_out(
@@ -260,6 +260,7 @@ def _cannot_be(want: Want, pool: _Pool, ledger: Ledger, *, now: float) -> list[A
             budget=ledger.accounts[device].budget,
             left=left[device],
             pinned=[each.model for each in pool.standing(Standing.PINNED)],
+            stuck=[each.model for each in pool.standing(Standing.STUCK)],
         )
         return [Refuse(want.model, error)]
     crowded = _crowded(want, pool)
@@ -341,7 +342,7 @@ def _wait_for_others(
     if now < due:
         return [Wait(want.model, until=due, crowded=True)]
     account = ledger.accounts[device]
-    pinned = pool.standing(Standing.PINNED)
+    pinned, stuck = pool.standing(Standing.PINNED), pool.standing(Standing.STUCK)
     error = crowded_out(
         want.model,
         device,
@@ -351,6 +352,7 @@ def _wait_for_others(
         surge=account.surge,
         margin=account.margin,
         pinned=[each.model for each in pinned if each.taken.get(device, 0)],
+        stuck=[each.model for each in stuck if each.taken.get(device, 0)],
     )
     return [Refuse(want.model, error)]
 

@@ -32,6 +32,8 @@ class Standing(enum.Enum):
     """It is loading, or was just loaded and has not answered yet."""
     PINNED = "PINNED"
     """A user forbade its eviction."""
+    STUCK = "STUCK"
+    """Its worker was killed and does not end: nobody knows when its memory comes back."""
     LEAVING = "LEAVING"
     """Its memory comes back by itself."""
 

@@ -136,6 +136,16 @@ def crashed(model: str, report: ExitReport) -> EngineCrashedError:
     )
 
 
+def stuck(entry: Entry) -> EngineCrashedError:
+    """Its worker outlives SIGKILL."""
+    return EngineCrashedError(
+        f"the worker of {entry.model} does not end, although it was killed",
+        why=f"the kernel or a driver holds process {entry.pid}; until it ends it keeps its memory",
+        advice=(f"ps -o pid,stat,wchan:32,args -p {entry.pid}", "gemctl status"),
+        metadata={"model": entry.model, "pid": entry.pid},
+    )
+
+
 def too_large(
     model: str,
     *,
@@ -186,12 +196,14 @@ def crowded_out(
     surge: int,
     margin: int,
     pinned: Sequence[str],
+    stuck: Sequence[str] = (),
 ) -> BudgetExceededError:
     """Other programs hold the memory that a model needs; bytes."""
     had = max(reach, 0)
     hold = "others hold the rest" if others is None else f"other programs hold {size_text(others)}"
     lately = f" and held {size_text(surge)} more a moment ago" if surge else ""
     beside = f", and {', '.join(pinned)} is pinned" if pinned else ""
+    beside += "".join(f", and the worker of {each} does not end" for each in stuck)
     return BudgetExceededError(
         f"{model} needs {size_text(needed)} of {device}, {size_text(had)} can be had",
         why=f"{hold}{lately}, {size_text(margin)} have to stay free{beside}",
@@ -252,15 +264,24 @@ def forbidden(model: str, *, why: str) -> ModelForbiddenError:
 
 
 def pinned_out(
-    model: str, *, needed: int, budget: int, left: int, pinned: Sequence[str]
+    model: str,
+    *,
+    needed: int,
+    budget: int,
+    left: int,
+    pinned: Sequence[str],
+    stuck: Sequence[str] = (),
 ) -> BudgetExceededError:
-    """Models that users pinned leave too little for another one; bytes."""
+    """Models that users pinned, or that do not end, leave too little for another one; bytes."""
     held, had = budget - left, max(left, 0)
+    kept = [f"pinned: {', '.join(pinned)}"] if pinned else []
+    if stuck:
+        kept.append(f"held by workers that do not end: {', '.join(stuck)}")
     return BudgetExceededError(
         f"{model} needs {size_text(needed)}, {size_text(had)} of the "
         f"{size_text(budget)} budget can be had",
-        why=f"{size_text(held)} are pinned: {', '.join(pinned)}",
-        advice=tuple(f"gemctl pin --off {each}" for each in pinned),
+        why=f"{size_text(held)} are {' and '.join(kept)}",
+        advice=tuple(f"gemctl pin --off {each}" for each in pinned) or ("gemctl status",),
         metadata={
             "model": model,
             "needed_bytes": needed,

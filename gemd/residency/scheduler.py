@@ -19,10 +19,10 @@ from gemd.errors import (
 from gemd.residency import crashes, refusals
 from gemd.residency.allocation import Allocation
 from gemd.residency.decisions import Reason
+from gemd.residency.endings import Endings
 from gemd.residency.entry import Entry
 from gemd.residency.orders import Orders
 from gemd.residency.states import (
-    Crashed,
     LoadProgressed,
     LoadStep,
     Residence,
@@ -35,7 +35,6 @@ from gemd.residency.wishing import Wishing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gemd.engine.reports import ExitReport
     from gemd.engine.worker import Worker
     from gemd.residency.accounts import Accounts
     from gemd.residency.corrections import Corrections
@@ -86,6 +85,16 @@ class Scheduler:
             send_away=self._send_away,
             advance=self._advance,
             end_search=self._end_search,
+        )
+        self.endings = Endings(
+            effects,
+            entry=self._entry,
+            seen=self.seen,
+            memory=self.memory,
+            policy=policy,
+            become=self._become,
+            fail=self._fail,
+            advance=self._advance,
         )
         self.wishing = Wishing(
             entry=self._entry,
@@ -211,7 +220,7 @@ class Scheduler:
         if entry.state is State.UNLOADING:
             # The order to abandon the load crossed its completion.
             if isinstance(outcome, GemdError):
-                self.on_stopped(model, run)
+                self.endings.on_stopped(model, run)
             else:
                 self._do.stop(model, run, outcome, 0.0)
             return
@@ -219,10 +228,10 @@ class Scheduler:
         if isinstance(outcome, GemdError):
             entry.rest_wish(self._do.now())
             if isinstance(outcome, EngineStartFailedError | EngineCrashedError):
-                self._count_crash(entry)
+                self.endings.count_crash(entry)
             # The load that was decided on has no effect.
             entry.open_decision = None
-            self._clear(entry)
+            self.endings.clear(entry)
             self._fail(entry, outcome)
             entry.refuse_all(outcome)
             self._advance(entry)
@@ -247,29 +256,6 @@ class Scheduler:
         self.memory.contexts.settle(entry, well=well)
         self._advance(entry)
 
-    def on_exit(self, model: str, run: int, report: ExitReport) -> None:
-        """A worker ended without being asked to. Its requests have failed already."""
-        entry = self._entry(model)
-        if run != entry.run or entry.state not in {State.READY, State.DRAINING}:
-            return
-        failure = refusals.crashed(model, report)
-        self._count_crash(entry)
-        self._clear(entry)
-        self._fail(entry, failure)
-        self._do.publish(Crashed(self.seen(entry), report.returncode, failure.metadata["stderr"]))
-        entry.tell_absentees()
-        self._advance(entry)
-
-    def on_stopped(self, model: str, run: int) -> None:
-        """A worker that was told to end is gone."""
-        entry = self._entry(model)
-        if run != entry.run or entry.state is not State.UNLOADING:
-            return
-        self._clear(entry)
-        self._become(entry, State.COLD)
-        entry.tell_absentees()
-        self._advance(entry)
-
     def on_refuse(self) -> None:
         """Take nothing new; end every wait."""
         self.closing = True
@@ -291,6 +277,9 @@ class Scheduler:
                 self._advance_ready(entry)
             case State.DRAINING:
                 self._advance_draining(entry)
+            case State.UNLOADING if entry.stuck:
+                assert entry.failure is not None
+                entry.refuse_all(entry.failure)
             case State.UNLOADING:
                 entry.tell_positions(WaitReason.DRAINING)
 
@@ -328,13 +317,7 @@ class Scheduler:
         if entry.resizing or self._grows(entry):
             entry.tell_positions(WaitReason.WORKER_BUSY)
             return
-        for ticket in entry.in_turn():
-            if ticket.slots <= entry.free_slots() or ticket.slots == 0:
-                entry.queue.remove(ticket)
-                entry.held.add(ticket)
-                ticket.load_s = entry.seconds_of_load(since=ticket.arrived)
-                ticket.queue_s = max(0.0, now - ticket.arrived - ticket.load_s)
-                ticket.grant(entry.worker)
+        entry.give_turns(now)
         turn_over = entry.held_off < math.inf
         entry.tell_positions(WaitReason.WAITING_FOR_MEMORY if turn_over else WaitReason.WORKER_BUSY)
         if entry.is_idle():
@@ -384,7 +367,8 @@ class Scheduler:
                     entry.drain_by = min(wanted, entry.drain_by or wanted)
                 self._advance(entry)
             case State.UNLOADING:
-                pass
+                if entry.stuck:
+                    entry.tell_absentees(entry.failure)
 
     def _start(self, entry: Entry, rung: int) -> None:
         """Load a model whose bytes were found, now that it has its memory."""
@@ -416,12 +400,3 @@ class Scheduler:
         # It is kept for status; the frames it was raised in must not be.
         entry.failure = failure.with_traceback(None)
         self._become(entry, State.FAILED)
-
-    def _clear(self, entry: Entry) -> None:
-        self.memory.release(entry)
-        entry.clear()
-
-    def _count_crash(self, entry: Entry) -> None:
-        entry.count_crash(now=self._do.now(), policy=self._policy)
-        if entry.quarantined:
-            self.memory.note_quarantine(entry)

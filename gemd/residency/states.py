@@ -109,10 +109,12 @@ class Spawn(Protocol):
         *,
         report: Callable[[wire.Progress], None],
         born: Callable[[int], None],
+        stuck: Callable[[], None],
     ) -> Awaitable[Worker]:
         """Start one worker; cancelling the call leaves no process behind.
 
-        `born` takes the process id as soon as there is one.
+        `born` takes the process id as soon as there is one; `stuck` is called if it outlives
+        SIGKILL, before or after this has returned.
         """
         ...
 
@@ -173,6 +175,7 @@ class Residence:
         failure: What went wrong last, kept until a load succeeds or clears it.
         retry: Earliest next start after crashes; None if it may start now.
         quarantined: Whether only an explicit load starts it again.
+        stuck: Whether its worker was killed and does not end.
         loads: Successful loads since the daemon started.
         crashes: Crashes since the daemon started.
         last_load_s: How long the last successful load took.
@@ -195,6 +198,7 @@ class Residence:
     failure: GemdError | None = None
     retry: float | None = None
     quarantined: bool = False
+    stuck: bool = False
     loads: int = 0
     crashes: int = 0
     last_load_s: float | None = None

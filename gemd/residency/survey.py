@@ -97,6 +97,8 @@ def wants_of(entries: Iterable[Entry]) -> list[Want]:
 
 def standing_of(entry: Entry, *, now: float) -> Standing:
     """What the model's memory may be taken for."""
+    if entry.stuck:
+        return Standing.STUCK
     if entry.state in {State.DRAINING, State.UNLOADING}:
         return Standing.LEAVING
     if entry.pinned:

@@ -106,7 +106,7 @@ class Work:
             del self._lives[life]
         if task.cancelled():
             # Said here: a task that is cancelled before its first step runs no line of its own.
-            self._post(self._answers.on_stopped, *life)
+            self._post(self._answers.endings.on_stopped, *life)
 
     def _detach(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -133,9 +133,13 @@ class Work:
         def born(pid: int) -> None:
             self._post(self._answers.on_born, model, run, pid)
 
+        def stuck() -> None:
+            log.error("worker.stuck", model=model)
+            self._post(self._answers.endings.on_stuck, model, run)
+
         outcome: Worker | GemdError
         try:
-            outcome = await self._spawn(located.spec, report=report, born=born)
+            outcome = await self._spawn(located.spec, report=report, born=born, stuck=stuck)
         except GemdError as error:
             outcome = error
         except Exception:
@@ -147,7 +151,7 @@ class Work:
 
     async def _watching(self, model: str, run: int, worker: Worker) -> None:
         report = await worker.wait_exit()
-        self._post(self._answers.on_exit, model, run, report)
+        self._post(self._answers.endings.on_exit, model, run, report)
 
     async def _resizing(
         self, model: str, run: int, worker: Worker, tokens: int, prompt_cache_bytes: int
@@ -173,6 +177,8 @@ class Work:
         try:
             report = await worker.stop(grace_s=grace_s)
             log.info("worker.stopped", model=model, pid=worker.pid, report=str(report))
+            # One that is stuck holds its memory until then.
+            await worker.wait_exit()
         except Exception:
             log.exception("worker.stop_failed", model=model, pid=worker.pid)
-        self._post(self._answers.on_stopped, model, run)
+        self._post(self._answers.endings.on_stopped, model, run)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gemd.residency.accounts import Accounts
     from gemd.residency.effects import Effects, SendAway
     from gemd.residency.entry import Entry
-    from gemd.residency.ledger import Ledger
+    from gemd.residency.ledger import Holding, Ledger
     from gemd.residency.plans import Resident
 
 CRITICAL_DRAIN_S: Final = 1.0
@@ -132,6 +132,14 @@ class GivingBack:
             call.waiting.discard(number)
         self._settle()
 
+    def stays(self, entry: Entry, number: int) -> None:
+        """A decision has no effect: that model does not end."""
+        holds = self._ledger().holdings.get(entry.model, {})
+        for call in self._open:
+            if number in call.waiting:
+                call.results = [_without(each, entry.model, holds) for each in call.results]
+        self.confirmed(number)
+
     def _on_device(self, ask: Ask, device: str, waiting: set[int]) -> Yielded:
         """Send away what was asked for; the numbers of the decisions go to `waiting`."""
         now, ledger = self._do.now(), self._ledger()
@@ -202,7 +210,24 @@ class GivingBack:
                 )
 
 
+def _without(given: Yielded, model: str, holds: Mapping[str, Holding]) -> Yielded:
+    if model not in given.models:
+        return given
+    return replace(
+        given,
+        models=tuple(each for each in given.models if each != model),
+        released=given.released - holds[given.device].seen,
+        reasons=(*given.reasons, _stuck_reason(model)),
+    )
+
+
+def _stuck_reason(model: str) -> Reason:
+    return Reason("STUCK", f"the worker of {model} does not end", {"model": model})
+
+
 def _kept_reason(kept: Resident) -> Reason:
     if kept.standing is Standing.PINNED:
         return Reason("PINNED", f"{kept.model} is pinned", {"model": kept.model})
+    if kept.standing is Standing.STUCK:
+        return _stuck_reason(kept.model)
     return Reason("ENOUGH", f"{kept.model} was not needed for it", {"model": kept.model})

@@ -95,10 +95,15 @@ def _transport(settings: Settings, environ: Mapping[str, str]) -> Transport:
 
 
 async def spawn(
-    spec: WorkerSpec, *, report: Callable[[wire.Progress], None], born: Callable[[int], None]
+    spec: WorkerSpec,
+    *,
+    report: Callable[[wire.Progress], None],
+    born: Callable[[int], None],
+    stuck: Callable[[], None],
 ) -> Worker:
     """Start a worker whose standard error goes to the log."""
-    return await Worker.start(spec, report=report, log=partial(_say, spec.model), born=born)
+    log_line = partial(_say, spec.model)
+    return await Worker.start(spec, report=report, log=log_line, born=born, stuck=stuck)
 
 
 def _say(model: str, line: str) -> None:

@@ -111,6 +111,7 @@ class Library:
             load=load,
             environ=self._environ,
             stall_timeout_s=self._settings.load_stall_timeout,
+            answer_stall_timeout_s=self._settings.answer_stall_timeout,
         )
         (_, estimate), *smaller = estimates.items()
         return Located(

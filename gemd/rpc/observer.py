@@ -279,6 +279,11 @@ class Observer:
             for residence in self._manager.residences().values()
             if residence.quarantined
         ]
+        stuck = [
+            conditions.stuck(residence.model, residence.failure.why)
+            for residence in self._manager.residences().values()
+            if residence.stuck and residence.failure is not None
+        ]
         reduced = [
             conditions.reduced(
                 residence.model,
@@ -293,7 +298,7 @@ class Observer:
             view.profile.id for view in views if state_of(view) == model_pb2.Model.STATE_ABSENT
         }
         unwarmed = absent_models(self._schedules.states, self._schedules.ids, absent)
-        return [*machine, *quarantined, *reduced, *unknown, *unwarmed]
+        return [*machine, *quarantined, *stuck, *reduced, *unknown, *unwarmed]
 
 
 def _type_of(  # noqa: PLR0911 - one for each kind, and mypy sees that none is missing

@@ -33,6 +33,7 @@ OTHER_VALUES = {
     "schedules": "saver=never gemma3-270m on battery",
     "queue_limit": "7",
     "load_stall_timeout": "90s",
+    "answer_stall_timeout": "10m",
     "hub_endpoint": "http://127.0.0.1:9",
     "hub_timeout": "0.5s",
     "offline": "true",

@@ -168,14 +168,14 @@ class World:
         if self.does.living:
             model, run = self.pick(list(self.does.living))
             del self.does.living[model, run]
-            self.scheduler.on_exit(model, run, ExitReport(returncode=-9))
+            self.scheduler.endings.on_exit(model, run, ExitReport(returncode=-9))
 
     def stopped(self) -> None:
         """A worker that was told to is gone."""
         if self.does.stopping:
             life = self.pick(self.does.stopping)
             self.does.living.pop(life, None)
-            self.scheduler.on_stopped(*life)
+            self.scheduler.endings.on_stopped(*life)
 
     def unload(self) -> None:
         """A user unloads."""

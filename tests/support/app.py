@@ -185,9 +185,10 @@ async def serving(
             *,
             report: Callable[[wire.Progress], None],
             born: Callable[[int], None],
+            stuck: Callable[[], None],
         ) -> Worker:
             running.specs.append(spec)
-            worker: Worker = await spawn(spec, report=report, born=born)
+            worker: Worker = await spawn(spec, report=report, born=born, stuck=stuck)
             running.workers.append(worker)
             return worker
 

@@ -148,6 +148,8 @@ class Plant:
     elsewhere: dict[str, dict[str, int]] = field(default_factory=dict)
     smaller: dict[str, dict[int, int]] = field(default_factory=dict)
     """Of each model, what it takes of main memory with a smaller context, by its tokens."""
+    stuck: dict[int, Callable[[], None]] = field(default_factory=dict)
+    """By pid: says that a process outlives SIGKILL."""
     looks: int = 0
     events: list[ResidencyEvent] = field(default_factory=list)
     may_locate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -187,9 +189,11 @@ class Plant:
         *,
         report: Callable[[wire.Progress], None],
         born: Callable[[int], None],
+        stuck: Callable[[], None],
     ) -> Any:
         """Start nothing; wait for `may_load`."""
         pid = 4242 + len(self.spawned)
+        self.stuck[pid] = stuck
         born(pid)
         report(wire.Progress(phase="weights", current=1, total=2))
         try:

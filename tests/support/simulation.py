@@ -232,7 +232,7 @@ class Simulation(Timeline):
         def found() -> None:
             if (model, run) in self._abandoned:
                 self._abandoned.discard((model, run))
-                self.scheduler.on_stopped(model, run)
+                self.scheduler.endings.on_stopped(model, run)
             else:
                 self.scheduler.on_located(model, run, located)
 
@@ -280,7 +280,7 @@ class Simulation(Timeline):
         """A warm worker ends by itself."""
         run, process = self.living.pop(model)
         del self.machine.held[process.pid]
-        self.scheduler.on_exit(model, run, ExitReport(returncode=-9))
+        self.scheduler.endings.on_exit(model, run, ExitReport(returncode=-9))
 
     def warm(self) -> list[str]:
         """Models whose worker is ready or drains: it may crash."""
@@ -322,7 +322,7 @@ class Simulation(Timeline):
             _, process = self.living.pop(model)
             del self.machine.held[process.pid]
         self._abandoned.discard((model, run))
-        self.scheduler.on_stopped(model, run)
+        self.scheduler.endings.on_stopped(model, run)
 
     def _sample(self) -> None:
         memory = self.scheduler.memory

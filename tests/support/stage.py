@@ -176,6 +176,7 @@ class Stage:
         *,
         report: Callable[[wire.Progress], None],
         born: Callable[[int], None],
+        stuck: Callable[[], None],
     ) -> Any:
         model, pid = self.of(spec.model), next(self._pids)
         before = self._workers.get(spec.model)

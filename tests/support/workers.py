@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemd import wire
+from gemd.engine.process import WorkerProcess
 from gemd.engine.spec import Ladder
 from gemd.engine.worker import Worker, WorkerSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 
 QUICK = Ladder(close_s=1, terminate_s=1, kill_s=10)
 """Long enough for a process that ends by itself on a busy machine: its rung is no accident."""
@@ -32,6 +33,7 @@ def spec(
     *,
     model: str = "scripted",
     stall_timeout_s: float = 20,
+    answer_stall_timeout_s: float = 60,
     ladder: Ladder = QUICK,
     environ: Mapping[str, str] = os.environ,
     max_sequences: int = 16,
@@ -44,6 +46,7 @@ def spec(
         load=load(max_sequences=max_sequences, **script),
         environ=environ,
         stall_timeout_s=stall_timeout_s,
+        answer_stall_timeout_s=answer_stall_timeout_s,
         ladder=ladder,
     )
 
@@ -56,6 +59,26 @@ async def running(worker_spec: WorkerSpec | None = None) -> AsyncIterator[Worker
         yield worker
     finally:
         await worker.stop(grace_s=0)
+
+
+@contextlib.contextmanager
+def unkillable() -> Iterator[Callable[[], None]]:
+    """SIGKILL does nothing, as to a process that waits in a driver; calling this ends that."""
+    kill, held = WorkerProcess.kill, []
+
+    def hold(self: WorkerProcess) -> None:
+        held.append(self)
+
+    def release() -> None:
+        WorkerProcess.kill = kill  # type: ignore[method-assign]
+        for process in held:
+            process.kill()
+
+    WorkerProcess.kill = hold  # type: ignore[method-assign]
+    try:
+        yield release
+    finally:
+        release()
 
 
 def generate(

@@ -57,6 +57,18 @@ def quarantined(model: str, crashes: int) -> Condition:
     )
 
 
+def stuck(model: str, why: str) -> Condition:
+    """A model's worker was killed and does not end."""
+    return Condition(
+        type="WorkerStuck",
+        subject=model_name(model),
+        status=Condition.STATUS_TRUE,
+        severity=Condition.SEVERITY_ERROR,
+        reason="WORKER_STUCK",
+        message=f"the worker of {model} does not end, although it was killed: {why}",
+    )
+
+
 def reduced(model: str, tokens: int, whole: int) -> Condition:
     """A model has a smaller context than the settings say."""
     return Condition(

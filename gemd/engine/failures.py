@@ -1,4 +1,4 @@
-"""What is said of a worker that did not come to be ready."""
+"""What is said of a worker that failed: as it started, while it answered, as it was to end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ from typing import TYPE_CHECKING
 
 from gemd import wire
 from gemd.engine.reports import tail
-from gemd.errors import EngineStartFailedError
+from gemd.errors import CancelledError, EngineCrashedError, EngineStartFailedError
 
 if TYPE_CHECKING:
     from gemd.engine.reports import ExitReport
     from gemd.engine.spec import WorkerSpec
+
+
+def unstarted(spec: WorkerSpec, error: OSError) -> EngineStartFailedError:
+    """The system gives it no process."""
+    return EngineStartFailedError(
+        f"the worker of {spec.model} could not be started with {spec.python}",
+        why=str(error),
+        metadata={"model": spec.model, "python": spec.python},
+    )
 
 
 def foreign(spec: WorkerSpec, hello: wire.Hello) -> EngineStartFailedError:
@@ -49,4 +58,36 @@ def died(spec: WorkerSpec, phase: str, report: ExitReport) -> EngineStartFailedE
         f"the worker of {spec.model} ended while loading (phase {phase!r})",
         why=report.cause,
         metadata={"model": spec.model, "phase": phase, **report.metadata},
+    )
+
+
+def crashed(
+    spec: WorkerSpec, pid: int, report: ExitReport, *, mid_stream: bool
+) -> EngineCrashedError:
+    """Its process ended under a request."""
+    return EngineCrashedError(
+        f"the worker of {spec.model} crashed",
+        mid_stream=mid_stream,
+        why=report.cause,
+        advice=(f"gemctl load {spec.model}",),
+        metadata={"model": spec.model, "pid": pid, **report.metadata},
+    )
+
+
+def cut_off(spec: WorkerSpec) -> CancelledError:
+    """It was to end, and a request needed longer than was granted."""
+    return CancelledError(
+        f"{spec.model} was unloaded before the answer was complete",
+        why="it did not end within the grace that unloading allowed",
+        metadata={"model": spec.model},
+    )
+
+
+def stuck(spec: WorkerSpec, pid: int) -> EngineCrashedError:
+    """Its process outlives SIGKILL."""
+    return EngineCrashedError(
+        f"the worker of {spec.model} does not end, although it was killed",
+        why=f"the kernel or a driver holds process {pid}; until it ends it keeps its memory",
+        advice=(f"ps -o pid,stat,wchan:32,args -p {pid}",),
+        metadata={"model": spec.model, "pid": pid},
     )

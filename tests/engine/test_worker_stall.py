@@ -1,0 +1,172 @@
+"""A worker that says nothing any more, and one that does not end although it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gemd.engine.spec import Ladder
+from gemd.engine.watch import Watch
+from gemd.engine.worker import Worker
+from gemd.errors import EngineCrashedError, EngineStartFailedError
+from tests.support.workers import (
+    alive,
+    eventually,
+    generate,
+    running,
+    spec,
+    stalled,
+    state_of,
+    text_of,
+    unkillable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE_S = 1.0
+HASTY = Ladder(close_s=0.2, terminate_s=0.2, kill_s=0.2)
+
+
+@pytest.mark.parametrize("stall", ["event", "c", "gil"])
+async def test_a_worker_that_hangs_under_a_request_is_ended(stall: str) -> None:
+    """However it hangs: the request fails with what was seen, and the process is gone."""
+    async with running(spec(answer_stall_timeout_s=PATIENCE_S)) as worker:
+        with pytest.raises(EngineCrashedError) as failed:
+            await text_of(worker.generate(generate(count=5, stall_at=2, stall=stall)))
+        assert failed.value.metadata["stalled_seconds"] == "1"
+        assert "no sign of life for 1 s" in failed.value.why
+        report = await worker.wait_exit()
+        assert (report.signal, report.oom_killed) == ("SIGKILL", False)
+        assert not alive(worker.pid)
+
+
+async def test_a_long_prompt_is_no_stall() -> None:
+    """Nothing is said for longer than patience lasts, and the engine answers pings."""
+    async with running(spec(answer_stall_timeout_s=PATIENCE_S)) as worker:
+        request = generate(tokens=("done",), prefill_seconds=2.5 * PATIENCE_S)
+        text, _ = await text_of(worker.generate(request))
+        assert text == "done"
+        assert state_of(worker) == "ready"
+
+
+class _Watched:
+    """A watch of a worker that answers so many pings."""
+
+    def __init__(self, *, answers: int, busy: bool = True) -> None:
+        self.busy = busy
+        self.asked = 0
+        self._answers = answers
+        self.stalled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.watch = Watch(
+            patience_s=0.04,
+            is_busy=self._look,
+            ask=self._ask,
+            stalled=lambda: self.stalled.set_result(None),
+        )
+        self.looks = 0
+
+    def _look(self) -> bool:
+        self.looks += 1
+        return self.busy
+
+    def _ask(self) -> None:
+        self.asked += 1
+        if self.asked <= self._answers:
+            self.watch.heard()
+
+
+async def test_each_sign_of_life_begins_a_new_patience() -> None:
+    """Five pings are answered, the sixth is not: between them are whole patiences."""
+    watched = _Watched(answers=5)
+    watched.watch.begin()
+    async with asyncio.timeout(10):
+        await watched.stalled
+    assert watched.asked == 6
+    assert watched.looks == 5 * 2 + 5
+
+
+async def test_who_has_no_work_is_not_looked_at() -> None:
+    """One look finds that there is nothing to do, and none follows until there is work again."""
+    watched = _Watched(answers=0, busy=False)
+    watched.watch.begin()
+    await eventually(lambda: watched.looks == 1)
+    watched.busy = True
+    watched.watch.begin()
+    async with asyncio.timeout(10):
+        await watched.stalled
+    assert watched.looks == 1 + 5
+
+
+async def test_a_watch_that_ended_says_nothing() -> None:
+    """The process is gone; whoever waits hears of that."""
+    watched = _Watched(answers=0)
+    watched.watch.begin()
+    await eventually(lambda: watched.looks == 2)
+    watched.watch.end()
+    other = _Watched(answers=0)
+    other.watch.begin()
+    async with asyncio.timeout(10):
+        await other.stalled
+    assert not watched.stalled.done()
+
+
+@pytest.fixture
+def let_go() -> Iterator[Callable[[], None]]:
+    """No worker can be killed, until this is called."""
+    with unkillable() as release:
+        yield release
+
+
+async def test_a_worker_that_outlives_sigkill_is_stuck(let_go: Callable[[], None]) -> None:
+    """It is said once, its requests fail and it takes no others; its end is told when it comes."""
+    told: list[str] = []
+    worker = await Worker.start(
+        spec(ladder=HASTY, ignore_sigterm=True), stuck=lambda: told.append("stuck")
+    )
+    asked = asyncio.create_task(
+        text_of(worker.generate(generate(count=5, stall_at=1, stall="gil")))
+    )
+    await stalled(worker)
+    stopped = await worker.stop(grace_s=0)
+    assert (stopped.rung, stopped.exit) == ("stuck", None)
+    await worker.stop(grace_s=0)
+    assert told == ["stuck"]
+    for request in (asked, text_of(worker.generate(generate("other", count=1)))):
+        with pytest.raises(EngineCrashedError, match="does not end") as failed:
+            await request
+        assert failed.value.metadata["pid"] == str(worker.pid)
+    assert alive(worker.pid)
+    let_go()
+    assert (await worker.wait_exit()).signal == "SIGKILL"
+    assert state_of(worker) == "exited"
+
+
+async def test_a_stall_that_outlives_sigkill_is_said_too(let_go: Callable[[], None]) -> None:
+    """Nobody asked it to end: its requests still hear of it."""
+    told = asyncio.Event()
+    worker = await Worker.start(
+        spec(ladder=HASTY, answer_stall_timeout_s=0.4, ignore_sigterm=True), stuck=told.set
+    )
+    with pytest.raises(EngineCrashedError, match="does not end"):
+        await text_of(worker.generate(generate(count=5, stall_at=1, stall="gil")))
+    assert told.is_set()
+    let_go()
+    await worker.wait_exit()
+
+
+async def test_a_load_that_outlives_sigkill_ends_with_its_process(
+    let_go: Callable[[], None],
+) -> None:
+    """It holds memory until then, so nobody is told before that it has failed."""
+    told = asyncio.Event()
+    hangs = spec(ladder=HASTY, stall_timeout_s=2, stall_at=0, stall="gil", ignore_sigterm=True)
+    starting = asyncio.create_task(Worker.start(hangs, stuck=told.set))
+    async with asyncio.timeout(20):
+        await told.wait()
+    assert not starting.done()
+    let_go()
+    with pytest.raises(EngineStartFailedError, match="no sign of life"):
+        await starting
