@@ -108,6 +108,11 @@ class Settings(BaseModel):
         default=None,
         description="Rehearse on the GPUs that this file describes instead of the real ones.",
     )
+    parking: Bytes = Field(
+        default=0,
+        ge=0,
+        description="Unused RAM that files of models that were used are read back into; 0B is off.",
+    )
     keep_warm: Forever = Field(
         default=1800.0,
         description="Idle time after which a model that is not pinned is unloaded.",

@@ -65,6 +65,7 @@ class Entry:
         measured: What the last sample saw of it, by device.
         contexts: Sizes that its context may have, the largest first.
         file: Under which its sizes are kept; see `corrections`.
+        path: Of that file, as of the last load.
         predicted: `contexts` as they were before they were corrected by measurements.
         peak: The most that was measured in this life, by device.
         widest: The largest of `contexts` that it had in this life.
@@ -112,6 +113,7 @@ class Entry:
     measured: dict[str, int] = field(default_factory=dict)
     contexts: tuple[ContextSize, ...] = ()
     file: str = ""
+    path: str = ""
     predicted: tuple[ContextSize, ...] = ()
     peak: dict[str, int] = field(default_factory=dict)
     widest: int = 0
@@ -298,6 +300,7 @@ class Entry:
                 **({} if (resident := self.sample_rss()) is None else {RAM: resident}),
             },
             estimate_bytes=self.estimate_bytes,
+            path=self.path,
             whole_context_tokens=self.contexts[0].tokens if self.rung else 0,
             worker=self.worker,
             last_used=self.last_used if self.loads else None,

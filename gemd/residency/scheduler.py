@@ -377,6 +377,7 @@ class Scheduler:
         entry.contexts, entry.rung, entry.widest = located.contexts, rung, rung
         entry.booked = dict(located.contexts[rung].demand)
         located = located.with_context(rung)
+        entry.path = located.spec.load.path
         entry.load_started = self._do.now()
         self._become(entry, State.LOADING)
         entry.step = LoadStep(entry.model, "import", 0, 0)

@@ -167,6 +167,7 @@ class Residence:
             for its prompt cache.
         measured: By device, what its worker holds; main memory as of now.
         estimate_bytes: What was predicted for the last load; 0 before the first.
+        path: Of the file that was loaded last; empty before the first load.
         whole_context_tokens: Its whole context while it has a smaller one; otherwise 0.
         worker: The running worker; None unless READY or DRAINING.
         last_used: When it last answered; None if never.
@@ -190,6 +191,7 @@ class Residence:
     booked: Mapping[str, int] = field(default_factory=dict)
     measured: Mapping[str, int] = field(default_factory=dict)
     estimate_bytes: int = 0
+    path: str = ""
     whole_context_tokens: int = 0
     worker: Worker | None = None
     last_used: float | None = None

@@ -12,10 +12,12 @@ import structlog
 
 from gemd.errors import ModelNotFoundError
 from gemd.hardware import Resumed, Sample
+from gemd.hardware.page_cache import unused_bytes
 from gemd.residency.hub import Hub
 from gemd.residency.kept_corrections import kept_corrections
 from gemd.residency.lease_book import LeaseBook
 from gemd.residency.manager import Manager
+from gemd.residency.parking import Parking
 from gemd.residency.refusals import shutting_down
 from gemd.residency.schedule_runner import ScheduleRunner
 from gemd.residency.senses import Senses
@@ -133,6 +135,9 @@ class App:
             record=self.manager.decisions.record,
             time=self.manager.time,
         )
+        self._parking = Parking(
+            self.manager.residences, allowance=settings.parking, unused=unused_bytes
+        )
         observer = Observer(
             lifecycle=self.lifecycle,
             library=library,
@@ -180,6 +185,8 @@ class App:
             for listener in self._servers:
                 await listener.start()
             self.schedules.start()
+            if self._settings.parking:
+                self._parking.start()
         except BaseException:
             await self.stop(grace_s=0)
             raise
@@ -231,6 +238,7 @@ class App:
         if self._idle is not None:
             self._idle.stop()
         self.schedules.stop()
+        await self._parking.stop()
         await self._refuse()
         # A pull that is stopped resumes in the next run, so it needs no grace.
         await asyncio.gather(

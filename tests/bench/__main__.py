@@ -19,6 +19,7 @@ from tests.bench import (
     first_token,
     idle,
     machine,
+    parking,
     planning,
     pressure,
     second_turn,
@@ -41,6 +42,7 @@ MEASUREMENTS: dict[str, Callable[[Setting], Awaitable[Section]]] = {
     "command-line": command_line.measure,
     "channel": channel.measure,
     "pressure": pressure.measure,
+    "parking": parking.measure,
     "planning": planning.measure,
     "day": day.measure,
 }

@@ -31,6 +31,7 @@ OTHER_VALUES = {
     "keep_warm": "forever",
     "keep_warm_models": "gemma3-270m=2h; smollm2-135m=forever",
     "schedules": "saver=never gemma3-270m on battery",
+    "parking": "4GiB",
     "queue_limit": "7",
     "load_stall_timeout": "90s",
     "answer_stall_timeout": "10m",

@@ -1,0 +1,138 @@
+"""Keeps files of models that are not warm in the page cache, so that a load is no disk read.
+
+They take memory that is free of everything: no program, and nobody's cached files, make way. What
+is parked belongs to nobody, stands in no ledger, and goes as soon as a program needs the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from gemd.hardware.page_cache import read_missing, resident_bytes
+from gemd.residency.states import State
+from gemd.store.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+
+    from gemd.residency.states import Residence
+
+log = structlog.get_logger(__name__)
+
+PERIOD_S: Final = 20.0
+"""Between two looks. The kernel drops pages over minutes, not seconds."""
+STEP: Final = 128 * 2**20
+"""Bytes that are read before looking again whether somebody is served."""
+
+
+def parked(seen: Iterable[Residence], sizes: Mapping[str, int], *, allowance: int) -> list[str]:
+    """Paths of the files to keep, the one that was used last first.
+
+    Args:
+        seen: All models.
+        sizes: Bytes by path, of those that exist.
+        allowance: Bytes that all of them together may take; what does not fit is left out.
+
+    """
+    cold = [each for each in seen if each.state is State.COLD and each.path in sizes]
+    kept = []
+    for each in sorted(cold, key=lambda each: each.last_used or 0.0, reverse=True):
+        if sizes[each.path] <= allowance:
+            allowance -= sizes[each.path]
+            kept.append(each.path)
+    return kept
+
+
+class Parking:
+    """Looks after the files from time to time, while nobody is served.
+
+    Args:
+        residences: All models as they stand.
+        allowance: Bytes that the files may take.
+        unused: Bytes of memory that hold nothing at all and that nobody shall miss.
+        period_s: See `PERIOD_S`.
+        sleep: Waits for seconds.
+
+    """
+
+    def __init__(
+        self,
+        residences: Callable[[], Mapping[str, Residence]],
+        *,
+        allowance: int,
+        unused: Callable[[], int],
+        period_s: float = PERIOD_S,
+        sleep: Callable[[float], Coroutine[Any, Any, object]] = asyncio.sleep,
+    ) -> None:
+        self._residences = residences
+        self._allowance = allowance
+        self._unused = unused
+        self._period_s = period_s
+        self._sleep = sleep
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name="parking")
+
+    async def stop(self) -> None:
+        """End; a file that is being read stays as far as it was."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def look(self) -> None:
+        """Read what is missing of the files that are to stay, as far as memory is unused."""
+        seen = list(self._residences().values())
+        sizes = _sizes(each.path for each in seen)
+        for name in parked(seen, sizes, allowance=self._allowance):
+            try:
+                await self._look_at(Path(name), sizes[name])
+            except OSError as error:
+                log.warning("parking.unreadable", path=name, error=str(error))
+
+    async def _run(self) -> None:
+        while True:
+            await self._sleep(self._period_s)
+            try:
+                await self.look()
+            except Exception:
+                # What is parked is a comfort; the daemon goes on without it.
+                log.exception("parking.failed")
+
+    async def _look_at(self, path: Path, size: int) -> None:
+        missing = size - await in_thread(lambda _: resident_bytes(path))
+        if 0 < missing <= self._unused():
+            await self._read(path)
+
+    async def _read(self, path: Path) -> None:
+        began, total, read = time.monotonic(), 0, STEP
+        while read >= STEP and not self._is_serving():
+            read = await in_thread(lambda stop: read_missing(path, at_most=STEP, check=stop.check))
+            total += read
+        seconds = round(time.monotonic() - began, 3)
+        log.info("parking.read", path=str(path), bytes=total, seconds=seconds)
+
+    def _is_serving(self) -> bool:
+        """Whether the disk and the processor are for somebody who waits."""
+        return any(
+            each.active or each.waiting or each.state is State.LOADING
+            for each in self._residences().values()
+        )
+
+
+def _sizes(paths: Iterable[str]) -> dict[str, int]:
+    sizes = {}
+    for path in filter(None, paths):
+        try:
+            sizes[path] = Path(path).stat().st_size
+        except OSError:
+            # Deleted meanwhile, or on a disk that is away.
+            continue
+    return sizes
