@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from gemd.hardware.split import Resident
 
 
+CALM_BYTES: Final = 16 * 2**20
+"""What a glance takes for no change; margins are sixteen times that at least."""
+_AVAILABLE: Final = re.compile(rb"^MemAvailable:\s+(\d+) kB$", re.MULTILINE)
+_MEMINFO_BYTES: Final = 256
+"""Of the file, in which that is the third line."""
+
+
 class RamSensor:
     """Reads RAM within the control groups of this process.
 
@@ -29,8 +37,23 @@ class RamSensor:
     """
 
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._meminfo = root / "proc/meminfo"
         self._groups = MemoryGroups(root, clock=clock)
+        self._limited = True
+        self._available = 0
         self._name = cpu_name(root)
+
+    def is_calm(self) -> bool:
+        """Whether about as much is available as at the last reading, and nothing else counts."""
+        if self._limited:
+            return False
+        try:
+            with self._meminfo.open("rb", buffering=0) as file:
+                found = _AVAILABLE.search(file.read(_MEMINFO_BYTES))
+        except OSError:
+            # Not Linux.
+            return False
+        return found is not None and abs(int(found[1]) * 1024 - self._available) < CALM_BYTES
 
     def read(self, workers: Mapping[int, Resident] | None) -> DeviceReading:
         """The main memory now.
@@ -47,6 +70,7 @@ class RamSensor:
         except (OSError, RuntimeError, ValueError) as error:
             raise SensorBlindError(f"the main memory cannot be read: {error}") from error
         groups = self._groups.read()
+        self._limited, self._available = bool(groups), int(machine.available)
         capacity = min([int(machine.total), *(group.limit for group in groups)])
         split = split_ram(
             capacity=capacity, available=int(machine.available), groups=groups, workers=workers

@@ -6,6 +6,7 @@ Reports are one of three: a sample; that there is none and why; that the machine
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -25,6 +26,8 @@ log = structlog.get_logger("gemd.hardware")
 
 FAST_S: Final = 0.25
 SLOW_S: Final = 5.0
+WHOLE_S: Final = 1.0
+"""A reading is made at least so often while `busy`; in between only if a glance shows a change."""
 BLIND_AFTER_S: Final = 2.0
 LEAST_S: Final = 0.02
 """Between two samples, however often one is asked for."""
@@ -112,6 +115,7 @@ class Sampler:
         self._caller: Caller = caller or _caller_for(sensor)
         self._wanted = asyncio.Event()
         self._blind: Blind | None = None
+        self._read_at = -math.inf
 
     def soon(self) -> None:
         """Take a sample at once; asked for several times before it begins, it is one.
@@ -125,14 +129,19 @@ class Sampler:
         clocks = self._monotonic(), self._boottime()
         try:
             while True:
+                wanted = self._wanted.is_set()
                 # A wish during the reading is for the next one: this one may have missed it.
                 self._wanted.clear()
                 started = self._monotonic()
                 clocks = self._look_for_suspend(clocks)
-                if await self._sample():
+                if (not wanted and self._is_calm(started)) or await self._sample():
                     await self._pause(started)
         finally:
             self._caller.close()
+
+    def _is_calm(self, now: float) -> bool:
+        """Whether the last reading still holds; a glance costs a tenth of another one."""
+        return now - self._read_at < WHOLE_S - LEAST_S and self._sensor.is_calm()
 
     def _look_for_suspend(self, before: tuple[float, float]) -> tuple[float, float]:
         now = self._monotonic(), self._boottime()
@@ -143,6 +152,7 @@ class Sampler:
             boottime_after=now[1],
         )
         if slept >= SLEPT_S:
+            self._read_at = -math.inf
             self._report(Resumed(slept))
         return now
 
@@ -176,10 +186,12 @@ class Sampler:
             self._go_blind(f"reading the sensors failed: {error!r}", started)
         else:
             self._blind = None
+            self._read_at = started
             self._report(sample)
 
     def _go_blind(self, reason: str, since: float) -> None:
         """Tell it once, and again for another reason."""
+        self._read_at = -math.inf
         if self._blind is None or self._blind.reason != reason:
             self._blind = Blind(reason, since if self._blind is None else self._blind.since)
             self._report(self._blind)

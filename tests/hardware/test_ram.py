@@ -13,7 +13,7 @@ import pytest
 from gemd.hardware import DeviceKind, SensorBlindError, Sensors
 from gemd.hardware.cgroups import RESCAN_S, MemoryGroup, MemoryGroups
 from gemd.hardware.process import Residents, exists, pids_are_everybodys
-from gemd.hardware.ram import RamSensor
+from gemd.hardware.ram import CALM_BYTES, RamSensor
 from gemd.hardware.split import Resident
 
 MIB = 2**20
@@ -108,6 +108,51 @@ def test_a_process_that_hides_leaves_all_unknown(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(psutil, "Process", refuse)
     (ram,) = Sensors().sensor().read({1: "cpu"}).devices
     assert (ram.free_bytes, ram.processes, ram.others_bytes) == (None, None, None)
+
+
+def test_a_glance_tells_whether_much_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what is available, in the file that the whole reading takes it from too."""
+    machine = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    meminfo = tmp_path / "proc" / "meminfo"
+    meminfo.parent.mkdir()
+
+    def show(available: int) -> None:
+        meminfo.write_text(
+            f"MemTotal: 9 kB\nMemFree:  1 kB\nMemAvailable:  {available // 1024} kB\n"
+        )
+
+    sensor = RamSensor(tmp_path)
+    assert not sensor.is_calm(), "nothing was read yet"
+    sensor.read({})
+    for away, calm in ((0, True), (CALM_BYTES, False), (-CALM_BYTES, False)):
+        show(machine.available + away)
+        assert sensor.is_calm() is calm
+    meminfo.write_text("MemTotal: 9 kB\n")
+    assert not sensor.is_calm()
+    meminfo.unlink()
+    assert not sensor.is_calm()
+
+
+def test_where_a_group_has_a_limit_a_glance_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts then is the group's use, and not the machine's."""
+    machine = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    (group / "memory.max").write_text(f"{GIB}\n")
+    (group / "memory.current").write_text("0\n")
+    (group / "memory.stat").write_text("inactive_file 0\nactive_file 0\n")
+    sensor = RamSensor(tmp_path)
+    assert sensor.read({}).capacity_bytes == GIB
+    (tmp_path / "proc/meminfo").write_text(f"MemAvailable:  {machine.available // 1024} kB\n")
+    assert not sensor.is_calm()
 
 
 def test_memory_that_cannot_be_read_blinds_the_sensor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,10 @@ class _Sensor:
     seen: list[dict[int, str]] = field(default_factory=list)
     may_hang: bool = True
     thread: str = ""
+    calm: bool = False
+
+    def is_calm(self) -> bool:
+        return self.calm
 
     def read(self, workers: Mapping[int, str]) -> Sample:
         self.seen.append(dict(workers))
@@ -174,6 +178,38 @@ async def test_it_samples_often_only_while_memory_is_at_stake() -> None:
         await scene.time.wind(1.0)
         assert scene.samples()[3:] == [115.0, 115.25, 115.5, 115.75, 116.0]
         assert scene.sensor.seen[-1] == {7: "gpu0"}
+
+
+async def test_while_a_glance_shows_nothing_new_a_reading_a_second_is_enough() -> None:
+    """What changes is read a quarter of a second later, and what is wished for at once."""
+    async with _scene() as scene:
+        scene.busy, scene.sensor.calm = True, True
+        await scene.time.wind(5.0)
+        await scene.time.wind(2.5)
+        assert scene.samples() == [100.0, 105.0, 106.0, 107.0]
+        scene.sensor.calm = False
+        await scene.time.wind(0.25)
+        assert scene.samples()[4:] == [107.75]
+        scene.sensor.calm = True
+        scene.sampler.soon()
+        await scene.time.wind(0.1)
+        assert scene.samples()[5:] == [pytest.approx(107.77)]
+
+
+async def test_a_glance_is_not_trusted_after_a_failure_or_a_sleep() -> None:
+    """What was read before counts for nothing any more."""
+    async with _scene() as scene:
+        scene.busy, scene.sensor.calm = True, True
+        await scene.time.wind(5.0)
+        scene.sensor.error = SensorBlindError("no")
+        scene.sampler.soon()
+        await scene.time.wind(0.25)
+        scene.sensor.error = None
+        await scene.time.wind(0.25)
+        assert scene.samples() == [100.0, 105.0, pytest.approx(105.27, abs=0.26)]
+        scene.time.asleep += 60.0
+        await scene.time.wind(0.25)
+        assert len(scene.samples()) == 4
 
 
 async def test_one_that_is_wished_for_comes_at_once_and_once() -> None:
