@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gemd.footprint.estimate import Footprint, estimate_gguf
 from gemd.footprint.gguf import GgufHeader, OmittedArray, Tensor, read_gguf_header
-from gemd.footprint.split import read_gguf_model
+from gemd.footprint.split import part_paths, read_gguf_model
 
 __all__ = [
     "Footprint",
@@ -12,6 +12,7 @@ __all__ = [
     "OmittedArray",
     "Tensor",
     "estimate_gguf",
+    "part_paths",
     "read_gguf_header",
     "read_gguf_model",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gemd.errors import BadModelFileError, ModelNotFoundError
 from gemd.footprint.gguf import read_gguf_header
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gemd.footprint.gguf import GgufHeader
+
+_FIRST: Final = re.compile(r"-00001-of-(\d{5})\.gguf$")
 
 
 def read_gguf_model(path: Path) -> GgufHeader:
@@ -37,6 +40,15 @@ def read_gguf_model(path: Path) -> GgufHeader:
         part = path.with_name(f"{beginning}{_ending(index, count)}")
         tensors += _part(part, path, index, count).tensors
     return replace(first, tensors=tuple(tensors))
+
+
+def part_paths(path: Path) -> list[Path]:
+    """All files of a model, by the name of its first one alone; the file itself if it is whole."""
+    ending = _FIRST.search(path.name)
+    if ending is None:
+        return [path]
+    count, beginning = int(ending[1]), path.name.removesuffix(ending[0])
+    return [path.with_name(f"{beginning}{_ending(index, count)}") for index in range(count)]
 
 
 def _beginning(path: Path, first: GgufHeader, count: int) -> str:

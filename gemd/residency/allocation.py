@@ -282,6 +282,7 @@ class Allocation:
         entry.predicted = located.contexts
         entry.file = file_of(located)
         entry.device = located.device
+        entry.helper = located.helper
         entry.estimate_bytes = entry.located.estimate_bytes
 
     # --- decisions ----------------------------------------------------------------------

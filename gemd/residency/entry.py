@@ -65,6 +65,7 @@ class Entry:
         measured: What the last sample saw of it, by device.
         contexts: Sizes that its context may have, the largest first.
         file: Under which its sizes are kept; see `corrections`.
+        helper: As in `states.Located`.
         path: Of that file, as of the last load.
         predicted: `contexts` as they were before they were corrected by measurements.
         peak: The most that was measured in this life, by device.
@@ -113,6 +114,7 @@ class Entry:
     measured: dict[str, int] = field(default_factory=dict)
     contexts: tuple[ContextSize, ...] = ()
     file: str = ""
+    helper: bool = False
     path: str = ""
     predicted: tuple[ContextSize, ...] = ()
     peak: dict[str, int] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from gemd.residency.states import State
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from gemd.residency.states import Residence
 
@@ -93,7 +93,7 @@ class Parking:
         sizes = _sizes(each.path for each in seen)
         for name in parked(seen, sizes, allowance=self._allowance):
             try:
-                await self._look_at(Path(name), sizes[name])
+                await self._look_at(_parts(name), sizes[name])
             except OSError as error:
                 log.warning("parking.unreadable", path=name, error=str(error))
 
@@ -106,10 +106,11 @@ class Parking:
                 # What is parked is a comfort; the daemon goes on without it.
                 log.exception("parking.failed")
 
-    async def _look_at(self, path: Path, size: int) -> None:
-        missing = size - await in_thread(lambda _: resident_bytes(path))
+    async def _look_at(self, parts: Sequence[Path], size: int) -> None:
+        missing = size - await in_thread(lambda _: sum(map(resident_bytes, parts)))
         if 0 < missing <= self._unused():
-            await self._read(path)
+            for path in parts:
+                await self._read(path)
 
     async def _read(self, path: Path) -> None:
         began, total, read = time.monotonic(), 0, STEP
@@ -131,8 +132,15 @@ def _sizes(paths: Iterable[str]) -> dict[str, int]:
     sizes = {}
     for path in filter(None, paths):
         try:
-            sizes[path] = Path(path).stat().st_size
+            sizes[path] = sum(part.stat().st_size for part in _parts(path))
         except OSError:
             # Deleted meanwhile, or on a disk that is away.
             continue
     return sizes
+
+
+def _parts(path: str) -> list[Path]:
+    # Not before somebody parks something: it brings half of the readers of model files along.
+    from gemd.footprint import part_paths  # noqa: PLC0415 - see above
+
+    return part_paths(Path(path))

@@ -325,7 +325,7 @@ def idle_unload_time(*, last_used: float, keep_warm_s: float, kept: bool) -> flo
 
 
 def _victim(resident: Resident) -> Victim:
-    return Victim(resident.model, resident.taken, resident.loss)
+    return Victim(resident.model, resident.taken, resident.loss, last=resident.helper)
 
 
 def _crowded(want: Want, pool: _Pool) -> str | None:

@@ -52,6 +52,7 @@ class Resident:
         turn_ends: It was held off in the last plan.
         loading: It is not warm yet.
         smaller: Contexts that it could have instead of its present one.
+        helper: It serves requests for others, and goes only where all others are too few.
         oldest: Rank of the first request that waits for it; infinity if none does.
 
     """
@@ -65,6 +66,7 @@ class Resident:
     turn_ends: bool = False
     loading: bool = False
     smaller: tuple[Option, ...] = ()
+    helper: bool = False
     oldest: float = math.inf
 
 

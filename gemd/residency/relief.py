@@ -163,7 +163,7 @@ def chosen(
         return []
     by_model = {each.model: each for each in residents}
     candidates: list[Resident] = []
-    for tier in _tiers(critical=pressure.critical):
+    for stage, tier in enumerate(_tiers(critical=pressure.critical)):
         candidates += [
             each
             for each in residents
@@ -171,7 +171,11 @@ def chosen(
             and (loading or not each.loading)
             and each.taken.get(pressure.device, 0)
         ]
-        victims = [Victim(each.model, each.taken, each.loss) for each in candidates]
+        # Of the idle ones helpers go last; before those that answer they go as everybody does.
+        victims = [
+            Victim(each.model, each.taken, each.loss, last=each.helper and stage == 0)
+            for each in candidates
+        ]
         cover = cheapest_cover(victims, missing)
         if cover is not None:
             return [by_model[victim.model] for victim in cover]

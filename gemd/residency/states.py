@@ -66,6 +66,7 @@ class Located:
         estimate_bytes: The peak of main memory it is expected to take.
         elsewhere: The same for memories of other devices, by their ids.
         smaller: Smaller contexts that would do where this one does not fit, the largest first.
+        helper: Whether it is there for requests to others: it checks, or finds, what they write.
 
     """
 
@@ -73,6 +74,7 @@ class Located:
     estimate_bytes: int
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     smaller: tuple[ContextSize, ...] = ()
+    helper: bool = False
 
     @property
     def demand(self) -> dict[str, int]:

@@ -65,6 +65,7 @@ def residents_of(entries: Iterable[Entry], ledger: Ledger, *, now: float) -> lis
             turn_ends=entry.held_off < math.inf,
             loading=entry.state is State.LOADING,
             smaller=_smaller(entry),
+            helper=entry.helper,
             oldest=entry.queue[0].rank if entry.queue else math.inf,
         )
         for entry in entries

@@ -18,6 +18,8 @@ EXACT_UP_TO: Final = 8
 """Candidates. Of more the best set counts that as many steps find, most often the best of all."""
 _STEPS: Final = 2 ** (EXACT_UP_TO + 1)
 """Nodes of the whole tree for so many. A search is made after every message while one waits."""
+_LAST: Final = 10**30
+"""More than all losses together."""
 _NO_COST: Final = (math.inf, 0)
 
 
@@ -29,12 +31,14 @@ class Victim:
         model: Its id.
         frees: Bytes by device.
         loss: What its going costs: seconds of reloading times the chance that it is wanted again.
+        last: Whether it goes only where all others together are too few.
 
     """
 
     model: str
     frees: Mapping[str, int]
     loss: float
+    last: bool = False
 
 
 def cheapest_cover(
@@ -181,7 +185,7 @@ class Covering:
 
 def _loss(victim: Victim) -> int:
     """In picoseconds: sums of them are exact, so equal ones are seen to be equal."""
-    return round(victim.loss * 1e12)
+    return round(victim.loss * 1e12) + (_LAST if victim.last else 0)
 
 
 def _parts(lack: int, most: int) -> int:

@@ -24,6 +24,8 @@ SMALLEST_CONTEXT = 1024
 """Tokens: a question and its answer. No context is made smaller than that to make room."""
 LLAMA_BATCH = 512
 """Tokens of a prompt that the llama engine evaluates at once; sizes its scratch memory."""
+_HELPING = frozenset({"verifier", "embedding"})
+"""Roles of models that work for requests to others."""
 
 
 class Library:
@@ -121,6 +123,7 @@ class Library:
             tuple(
                 ContextSize(tokens, {RAM: size, **self._place(size)}) for tokens, size in smaller
             ),
+            helper=bool(profile.roles) and _HELPING.issuperset(profile.roles),
         )
 
     async def check(self, profile: Profile, file: ModelFile) -> None:

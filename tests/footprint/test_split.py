@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemd.errors import BadModelFileError, ModelNotFoundError
-from gemd.footprint import estimate_gguf, read_gguf_header, read_gguf_model
+from gemd.footprint import estimate_gguf, part_paths, read_gguf_header, read_gguf_model
 from tests.support.gguf_files import gguf_bytes, split_gguf
 
 if TYPE_CHECKING:
@@ -92,3 +92,19 @@ def test_a_first_part_of_another_name_cannot_find_the_others(tmp_path: Path) -> 
     """The ending that it lacks is said."""
     renamed = split(tmp_path).rename(tmp_path / "mine.gguf")
     assert "-00001-of-00002.gguf" in refusal(renamed).why
+
+
+@pytest.mark.parametrize("parts", [2, 12])
+def test_the_parts_of_a_model_are_known_by_the_name_of_the_first(
+    parts: int, tmp_path: Path
+) -> None:
+    """All of them, in order; whatever else lies beside them."""
+    first = split_gguf(tmp_path / "m", METADATA, TENSORS, parts=parts)
+    (tmp_path / "n-00001-of-00002.gguf").touch()
+    assert part_paths(first) == sorted(tmp_path.glob("m-*.gguf"))
+
+
+@pytest.mark.parametrize("name", ["m.gguf", "m-00002-of-00002.gguf", "m-00001-of-00002.gguf.part"])
+def test_a_file_that_is_no_first_part_is_all_there_is(name: str, tmp_path: Path) -> None:
+    """A whole model, above all."""
+    assert part_paths(tmp_path / name) == [tmp_path / name]

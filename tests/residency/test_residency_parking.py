@@ -130,6 +130,20 @@ async def test_a_file_that_is_gone_or_cannot_be_read_is_let_be(tmp_path: Path) -
 
 
 @linux
+async def test_all_parts_of_a_model_are_parked_together(tmp_path: Path) -> None:
+    """Or none of them, where they do not fit."""
+    parts = [tmp_path / f"m-{number:05}-of-00002.gguf" for number in (1, 2)]
+    for part in parts:
+        part.write_bytes(os.urandom(SIZE))
+        drop(part)
+    lot = Lot({"m": cold("m", path=str(parts[0]))})
+    await lot.parking(allowance=2 * SIZE - 1).look()
+    assert sum(map(resident_bytes, parts)) == 0
+    await lot.parking(allowance=2 * SIZE).look()
+    assert sum(map(resident_bytes, parts)) == 2 * SIZE
+
+
+@linux
 async def test_reading_stops_when_a_request_comes(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

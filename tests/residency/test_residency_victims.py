@@ -139,3 +139,30 @@ def test_candidates_are_prepared_once(
     prepared = Covering(candidates, ["gpu0", "cpu"])
     for shortage in shortages:
         assert prepared.cheapest(shortage) == cheapest_cover(candidates, shortage)
+
+
+@given(
+    drawn=st.lists(st.tuples(freed, losses, st.booleans()), max_size=8),
+    shortage=st.fixed_dictionaries({"gpu0": st.integers(1, 20), "cpu": st.integers(1, 20)}),
+)
+def test_who_is_to_go_last_goes_where_the_others_are_too_few(
+    drawn: list[tuple[dict[str, int], float, bool]], shortage: dict[str, int]
+) -> None:
+    """However cheap they are; no more of them than it takes, and then the cheapest set."""
+    candidates = [
+        Victim(f"v{index}", frees, loss, last=last)
+        for index, (frees, loss, last) in enumerate(drawn)
+    ]
+    chosen = cheapest_cover(candidates, shortage)
+    costs = [
+        (sum(victim.last for victim in subset), sum(victim.loss for victim in subset))
+        for size in range(len(candidates) + 1)
+        for subset in itertools.combinations(candidates, size)
+        if is_enough(subset, shortage)
+    ]
+    if chosen is None:
+        assert not costs
+        return
+    lasts, least = min(costs)
+    assert sum(victim.last for victim in chosen) == lasts
+    assert sum(victim.loss for victim in chosen) <= least + 1e-9
