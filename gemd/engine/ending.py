@@ -9,6 +9,8 @@ from gemd import wire
 from gemd.engine.reports import StopReport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gemd.engine.channel import Channel
     from gemd.engine.process import WorkerProcess
     from gemd.engine.reports import ExitReport, Rung
@@ -23,6 +25,7 @@ class Ending:
         channel: The socket to it.
         gone: Done when the process has been reaped and everything it left was read.
         ladder: Patience of each rung.
+        stuck: Called if the process outlives all of them.
 
     """
 
@@ -32,11 +35,14 @@ class Ending:
         channel: Channel,
         gone: asyncio.Future[ExitReport],
         ladder: Ladder,
+        *,
+        stuck: Callable[[], None],
     ) -> None:
         self._process = process
         self._channel = channel
         self._gone = gone
         self._ladder = ladder
+        self._stuck = stuck
         self._task: asyncio.Task[StopReport] | None = None
         self._drain_until = 0.0
         self._draining: asyncio.Timeout | None = None
@@ -88,6 +94,7 @@ class Ending:
         self._process.kill()
         if await self._gone_within(self._ladder.kill_s):
             return "killed"
+        self._stuck()
         return "stuck"
 
     async def _drain(self) -> bool:

@@ -83,10 +83,11 @@ def cut_off(spec: WorkerSpec) -> CancelledError:
     )
 
 
-def stuck(spec: WorkerSpec, pid: int) -> EngineCrashedError:
+def stuck(spec: WorkerSpec, pid: int, *, mid_stream: bool) -> EngineCrashedError:
     """Its process outlives SIGKILL."""
     return EngineCrashedError(
         f"the worker of {spec.model} does not end, although it was killed",
+        mid_stream=mid_stream,
         why=f"the kernel or a driver holds process {pid}; until it ends it keeps its memory",
         advice=(f"ps -o pid,stat,wchan:32,args -p {pid}",),
         metadata={"model": spec.model, "pid": pid},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,6 +95,10 @@ class StopReport:
     rung: Rung
     seconds: float
     exit: ExitReport | None
+
+
+StuckCallback = Callable[[Callable[[], Awaitable[object]]], None]
+"""Takes what waits for the end of a process that outlives SIGKILL."""
 
 
 def tail(lines: tuple[str, ...], limit: int = TAIL_BYTES) -> str:

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LOOKS: Final = 4
-"""In so many looks without a sign patience is over. They are counted and not timed: after a pause
-of the daemon itself what the worker said meanwhile is read first."""
+"""So many of its periods are in a patience, which is over at the first look after the last of them.
+They are counted and not timed: after a pause of the daemon itself what the worker said meanwhile
+is read first."""
 _ASKS_AT: Final = 2
 """The look at which a worker is asked for a sign."""
 

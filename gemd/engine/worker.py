@@ -16,9 +16,10 @@ from gemd.engine.channel import Channel
 from gemd.engine.ending import Ending
 from gemd.engine.loading import Loading
 from gemd.engine.process import WorkerProcess
-from gemd.engine.reports import ExitReport, StopReport
+from gemd.engine.reports import ExitReport, StopReport, StuckCallback
 from gemd.engine.requests import Requests
 from gemd.engine.spec import WorkerSpec
+from gemd.engine.waiting import uninterrupted
 from gemd.engine.watch import Watch
 from gemd.errors import (
     EngineCrashedError,
@@ -72,7 +73,7 @@ class Worker:
         self._protocol_error = ""
         self._stalled_s = 0.0
         self._stuck = False
-        self._tell_stuck: Callable[[], None] = lambda: None
+        self._tell_stuck: StuckCallback = lambda _: None
         self._watch = Watch(
             patience_s=spec.answer_stall_timeout_s,
             is_busy=lambda: self._requests.busy,
@@ -88,19 +89,19 @@ class Worker:
         report: Callable[[wire.Progress], None] = lambda _: None,
         log: Callable[[str], None] = lambda _: None,
         born: Callable[[int], None] = lambda _: None,
-        stuck: Callable[[], None] = lambda: None,
+        stuck: StuckCallback = lambda _: None,
     ) -> Worker:
         """Spawn a process and load the model.
 
-        However this ends other than with a worker, the process is gone by then.
+        However this ends other than with a worker, the process is gone by then, or `stuck`.
 
         Args:
             spec: What to start.
             report: Called with each sign of life of the load.
             log: Called with each line the process prints, as long as it lives.
             born: Called with the process id, before anything is loaded.
-            stuck: Called once, now or later, if the process outlives SIGKILL: until it ends,
-                as `wait_exit` says, it holds its memory. All its requests have failed by then.
+            stuck: Called once, now or later, if the process outlives SIGKILL, with what waits
+                for its end: until then it holds its memory. All its requests have failed.
 
         Raises:
             EngineStartFailedError: The process could not be started, ended, or gave no
@@ -116,8 +117,7 @@ class Worker:
             born(worker.pid)
             worker.ready = await worker._loading.run(worker._process, report=report)
         except BaseException:
-            await worker.stop(grace_s=0)
-            await worker.wait_exit()
+            await uninterrupted(worker.stop(grace_s=0))
             raise
         return worker
 
@@ -241,10 +241,7 @@ class Worker:
 
         """
         drain = hasattr(self, "ready")
-        report = await self._ending.run(grace_s=grace_s if drain else 0)
-        if report.exit is None:
-            self._on_stuck()
-        return report
+        return await self._ending.run(grace_s=grace_s if drain else 0)
 
     async def wait_exit(self) -> ExitReport:
         """How the process ended; waits until it has been reaped."""
@@ -276,7 +273,9 @@ class Worker:
         except BaseException:
             self._channel.abort()
             raise
-        self._ending = Ending(self._process, self._channel, self._exit, self.spec.ladder)
+        self._ending = Ending(
+            self._process, self._channel, self._exit, self.spec.ladder, stuck=self._on_stuck
+        )
         self._supervisor = asyncio.create_task(self._supervise(), name=f"worker {self.identity}")
 
     async def _supervise(self) -> None:
@@ -326,8 +325,11 @@ class Worker:
         if not self._stuck:
             self._stuck = True
             self._watch.end()
-            self._requests.fail(lambda _: failures.stuck(self.spec, self.pid))
-            self._tell_stuck()
+            self._requests.fail(self._does_not_end)
+            self._tell_stuck(self.wait_exit)
+
+    def _does_not_end(self, mid_stream: bool) -> GemdError:  # noqa: FBT001 - as `_gone`
+        return failures.stuck(self.spec, self.pid, mid_stream=mid_stream)
 
     # --- messages -----------------------------------------------------------------------
 
@@ -363,7 +365,7 @@ class Worker:
 
     def _refuse_if_over(self) -> None:
         if self._stuck:
-            raise failures.stuck(self.spec, self.pid)
+            raise self._does_not_end(False)
         if self._ending.begun:
             raise ShuttingDownError(
                 f"{self.spec.model} takes no new requests",

@@ -10,62 +10,88 @@ import ctypes
 import mmap
 import os
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from gemd.hardware.cgroups import MemoryGroups
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
 _WINDOW: Final = 256 * 2**20
 """Bytes that are looked at in one call, so that the answer stays small."""
-_BLOCK: Final = 4 * 2**20
+BLOCK: Final = 4 * 2**20
 """Bytes that are read at once; of a block that lacks one page all is read."""
 
 
-def unused_bytes() -> int:
-    """Memory that holds nothing at all, beside a twentieth that the kernel works with."""
-    machine = psutil.virtual_memory()
-    return int(machine.free) - int(machine.total) // 20
+class UnusedMemory:
+    """Memory that holds nothing at all, of the machine and of the control groups that we are in.
+
+    Args:
+        root: Where /proc and /sys are.
+
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._groups = MemoryGroups(root)
+
+    def read(self) -> int:
+        """Bytes, beside a twentieth that the kernel works with; below zero where that is short."""
+        machine = psutil.virtual_memory()
+        unused = int(machine.free) - int(machine.total) // 20
+        return min([unused, *(group.limit - group.used for group in self._groups.read())])
 
 
 def resident_bytes(path: Path) -> int:
     """How much of a file is in the page cache.
 
+    Of a file that is neither ours nor writable for us Linux says that all is there.
+
     Raises:
         OSError: It cannot be opened, or the system does not tell.
+        ValueError: It has become shorter meanwhile.
 
     """
-    page = mmap.PAGESIZE
-    return sum(len(pages) - pages.count(0) for _, pages in _looks(path)) * page
+    return sum(len(pages) - pages.count(0) for _, pages in _looks(path)) * mmap.PAGESIZE
 
 
-def read_missing(path: Path, *, at_most: int, check: Callable[[], None]) -> int:
-    """Read what of a file is not in the page cache, so that it is; the bytes read.
+def missing_blocks(path: Path) -> list[int]:
+    """Where the blocks of a file begin that are not wholly in the page cache; `BLOCK` bytes each.
+
+    Raises:
+        OSError: As for `resident_bytes`.
+        ValueError: As above.
+
+    """
+    per_block = BLOCK // mmap.PAGESIZE
+    return [
+        start + first * mmap.PAGESIZE
+        for start, pages in _looks(path)
+        for first in range(0, len(pages), per_block)
+        if 0 in pages[first : first + per_block]
+    ]
+
+
+def read_blocks(path: Path, blocks: Iterable[int], *, check: Callable[[], None]) -> int:
+    """Read blocks of a file, so that the kernel keeps them; the bytes read.
 
     Args:
         path: The file.
-        at_most: Bytes to read, to a block more; less was read if nothing is missing any more.
+        blocks: Where they begin.
         check: Called before each block; may raise to end it.
 
     Raises:
-        OSError: The file cannot be read, or the system does not tell what is missing.
+        OSError: The file cannot be read.
 
     """
-    read = 0
+    read, buffer = 0, bytearray(BLOCK)
     with path.open("rb", buffering=0) as file:
-        buffer = bytearray(_BLOCK)
-        for start, pages in _looks(path):
-            per_block = _BLOCK // mmap.PAGESIZE
-            for first in range(0, len(pages), per_block):
-                if 0 not in pages[first : first + per_block]:
-                    continue
-                if read >= at_most:
-                    return read
-                check()
-                file.seek(start + first * mmap.PAGESIZE)
-                read += file.readinto(buffer) or 0
+        for block in blocks:
+            check()
+            file.seek(block)
+            read += file.readinto(buffer) or 0
     return read
 
 

@@ -76,6 +76,7 @@ class Sampler:
         sensor: What is read.
         workers: Device by pid of every worker that is not reaped, those that still load included.
         busy: Whether anything is warm, loading, or giving memory back.
+        still: Whether what workers hold changes by nobody's doing: then a glance is enough.
         report: Takes what is seen, in the event loop.
         fast_s: Seconds from sample to sample while `busy`.
         slow_s: The same otherwise.
@@ -93,6 +94,7 @@ class Sampler:
         *,
         workers: Callable[[], Mapping[int, str]],
         busy: Callable[[], bool],
+        still: Callable[[], bool],
         report: Callable[[Report], None],
         fast_s: float = FAST_S,
         slow_s: float = SLOW_S,
@@ -105,6 +107,7 @@ class Sampler:
         self._sensor = sensor
         self._workers = workers
         self._busy = busy
+        self._still = still
         self._report = report
         self._fast_s = fast_s
         self._slow_s = slow_s
@@ -141,7 +144,8 @@ class Sampler:
 
     def _is_calm(self, now: float) -> bool:
         """Whether the last reading still holds; a glance costs a tenth of another one."""
-        return now - self._read_at < WHOLE_S - LEAST_S and self._sensor.is_calm()
+        fresh = now - self._read_at < WHOLE_S - LEAST_S
+        return fresh and self._still() and self._sensor.is_calm()
 
     def _look_for_suspend(self, before: tuple[float, float]) -> tuple[float, float]:
         now = self._monotonic(), self._boottime()

@@ -103,6 +103,18 @@ class Allocation:
             for entry in self._entries.values()
         )
 
+    def is_still(self) -> bool:
+        """Whether nothing loads, ends, changes its size, or waits for memory."""
+        return not self._returns and not any(
+            entry.locating
+            or entry.located is not None
+            or entry.resizing
+            or entry.giving
+            or entry.unsettled
+            or entry.state in {State.LOADING, State.DRAINING, State.UNLOADING}
+            for entry in self._entries.values()
+        )
+
     def workers(self) -> dict[int, str]:
         """Device by pid of every worker whose memory has not been seen to be back."""
         alive = {entry.pid: entry.device for entry in self._entries.values() if entry.pid}
@@ -182,11 +194,20 @@ class Allocation:
         if resident is not None:
             # Of what it may grow to, only the prompt cache is still empty now.
             entry.booked[RAM] = resident + entry.worker.spec.load.prompt_cache_bytes
-            entry.note_measured({RAM: resident})
+            entry.note_peak({RAM: resident})
+            if not self.accounts.sampled:
+                # What is free was seen with the worker as it was then, and both go together.
+                entry.measured = {**entry.measured, RAM: resident}
         entry.unsettled = True
+        self._do.look()
 
-    def release(self, entry: Entry) -> None:
-        """The process of an entry has been reaped; its memory is back once a sensor says so."""
+    def release(self, entry: Entry, *, whole: bool) -> None:
+        """The process of an entry has been reaped; its memory is back once a sensor says so.
+
+        What it held most shows that less is enough only where its life was `whole`: it answered,
+        was seen to the end, and ended because it was told to.
+        """
+        whole = whole and entry.worker is not None and not (entry.fresh or entry.unsettled)
         for device, most in entry.peak.items():
             predicted = entry.predicted[entry.widest].demand.get(device, 0)
             self._corrections.note(
@@ -194,7 +215,7 @@ class Allocation:
                 device,
                 predicted=predicted,
                 measured=most,
-                answered=entry.worker is not None and not entry.fresh,
+                whole=whole,
             )
         # What hides from the sensors counts as it was booked.
         sizes = {device: entry.measured.get(device, size) for device, size in entry.booked.items()}
@@ -227,7 +248,8 @@ class Allocation:
         """What of ours is on its way back, or about to be, by device."""
         total = self._returning()
         for entry in self._entries.values():
-            if entry.state in {State.DRAINING, State.UNLOADING} or _is_ending(entry, sample):
+            goes = entry.state in {State.DRAINING, State.UNLOADING} and entry.stuck is None
+            if goes or _is_ending(entry, sample):
                 for device, size in entry.measured.items():
                     total[device] = total.get(device, 0) + size
         return total
@@ -305,6 +327,8 @@ class Allocation:
 
     def note_stuck(self, entry: Entry) -> None:
         """What was decided last about this model has no effect, and nobody need wait for it."""
+        if entry.resizing:
+            self.contexts.settle(entry, well=False)
         if entry.open_decision is not None:
             self.giving_back.stays(entry, entry.open_decision)
             entry.open_decision = None

@@ -58,7 +58,6 @@ class Contexts:
         entry.rung_before = entry.rung
         # The model may be sent away meanwhile, which is a decision of its own.
         entry.resize_decision, entry.open_decision = entry.open_decision, None
-        entry.widest = min(entry.widest, rung)
         entry.giving = {device: -size for device, size in growth.items() if size < 0}
         _book(entry, rung)
         entry.resizing = True
@@ -70,6 +69,8 @@ class Contexts:
         """It has another context, or still the one before."""
         entry.resizing = False
         entry.resized = self._do.now()
+        if well:
+            entry.widest = min(entry.widest, entry.rung)
         if not well:
             _book(entry, entry.rung_before)
             entry.giving = {}

@@ -31,7 +31,7 @@ REMEMBERED: Final = 5
 MOST: Final = 4.0
 """Beyond it a measurement is taken for a defect of the sensor."""
 SHRINKS_AFTER: Final = 3
-"""Lives in which a model answered, before its prediction for a GPU gets smaller by them."""
+"""Whole lives of a model, before its prediction for a GPU gets smaller by them."""
 LEAST: Final = 0.5
 """No prediction gets smaller than this part of it, whatever was measured."""
 SHRUNK_ROOM: Final = 0.05
@@ -74,16 +74,17 @@ class Corrections:
         )
 
     def note(
-        self, file: str, device: str, *, predicted: int, measured: int, answered: bool = True
+        self, file: str, device: str, *, predicted: int, measured: int, whole: bool = True
     ) -> None:
         """The most that a worker was seen to hold, against the uncorrected prediction; bytes.
 
-        A worker that never `answered` can show that a prediction was too low, and nothing else.
+        A life that is not `whole` can show that a prediction was too low, and nothing else: the
+        worker answered nobody, or crashed, or was not seen to the end.
         """
         if predicted <= 0 or measured <= 0:
             return
         ratio = measured / predicted
-        if ratio <= 1.0 and not answered:
+        if ratio <= 1.0 and not whole:
             return
         if ratio > MOST:
             log.warning("memory.odd_size", file=file, device=device, ratio=round(ratio, 3))
@@ -96,8 +97,8 @@ class Corrections:
         self._ratios[file] = devices
         while len(self._ratios) > KEPT_MODELS:
             del self._ratios[next(iter(self._ratios))]
-        if _factor(device, seen) != before or len(seen) < SHRINKS_AFTER:
-            # The first lives count for later ones, though they change nothing yet.
+        if _factor(device, seen) != before or device != RAM:
+            # Lives that change nothing yet count for later ones, of other daemons too.
             self._keep(self.ratios())
 
     def ratios(self) -> Ratios:

@@ -39,12 +39,13 @@ class Effects(Protocol):
     def spawn(self, model: str, run: int, located: Located) -> None:
         """Start a worker; answered by `on_born`, `on_progress`, `on_spawned`, later `on_exit`.
 
-        With `on_stuck` in between, at any time, if its process does not end when it is killed.
+        If its process does not end when it is killed, `on_stuck` comes before any of those that
+        tell an end, and `on_gone` when it has ended after all.
         """
         ...
 
     def stop(self, model: str, run: int, worker: Worker, grace_s: float) -> None:
-        """Stop a worker; answered by `on_stopped` once its process has ended."""
+        """Stop a worker; answered by `on_stopped`."""
         ...
 
     def resize(

@@ -58,9 +58,6 @@ class Endings:
     def on_exit(self, model: str, run: int, report: ExitReport) -> None:
         """A worker ended without being asked to. Its requests have failed already."""
         entry = self._entry(model)
-        if entry.stuck:
-            self.on_stopped(model, run)
-            return
         if run != entry.run or entry.state not in {State.READY, State.DRAINING}:
             return
         failure = refusals.crashed(model, report)
@@ -72,35 +69,44 @@ class Endings:
         self._advance(entry)
 
     def on_stuck(self, model: str, run: int) -> None:
-        """A worker was killed and does not end; until it does nobody has its memory."""
+        """A worker was killed and does not end; until `on_gone` nobody has its memory."""
         entry = self._entry(model)
         if run != entry.run or entry.state in {State.COLD, State.FAILED} or entry.stuck:
             return
         if entry.state is not State.UNLOADING:
             self.count_crash(entry)
-        entry.stuck = True
-        entry.failure = refusals.stuck(entry)
+        entry.failure = entry.stuck = refusals.stuck(entry)
         self._memory.note_stuck(entry)
         self._become(entry, State.UNLOADING)
-        entry.tell_absentees(entry.failure)
+        entry.tell_absentees(entry.stuck)
         self._advance(entry)
+
+    def on_gone(self, model: str, run: int) -> None:
+        """A worker that was stuck has ended after all."""
+        entry = self._entry(model)
+        if run == entry.run and entry.stuck is not None:
+            entry.failure = None
+            self._make_cold(entry)
 
     def on_stopped(self, model: str, run: int) -> None:
         """A worker that was told to end is gone."""
         entry = self._entry(model)
-        if run != entry.run or entry.state is not State.UNLOADING:
-            return
-        if entry.stuck:
-            entry.failure = None
-        self.clear(entry)
+        if run == entry.run and entry.state is State.UNLOADING and entry.stuck is None:
+            self._make_cold(entry, whole=True)
+
+    def clear(self, entry: Entry, *, whole: bool = False) -> None:
+        """The process of an entry is gone, or never was.
+
+        `whole` lives, which ended because they were told to, show how little is enough.
+        """
+        self._memory.release(entry, whole=whole)
+        entry.clear()
+
+    def _make_cold(self, entry: Entry, *, whole: bool = False) -> None:
+        self.clear(entry, whole=whole)
         self._become(entry, State.COLD)
         entry.tell_absentees()
         self._advance(entry)
-
-    def clear(self, entry: Entry) -> None:
-        """The process of an entry is gone, or never was."""
-        self._memory.release(entry)
-        entry.clear()
 
     def count_crash(self, entry: Entry) -> None:
         """Its worker ended by itself, or never started."""

@@ -57,7 +57,8 @@ class Entry:
         told: What its line was told last.
         absentees: Futures of callers that wait for it to be cold.
         quarantined: Whether only an explicit load starts it again.
-        stuck: Whether its worker was killed and does not end; it keeps its memory until it does.
+        stuck: Why its worker does not end although it was killed; it keeps its memory until it
+            does. None if it is not so.
         claims: Callers that want its files for themselves; nothing is loaded meanwhile.
         pid: Of its worker's process, from birth to death; 0 if there is none.
         device: Where its weights are, or are to be.
@@ -131,7 +132,7 @@ class Entry:
     failure: GemdError | None = None
     crash_times: tuple[float, ...] = ()
     quarantined: bool = False
-    stuck: bool = False
+    stuck: GemdError | None = None
     crashes: int = 0
     loads: int = 0
     load_started: float = 0.0
@@ -148,6 +149,10 @@ class Entry:
     def note_measured(self, seen: Mapping[str, int]) -> None:
         """What it holds, by device, as far as sensors tell."""
         self.measured = {**self.measured, **seen}
+        self.note_peak(seen)
+
+    def note_peak(self, seen: Mapping[str, int]) -> None:
+        """It holds so much, by device, at this moment."""
         for device, size in seen.items():
             self.peak[device] = max(size, self.peak.get(device, 0))
 
@@ -229,7 +234,7 @@ class Entry:
     def clear(self) -> None:
         """Its worker is gone, and its memory with it."""
         self.worker = None
-        self.stuck = False
+        self.stuck = None
         self.fresh = False
         self.pid = 0
         self.booked = {}

@@ -231,6 +231,10 @@ class Manager:
         """Whether anything holds memory, gives it back, or waits for it."""
         return self._scheduler.memory.is_busy()
 
+    def is_still(self) -> bool:
+        """Whether nothing loads, ends, changes its size, or waits for memory."""
+        return self._scheduler.memory.is_still()
+
     def ledger(self) -> Ledger:
         """The books of all devices. Advice only, as `residences`."""
         return self._scheduler.memory.ledger()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from gemd.hardware.page_cache import read_missing, resident_bytes
+from gemd.hardware.page_cache import BLOCK, missing_blocks, read_blocks, resident_bytes
 from gemd.residency.states import State
 from gemd.store.threads import in_thread
 
@@ -40,9 +40,9 @@ def parked(seen: Iterable[Residence], sizes: Mapping[str, int], *, allowance: in
 
     """
     cold = [each for each in seen if each.state is State.COLD and each.path in sizes]
-    kept = []
+    kept: list[str] = []
     for each in sorted(cold, key=lambda each: each.last_used or 0.0, reverse=True):
-        if sizes[each.path] <= allowance:
+        if each.path not in kept and sizes[each.path] <= allowance:
             allowance -= sizes[each.path]
             kept.append(each.path)
     return kept
@@ -90,11 +90,11 @@ class Parking:
     async def look(self) -> None:
         """Read what is missing of the files that are to stay, as far as memory is unused."""
         seen = list(self._residences().values())
-        sizes = _sizes(each.path for each in seen)
+        sizes = await in_thread(lambda _: _sizes(each.path for each in seen), abandon=True)
         for name in parked(seen, sizes, allowance=self._allowance):
             try:
                 await self._look_at(_parts(name), sizes[name])
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 log.warning("parking.unreadable", path=name, error=str(error))
 
     async def _run(self) -> None:
@@ -108,17 +108,26 @@ class Parking:
 
     async def _look_at(self, parts: Sequence[Path], size: int) -> None:
         missing = size - await in_thread(lambda _: sum(map(resident_bytes, parts)))
+        # All of it or nothing: a load waits for the last byte.
         if 0 < missing <= self._unused():
             for path in parts:
                 await self._read(path)
 
     async def _read(self, path: Path) -> None:
-        began, total, read = time.monotonic(), 0, STEP
-        while read >= STEP and not self._is_serving():
-            read = await in_thread(lambda stop: read_missing(path, at_most=STEP, check=stop.check))
-            total += read
-        seconds = round(time.monotonic() - began, 3)
-        log.info("parking.read", path=str(path), bytes=total, seconds=seconds)
+        """Read what is missing of a file, as long as nobody is served and memory is unused."""
+        began, total = time.monotonic(), 0
+        left = await in_thread(lambda _: missing_blocks(path))
+        while left and not self._is_serving():
+            blocks, left = left[: STEP // BLOCK], left[STEP // BLOCK :]
+            if self._unused() < len(blocks) * BLOCK:
+                break
+            total += await self._read_now(path, blocks)
+        if total:
+            seconds = round(time.monotonic() - began, 3)
+            log.info("parking.read", path=str(path), bytes=total, seconds=seconds)
+
+    async def _read_now(self, path: Path, blocks: Sequence[int]) -> int:
+        return await in_thread(lambda stop: read_blocks(path, blocks, check=stop.check))
 
     def _is_serving(self) -> bool:
         """Whether the disk and the processor are for somebody who waits."""

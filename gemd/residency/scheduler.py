@@ -277,10 +277,9 @@ class Scheduler:
                 self._advance_ready(entry)
             case State.DRAINING:
                 self._advance_draining(entry)
-            case State.UNLOADING if entry.stuck:
-                assert entry.failure is not None
-                entry.refuse_all(entry.failure)
             case State.UNLOADING:
+                if entry.stuck is not None:
+                    entry.refuse_all(entry.stuck)
                 entry.tell_positions(WaitReason.DRAINING)
 
     def _advance_cold(self, entry: Entry) -> None:
@@ -367,8 +366,8 @@ class Scheduler:
                     entry.drain_by = min(wanted, entry.drain_by or wanted)
                 self._advance(entry)
             case State.UNLOADING:
-                if entry.stuck:
-                    entry.tell_absentees(entry.failure)
+                if entry.stuck is not None:
+                    entry.tell_absentees(entry.stuck)
 
     def _start(self, entry: Entry, rung: int) -> None:
         """Load a model whose bytes were found, now that it has its memory."""

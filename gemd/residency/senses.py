@@ -50,7 +50,11 @@ class Senses:
         """Begin, and return when the sensors have said what they see, or that they do not."""
         self._manager = manager
         self._sampler = Sampler(
-            self._sensor, workers=manager.workers, busy=manager.is_busy, report=self._take
+            self._sensor,
+            workers=manager.workers,
+            busy=manager.is_busy,
+            still=manager.is_still,
+            report=self._take,
         )
         self._task = asyncio.create_task(self._sampler.run(), name="sensors")
         self._task.add_done_callback(self._ended)

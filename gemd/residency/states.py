@@ -15,6 +15,7 @@ from gemd.residency.decisions import Decision
 
 if TYPE_CHECKING:
     from gemd import wire
+    from gemd.engine.reports import StuckCallback
     from gemd.engine.spec import WorkerSpec
     from gemd.engine.worker import Worker
     from gemd.errors import GemdError
@@ -111,12 +112,12 @@ class Spawn(Protocol):
         *,
         report: Callable[[wire.Progress], None],
         born: Callable[[int], None],
-        stuck: Callable[[], None],
+        stuck: StuckCallback,
     ) -> Awaitable[Worker]:
         """Start one worker; cancelling the call leaves no process behind.
 
         `born` takes the process id as soon as there is one; `stuck` is called if it outlives
-        SIGKILL, before or after this has returned.
+        SIGKILL, before or after this has ended, with what waits for its end.
         """
         ...
 
@@ -178,7 +179,7 @@ class Residence:
         failure: What went wrong last, kept until a load succeeds or clears it.
         retry: Earliest next start after crashes; None if it may start now.
         quarantined: Whether only an explicit load starts it again.
-        stuck: Whether its worker was killed and does not end.
+        stuck: Why its worker does not end although it was killed; None if it is not so.
         loads: Successful loads since the daemon started.
         crashes: Crashes since the daemon started.
         last_load_s: How long the last successful load took.
@@ -202,7 +203,7 @@ class Residence:
     failure: GemdError | None = None
     retry: float | None = None
     quarantined: bool = False
-    stuck: bool = False
+    stuck: GemdError | None = None
     loads: int = 0
     crashes: int = 0
     last_load_s: float | None = None

@@ -49,7 +49,8 @@ def ledger_of(
 
 
 def _is_hidden(entry: Entry, device: str) -> bool:
-    return entry.worker is not None and not entry.unsettled and device not in entry.measured
+    settled = entry.stuck is not None or (entry.worker is not None and not entry.unsettled)
+    return settled and device not in entry.measured
 
 
 def residents_of(entries: Iterable[Entry], ledger: Ledger, *, now: float) -> list[Resident]:
@@ -98,7 +99,7 @@ def wants_of(entries: Iterable[Entry]) -> list[Want]:
 
 def standing_of(entry: Entry, *, now: float) -> Standing:
     """What the model's memory may be taken for."""
-    if entry.stuck:
+    if entry.stuck is not None:
         return Standing.STUCK
     if entry.state in {State.DRAINING, State.UNLOADING}:
         return Standing.LEAVING

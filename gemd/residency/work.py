@@ -12,7 +12,7 @@ from gemd.errors import GemdError, UnexpectedError
 from gemd.residency.states import LoadStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from gemd import wire
     from gemd.engine.worker import Worker
@@ -133,9 +133,10 @@ class Work:
         def born(pid: int) -> None:
             self._post(self._answers.on_born, model, run, pid)
 
-        def stuck() -> None:
+        def stuck(wait_exit: Callable[[], Awaitable[object]]) -> None:
             log.error("worker.stuck", model=model)
             self._post(self._answers.endings.on_stuck, model, run)
+            self._detach(self._outlasting(model, run, wait_exit))
 
         outcome: Worker | GemdError
         try:
@@ -152,6 +153,13 @@ class Work:
     async def _watching(self, model: str, run: int, worker: Worker) -> None:
         report = await worker.wait_exit()
         self._post(self._answers.endings.on_exit, model, run, report)
+
+    async def _outlasting(
+        self, model: str, run: int, wait_exit: Callable[[], Awaitable[object]]
+    ) -> None:
+        await wait_exit()
+        log.info("worker.stuck_no_more", model=model)
+        self._post(self._answers.endings.on_gone, model, run)
 
     async def _resizing(
         self, model: str, run: int, worker: Worker, tokens: int, prompt_cache_bytes: int
@@ -177,8 +185,6 @@ class Work:
         try:
             report = await worker.stop(grace_s=grace_s)
             log.info("worker.stopped", model=model, pid=worker.pid, report=str(report))
-            # One that is stuck holds its memory until then.
-            await worker.wait_exit()
         except Exception:
             log.exception("worker.stop_failed", model=model, pid=worker.pid)
         self._post(self._answers.endings.on_stopped, model, run)

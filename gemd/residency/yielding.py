@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gemd.residency.accounts import Accounts
     from gemd.residency.effects import Effects, SendAway
     from gemd.residency.entry import Entry
-    from gemd.residency.ledger import Holding, Ledger
+    from gemd.residency.ledger import Ledger
     from gemd.residency.plans import Resident
 
 CRITICAL_DRAIN_S: Final = 1.0
@@ -51,10 +51,9 @@ class Yielded:
 
     Attributes:
         device: Its id.
-        released: Bytes.
+        sizes: By model that went, its bytes.
         confirmed: Whether a sensor has seen them free.
         seconds: From the wish to that.
-        models: Who went.
         kept: Bytes that models still hold.
         reasons: Why those were kept.
         keep_off_until: Until when nothing is loaded there; None if it may.
@@ -62,13 +61,22 @@ class Yielded:
     """
 
     device: str
-    released: int
+    sizes: Mapping[str, int]
     confirmed: bool
     seconds: float
-    models: tuple[str, ...]
     kept: int
     reasons: tuple[Reason, ...] = ()
     keep_off_until: float | None = None
+
+    @property
+    def released(self) -> int:
+        """Bytes."""
+        return sum(self.sizes.values())
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Who went."""
+        return tuple(self.sizes)
 
 
 @dataclass(slots=True)
@@ -134,10 +142,9 @@ class GivingBack:
 
     def stays(self, entry: Entry, number: int) -> None:
         """A decision has no effect: that model does not end."""
-        holds = self._ledger().holdings.get(entry.model, {})
         for call in self._open:
             if number in call.waiting:
-                call.results = [_without(each, entry.model, holds) for each in call.results]
+                call.results = [_without(each, entry.model) for each in call.results]
         self.confirmed(number)
 
     def _on_device(self, ask: Ask, device: str, waiting: set[int]) -> Yielded:
@@ -150,10 +157,9 @@ class GivingBack:
             self._rest_wishes()
         return Yielded(
             device=device,
-            released=sum(ledger.holdings[model][device].seen for model in going),
+            sizes={model: ledger.holdings[model][device].seen for model in going},
             confirmed=ledger.accounts[device].free is not None,
             seconds=0.0,
-            models=tuple(going),
             kept=0,
             reasons=tuple(map(_kept_reason, kept)),
             keep_off_until=self._accounts.kept_off_until(device, now),
@@ -210,15 +216,10 @@ class GivingBack:
                 )
 
 
-def _without(given: Yielded, model: str, holds: Mapping[str, Holding]) -> Yielded:
-    if model not in given.models:
-        return given
-    return replace(
-        given,
-        models=tuple(each for each in given.models if each != model),
-        released=given.released - holds[given.device].seen,
-        reasons=(*given.reasons, _stuck_reason(model)),
-    )
+def _without(given: Yielded, model: str) -> Yielded:
+    """The same, if that model does not end: it may have been on its way out before."""
+    sizes = {each: size for each, size in given.sizes.items() if each != model}
+    return replace(given, sizes=sizes, reasons=(*given.reasons, _stuck_reason(model)))
 
 
 def _stuck_reason(model: str) -> Reason:

@@ -12,7 +12,7 @@ import structlog
 
 from gemd.errors import ModelNotFoundError
 from gemd.hardware import Resumed, Sample
-from gemd.hardware.page_cache import unused_bytes
+from gemd.hardware.page_cache import UnusedMemory
 from gemd.residency.hub import Hub
 from gemd.residency.kept_corrections import kept_corrections
 from gemd.residency.lease_book import LeaseBook
@@ -136,7 +136,7 @@ class App:
             time=self.manager.time,
         )
         self._parking = Parking(
-            self.manager.residences, allowance=settings.parking, unused=unused_bytes
+            self.manager.residences, allowance=settings.parking, unused=UnusedMemory().read
         )
         observer = Observer(
             lifecycle=self.lifecycle,

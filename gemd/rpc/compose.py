@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from gemd import wire
     from gemd.config import Resolved, Settings
+    from gemd.engine.reports import StuckCallback
     from gemd.engine.spec import WorkerSpec
     from gemd.paths import Paths
     from gemd.rpc.lifecycle import Identity
@@ -99,7 +100,7 @@ async def spawn(
     *,
     report: Callable[[wire.Progress], None],
     born: Callable[[int], None],
-    stuck: Callable[[], None],
+    stuck: StuckCallback,
 ) -> Worker:
     """Start a worker whose standard error goes to the log."""
     log_line = partial(_say, spec.model)

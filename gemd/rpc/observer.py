@@ -280,9 +280,9 @@ class Observer:
             if residence.quarantined
         ]
         stuck = [
-            conditions.stuck(residence.model, residence.failure.why)
+            conditions.stuck(residence.model, residence.stuck.why)
             for residence in self._manager.residences().values()
-            if residence.stuck and residence.failure is not None
+            if residence.stuck is not None
         ]
         reduced = [
             conditions.reduced(

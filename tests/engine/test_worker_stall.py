@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gemd.engine.reports import ExitReport
 from gemd.engine.spec import Ladder
 from gemd.engine.watch import Watch
 from gemd.engine.worker import Worker
-from gemd.errors import EngineCrashedError, EngineStartFailedError
+from gemd.errors import Code, EngineCrashedError, EngineStartFailedError
 from tests.support.workers import (
     alive,
     eventually,
@@ -24,7 +25,7 @@ from tests.support.workers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 PATIENCE_S = 1.0
 HASTY = Ladder(close_s=0.2, terminate_s=0.2, kill_s=0.2)
@@ -124,7 +125,7 @@ async def test_a_worker_that_outlives_sigkill_is_stuck(let_go: Callable[[], None
     """It is said once, its requests fail and it takes no others; its end is told when it comes."""
     told: list[str] = []
     worker = await Worker.start(
-        spec(ladder=HASTY, ignore_sigterm=True), stuck=lambda: told.append("stuck")
+        spec(ladder=HASTY, ignore_sigterm=True), stuck=lambda _: told.append("stuck")
     )
     asked = asyncio.create_task(
         text_of(worker.generate(generate(count=5, stall_at=1, stall="gil")))
@@ -148,7 +149,8 @@ async def test_a_stall_that_outlives_sigkill_is_said_too(let_go: Callable[[], No
     """Nobody asked it to end: its requests still hear of it."""
     told = asyncio.Event()
     worker = await Worker.start(
-        spec(ladder=HASTY, answer_stall_timeout_s=0.4, ignore_sigterm=True), stuck=told.set
+        spec(ladder=HASTY, answer_stall_timeout_s=0.4, ignore_sigterm=True),
+        stuck=lambda _: told.set(),
     )
     with pytest.raises(EngineCrashedError, match="does not end"):
         await text_of(worker.generate(generate(count=5, stall_at=1, stall="gil")))
@@ -157,16 +159,46 @@ async def test_a_stall_that_outlives_sigkill_is_said_too(let_go: Callable[[], No
     await worker.wait_exit()
 
 
-async def test_a_load_that_outlives_sigkill_ends_with_its_process(
+async def test_a_load_that_outlives_sigkill_says_who_waits_for_its_end(
     let_go: Callable[[], None],
 ) -> None:
-    """It holds memory until then, so nobody is told before that it has failed."""
-    told = asyncio.Event()
+    """Before it says that it has failed: whoever keeps books holds its memory."""
+    told: list[Callable[[], Awaitable[object]]] = []
     hangs = spec(ladder=HASTY, stall_timeout_s=2, stall_at=0, stall="gil", ignore_sigterm=True)
-    starting = asyncio.create_task(Worker.start(hangs, stuck=told.set))
-    async with asyncio.timeout(20):
-        await told.wait()
-    assert not starting.done()
-    let_go()
     with pytest.raises(EngineStartFailedError, match="no sign of life"):
-        await starting
+        await Worker.start(hangs, stuck=told.append)
+    (wait_exit,) = told
+    let_go()
+    report = await wait_exit()
+    assert isinstance(report, ExitReport)
+    assert report.signal == "SIGKILL"
+
+
+async def test_a_load_that_is_given_up_twice_is_ended_all_the_same(
+    let_go: Callable[[], None],
+) -> None:
+    """A second cancellation waits for the end of the ladder too, and is heeded then."""
+    told: list[Callable[[], Awaitable[object]]] = []
+    hung = asyncio.Event()
+    hangs = spec(ladder=HASTY, stall_at=0, stall="gil", ignore_sigterm=True)
+    starting = asyncio.create_task(Worker.start(hangs, log=lambda _: hung.set(), stuck=told.append))
+    async with asyncio.timeout(20):
+        await hung.wait()
+        starting.cancel()
+        await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    (wait_exit,) = told
+    let_go()
+    await wait_exit()
+
+
+async def test_an_answer_that_had_begun_is_not_to_be_retried(let_go: Callable[[], None]) -> None:
+    """Its client holds tokens of it: ABORTED, as with a crash."""
+    worker = await Worker.start(spec(ladder=HASTY, answer_stall_timeout_s=0.4, ignore_sigterm=True))
+    with pytest.raises(EngineCrashedError, match="does not end") as failed:
+        await text_of(worker.generate(generate(count=5, stall_at=2, stall="gil")))
+    assert failed.value.code is Code.ABORTED
+    let_go()
+    await worker.wait_exit()

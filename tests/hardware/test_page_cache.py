@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemd.hardware.page_cache import read_missing, resident_bytes, unused_bytes
+from gemd.hardware.page_cache import (
+    BLOCK,
+    UnusedMemory,
+    missing_blocks,
+    read_blocks,
+    resident_bytes,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,30 +50,31 @@ def nothing() -> None:
 
 def test_what_was_read_is_there(file: Path) -> None:
     """All of it, up to the end of its last page."""
-    assert read_missing(file, at_most=SIZE, check=nothing) == SIZE
+    assert missing_blocks(file) == list(range(0, SIZE, BLOCK))
+    assert read_blocks(file, missing_blocks(file), check=nothing) == SIZE
     assert SIZE <= resident_bytes(file) < SIZE + os.sysconf("SC_PAGESIZE")
-    assert read_missing(file, at_most=SIZE, check=nothing) == 0
+    assert missing_blocks(file) == []
 
 
-def test_only_what_is_missing_is_read(file: Path) -> None:
-    """A hole in the middle costs its blocks and no others."""
-    read_missing(file, at_most=SIZE, check=nothing)
-    drop(file, start=4 * MIB, length=4 * MIB)
-    assert SIZE - 4 * MIB <= resident_bytes(file) < SIZE
-    assert read_missing(file, at_most=SIZE, check=nothing) == 4 * MIB
-    assert resident_bytes(file) >= SIZE
+def test_only_what_is_missing_is_named(file: Path) -> None:
+    """A hole in the middle is its blocks and no others."""
+    read_blocks(file, missing_blocks(file), check=nothing)
+    drop(file, start=BLOCK, length=BLOCK)
+    assert SIZE - BLOCK <= resident_bytes(file) < SIZE
+    assert missing_blocks(file) == [BLOCK]
 
 
-def test_reading_ends_where_it_is_told_to(file: Path) -> None:
-    """After the block that reaches the limit, and before the block that a check forbids."""
-    assert read_missing(file, at_most=5 * MIB, check=nothing) == 8 * MIB
+def test_a_check_ends_the_reading_before_the_next_block(file: Path) -> None:
+    """Whoever is told to stop does."""
+    checks = iter([None, None, InterruptedError()])
 
-    def forbid() -> None:
-        raise InterruptedError
+    def check() -> None:
+        if (error := next(checks)) is not None:
+            raise error
 
-    drop(file)
     with pytest.raises(InterruptedError):
-        read_missing(file, at_most=SIZE, check=forbid)
+        read_blocks(file, missing_blocks(file), check=check)
+    assert 0 not in missing_blocks(file)
 
 
 def test_an_empty_file_has_nothing(tmp_path: Path) -> None:
@@ -75,10 +82,22 @@ def test_an_empty_file_has_nothing(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()
     assert resident_bytes(empty) == 0
-    assert read_missing(empty, at_most=1, check=nothing) == 0
+    assert missing_blocks(empty) == []
 
 
 def test_some_memory_is_unused() -> None:
     """Less than there is."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
-    assert -total // 20 <= unused_bytes() < total
+    assert UnusedMemory().read() < total
+
+
+def test_a_control_group_that_is_full_leaves_nothing_unused(tmp_path: Path) -> None:
+    """What it has in its page cache would have to go for more."""
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    (group / "memory.max").write_text(f"{64 * MIB}\n")
+    (group / "memory.current").write_text(f"{60 * MIB}\n")
+    (group / "memory.stat").write_text(f"inactive_file {50 * MIB}\nactive_file 0\n")
+    assert UnusedMemory(tmp_path).read() == 4 * MIB

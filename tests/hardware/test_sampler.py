@@ -134,6 +134,7 @@ class _Scene:
     sampler: Sampler
     reports: list[Report]
     busy: bool = False
+    still: bool = True
     workers: dict[int, str] = field(default_factory=dict)
 
     def samples(self) -> list[float]:
@@ -148,6 +149,7 @@ async def _scene() -> AsyncIterator[_Scene]:
         sensor,
         workers=lambda: scene.workers,
         busy=lambda: scene.busy,
+        still=lambda: scene.still,
         report=reports.append,
         monotonic=time.monotonic,
         boottime=time.boottime,
@@ -194,6 +196,15 @@ async def test_while_a_glance_shows_nothing_new_a_reading_a_second_is_enough() -
         scene.sampler.soon()
         await scene.time.wind(0.1)
         assert scene.samples()[5:] == [pytest.approx(107.77)]
+
+
+async def test_a_glance_is_not_enough_while_something_loads_or_ends() -> None:
+    """What is available does not tell of the pages of a file that a worker maps."""
+    async with _scene() as scene:
+        scene.busy, scene.sensor.calm, scene.still = True, True, False
+        await scene.time.wind(5.0)
+        await scene.time.wind(1.0)
+        assert scene.samples() == [100.0, 105.0, 105.25, 105.5, 105.75, 106.0]
 
 
 async def test_a_glance_is_not_trusted_after_a_failure_or_a_sleep() -> None:
@@ -379,7 +390,12 @@ async def test_with_real_time_samples_come(may_hang: bool, thread: str) -> None:
     reports: asyncio.Queue[Report] = asyncio.Queue()
     sensor = _Sensor(_Time(), may_hang=may_hang)
     sampler = Sampler(
-        sensor, workers=dict, busy=lambda: True, report=reports.put_nowait, fast_s=0.01
+        sensor,
+        workers=dict,
+        busy=lambda: True,
+        still=lambda: True,
+        report=reports.put_nowait,
+        fast_s=0.01,
     )
     task = asyncio.create_task(sampler.run())
     for _ in range(3):

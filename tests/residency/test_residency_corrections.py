@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gemd.errors import EngineStartFailedError
 from gemd.hardware import RAM
-from gemd.residency.accounts import Accounts, Limits
+from gemd.residency.accounts import CALM_S, Accounts, Limits
 from gemd.residency.corrections import (
     LEAST,
     MOST,
@@ -31,7 +32,7 @@ from tests.support.residency import CONTEXT, GIB, Plant
 from tests.support.simulation import Client, Model, Simulation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from gemd.residency.states import Located, ResidencyEvent
@@ -62,12 +63,12 @@ def test_a_small_measurement_of_main_memory_proves_nothing(located: Located) -> 
     assert kept.corrected(located) == located
 
 
-def _lives(located: Located, ratios: Sequence[float], *, answered: bool = True) -> int:
+def _lives(located: Located, ratios: Sequence[float], *, whole: bool = True) -> int:
     """What is predicted for its GPU after lives that took so much of 1000 bytes."""
     kept = Corrections()
     for ratio in ratios:
         size = int(1000 * ratio)
-        kept.note(file_of(located), "gpu0", predicted=1000, measured=size, answered=answered)
+        kept.note(file_of(located), "gpu0", predicted=1000, measured=size, whole=whole)
     return kept.corrected(located).elsewhere["gpu0"]
 
 
@@ -86,19 +87,19 @@ def test_a_prediction_for_a_gpu_shrinks_within_bounds(located: Located) -> None:
     assert _lives(located, [0.7, 1.2, 0.7, 0.7]) == pytest.approx(4 * GIB * 1.2)
 
 
-def test_a_life_without_an_answer_only_shows_that_more_is_needed(located: Located) -> None:
+def test_a_life_that_is_not_whole_only_shows_that_more_is_needed(located: Located) -> None:
     """A load that failed half way has not shown that half is enough."""
-    assert _lives(located, [0.5] * REMEMBERED, answered=False) == 4 * GIB
-    assert _lives(located, [1.3], answered=False) == pytest.approx(4 * GIB * 1.3)
+    assert _lives(located, [0.5] * REMEMBERED, whole=False) == 4 * GIB
+    assert _lives(located, [1.3], whole=False) == pytest.approx(4 * GIB * 1.3)
 
 
-def test_the_first_lives_are_kept_for_the_next_daemon() -> None:
-    """Who loads a model once a day learns too."""
-    written: list[Ratios] = []
-    for day in range(SHRINKS_AFTER):
-        kept = Corrections(written[-1] if written else None, keep=written.append)
+def test_every_life_on_a_gpu_is_kept_for_the_next_daemon() -> None:
+    """Who loads a model once a day learns too, and an old large life is forgotten."""
+    written: list[Ratios] = [{"m@file": {"gpu0": [1.2]}}]
+    for day in range(1, REMEMBERED + 1):
+        kept = Corrections(written[-1], keep=written.append)
         kept.note("m@file", "gpu0", predicted=1000, measured=800)
-        assert written[-1] == {"m@file": {"gpu0": [0.8] * (day + 1)}}
+        assert written[-1] == {"m@file": {"gpu0": ([1.2] + [0.8] * day)[-REMEMBERED:]}}
 
 
 def test_the_largest_of_the_latest_lives_counts(located: Located) -> None:
@@ -170,41 +171,110 @@ async def test_the_next_load_books_what_the_last_one_took() -> None:
         await asked
 
 
-def test_a_gpu_learns_from_lives_that_answered_and_from_no_other() -> None:
-    """A model that was predicted too large by a quarter is booked as it was seen, once it was."""
-    gpu = Device(24 * GIB)
-    model = Model({RAM: GIB, "gpu0": 4 * GIB}, {RAM: GIB, "gpu0": 5 * GIB}, sequences=1)
-    sim = Simulation(
-        Machine({RAM: Device(64 * GIB), "gpu0": gpu}),
-        {"m": model},
-        Accounts(Limits()),
-        keep_warm_s=10.0,
-        queue_limit=8,
-    )
-    booked = []
+class Lives:
+    """A model on a GPU that was predicted too large by a quarter, and what was booked for it."""
 
-    def note(event: ResidencyEvent) -> None:
+    def __init__(self) -> None:
+        model = Model({RAM: GIB, "gpu0": 4 * GIB}, {RAM: GIB, "gpu0": 5 * GIB}, sequences=1)
+        self.sim = Simulation(
+            Machine({RAM: Device(64 * GIB), "gpu0": Device(24 * GIB)}),
+            {"m": model},
+            Accounts(Limits()),
+            keep_warm_s=10.0,
+            queue_limit=8,
+        )
+        self.booked: list[int] = []
+        self.sim.published.append(self._note)
+        self.sim.run(1.0)
+
+    def live(self, settled: Callable[[Client], None]) -> None:
+        """One load for one request, and its end."""
+        ask = Client("m", runs_s=1.0, settled=settled, explicit=True)
+        self.sim.tell(self.sim.scheduler.on_ticket, ask)
+        self.sim.run(self.sim.clock + 60.0)
+        assert not self.sim.living
+
+    def answer(self, client: Client) -> None:
+        """Its answer runs, and the model is unloaded when it was idle for long."""
+        assert client.error is None
+        self.sim.answer(client)
+
+    def fail(self, client: Client) -> None:
+        """Its load fails."""
+        assert client.error is not None
+        self.sim.at(self.sim.clock, lambda: self.sim.scheduler.on_return(client))
+
+    def crash(self, client: Client) -> None:
+        """The worker ends under it; whoever asked hears of it first."""
+        assert client.error is None
+        self.sim.at(self.sim.clock + 0.5, lambda: self.sim.scheduler.on_return(client))
+        self.sim.at(self.sim.clock + 0.5, lambda: self.sim.crash("m"))
+
+    def _note(self, event: ResidencyEvent) -> None:
         if isinstance(event, StateChanged) and event.now.state is State.LOADING:
-            booked.append(event.now.booked["gpu0"])
+            self.booked.append(event.now.booked["gpu0"])
 
-    sim.published.append(note)
 
-    def live(*, answers: bool) -> None:
-        def settled(client: Client) -> None:
-            if client.error is not None:
-                sim.at(sim.clock, lambda: sim.scheduler.on_return(client))
-            else:
-                sim.answer(client)
-
-        if not answers:
-            sim.failing.add("m")
-        sim.tell(sim.scheduler.on_ticket, Client("m", runs_s=1.0, settled=settled, explicit=True))
-        sim.run(sim.clock + 60.0)
-        assert not sim.living
-
-    for _ in range(2 * REMEMBERED):
-        live(answers=False)
+def test_a_gpu_learns_from_whole_lives() -> None:
+    """What was predicted too large is booked as it was seen, once it was seen often enough."""
+    lives = Lives()
     for _ in range(SHRINKS_AFTER + 1):
-        live(answers=True)
-    assert booked[:-1] == [5 * GIB] * (len(booked) - 1)
-    assert booked[-1] == pytest.approx(5 * GIB * (0.8 + SHRUNK_ROOM))
+        lives.live(lives.answer)
+    assert lives.booked == [5 * GIB] * SHRINKS_AFTER + [
+        pytest.approx(5 * GIB * (0.8 + SHRUNK_ROOM))
+    ]
+
+
+def test_a_gpu_learns_nothing_from_loads_that_fail() -> None:
+    """They were never whole."""
+    lives = Lives()
+    for _ in range(REMEMBERED + 1):
+        lives.sim.failing.add("m")
+        lives.live(lives.fail)
+    assert lives.booked == [5 * GIB] * (REMEMBERED + 1)
+
+
+def test_a_gpu_learns_nothing_from_workers_that_crash() -> None:
+    """They may have ended because there was not enough."""
+    lives = Lives()
+    for _ in range(REMEMBERED + 1):
+        lives.live(lives.crash)
+    assert lives.booked == [5 * GIB] * (REMEMBERED + 1)
+
+
+def test_a_gpu_learns_nothing_from_lives_that_were_not_seen_whole() -> None:
+    """The sensor fails when half of the model is there."""
+    lives = Lives()
+
+    def go_blind() -> None:
+        lives.sim.blind = "the driver is gone"
+
+    for _ in range(REMEMBERED + 1):
+        lives.sim.at(lives.sim.clock + 1.25, go_blind)
+        lives.live(lives.answer)
+        lives.sim.blind = ""
+        lives.sim.run(lives.sim.clock + 10.0)
+    assert lives.booked == [5 * GIB] * (REMEMBERED + 1)
+
+
+async def test_a_context_that_could_not_grow_was_never_the_larger_one() -> None:
+    """What the model took with the small one is no measure for what the large one needs."""
+    async with desk() as here:
+        here.plant.sizes = {"a": 8 * GIB}
+        here.plant.smaller = {"a": {CONTEXT // 2: 4 * GIB}}
+        await here.look(others=9 * GIB)
+        await here.warm("a")
+        (worker,) = here.plant.spawned
+        entry = here.manager._scheduler.entries["a"]
+        assert (entry.rung, entry.widest) == (1, 1)
+        await here.look(others=0)
+        await here.plant.clock.advance(CALM_S + 1)
+        await here.look()
+        worker.resize_error = EngineStartFailedError("no memory for that size")
+        await here.warm("a")
+        assert worker.resizes == [CONTEXT]
+        assert (entry.rung, entry.widest) == (1, 1)
+        worker.resize_error = None
+        entry.resizable = True
+        await here.warm("a")
+        assert (entry.rung, entry.widest) == (0, 0)

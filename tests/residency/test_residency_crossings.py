@@ -342,6 +342,10 @@ class Taker:
         """None."""
         return {}
 
+    def is_still(self) -> bool:
+        """Always."""
+        return True
+
     def is_busy(self) -> bool:
         """Samples come often."""
         if self.defect:

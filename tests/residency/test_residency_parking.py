@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemd.hardware.page_cache import resident_bytes
+from gemd.hardware.page_cache import BLOCK, resident_bytes
 from gemd.residency.parking import Parking, parked
 from gemd.residency.states import Residence, State
 from tests.hardware.test_page_cache import drop
@@ -143,19 +143,59 @@ async def test_all_parts_of_a_model_are_parked_together(tmp_path: Path) -> None:
     assert sum(map(resident_bytes, parts)) == 2 * SIZE
 
 
-@linux
-async def test_reading_stops_when_a_request_comes(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Blocks that were read, one in a step; of a disk that never shows what was read as there."""
+    done: list[int] = []
+
+    def read(_: Path, blocks: list[int], *, check: object) -> int:
+        done.extend(blocks)
+        return len(blocks) * BLOCK
+
+    monkeypatch.setattr("gemd.residency.parking.STEP", BLOCK)
+    monkeypatch.setattr("gemd.residency.parking.resident_bytes", lambda _: 0)
+    monkeypatch.setattr("gemd.residency.parking.missing_blocks", lambda _: [0, BLOCK, 2 * BLOCK])
+    monkeypatch.setattr("gemd.residency.parking.read_blocks", read)
+    return done
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Residence:
+    """A model whose file is three blocks."""
+    made = tmp_path / "weights.gguf"
+    made.write_bytes(bytes(3 * BLOCK))
+    return cold("m", path=str(made))
+
+
+async def test_reading_stops_when_a_request_comes(large: Residence, reads: list[int]) -> None:
     """After the piece that is being read; the rest is for the next look."""
-    monkeypatch.setattr("gemd.residency.parking.STEP", SIZE // 2)
-    looks = iter([0, 0, 1])
-    waiting = cold("m", path=str(file))
+    looks = iter([0, 0, 0, 1])
 
     def residences() -> dict[str, Residence]:
-        return {"m": waiting, "other": Residence("other", State.COLD, waiting=next(looks))}
+        return {"m": large, "other": Residence("other", State.COLD, waiting=next(looks))}
 
-    parking = Parking(residences, allowance=SIZE, unused=lambda: SIZE)
-    await parking.look()
-    # The kernel reads a little ahead.
-    assert SIZE // 2 <= resident_bytes(file) < SIZE
+    await Parking(residences, allowance=4 * BLOCK, unused=lambda: 4 * BLOCK).look()
+    assert reads == [0, BLOCK]
+
+
+async def test_reading_stops_when_memory_is_not_unused_any_more(
+    large: Residence, reads: list[int]
+) -> None:
+    """Others have filled it meanwhile."""
+    unused = iter([3 * BLOCK, BLOCK, BLOCK, BLOCK - 1])
+    await Parking(lambda: {"m": large}, allowance=4 * BLOCK, unused=lambda: next(unused)).look()
+    assert reads == [0, BLOCK]
+
+
+async def test_a_disk_that_shows_nothing_as_read_is_read_once(
+    large: Residence, reads: list[int]
+) -> None:
+    """Some file systems keep what they read elsewhere."""
+    await Parking(lambda: {"m": large}, allowance=4 * BLOCK, unused=lambda: 3 * BLOCK).look()
+    assert reads == [0, BLOCK, 2 * BLOCK]
+
+
+def test_two_models_of_one_file_count_once() -> None:
+    """It is read once as well."""
+    seen = [cold("a", path="f", last_used=2.0), cold("b", path="f", last_used=1.0), cold("g")]
+    assert parked(seen, {"f": 5, "g": 3}, allowance=8) == ["f", "g"]

@@ -253,12 +253,25 @@ async def test_memory_on_its_way_back_is_waited_for() -> None:
 
 
 async def test_the_sensor_is_asked_when_something_begins_or_ends() -> None:
-    """At the first load, and as soon as a worker was reaped."""
+    """At the first load, as soon as it is done, and as soon as a worker was reaped."""
     async with desk() as here:
         await here.warm("a")
-        assert here.plant.looks == 1
-        await here.manager.unload("a")
         assert here.plant.looks == 2
+        await here.manager.unload("a")
+        assert here.plant.looks == 3
+
+
+async def test_what_a_load_took_since_the_last_sample_counts_once() -> None:
+    """What was free then and what is held now do not go together."""
+    async with desk() as here:
+        here.plant.sizes = {"a": 4 * GIB}
+        await here.look(others=8 * GIB)
+        before = here.manager.ledger().room(RAM)
+        async with here.manager.hold("a") as hold:
+            await hold.worker()
+        assert here.manager.ledger().room(RAM) == pytest.approx(before - 4 * GIB, abs=2)
+        await here.look()
+        assert here.manager.ledger().room(RAM) == pytest.approx(before - 4 * GIB, abs=2)
 
 
 async def test_a_worker_that_ends_between_two_readings_is_no_other_program() -> None:

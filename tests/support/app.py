@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from gemd import wire
+    from gemd.engine.reports import StuckCallback
     from gemd.engine.spec import WorkerSpec
     from gemd.hardware import Sensor
     from gemd.residency.states import Located
@@ -185,7 +186,7 @@ async def serving(
             *,
             report: Callable[[wire.Progress], None],
             born: Callable[[int], None],
-            stuck: Callable[[], None],
+            stuck: StuckCallback,
         ) -> Worker:
             running.specs.append(spec)
             worker: Worker = await spawn(spec, report=report, born=born, stuck=stuck)

@@ -22,6 +22,7 @@ from gemd.residency.states import ContextSize, Located
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gemd.engine.reports import StuckCallback
     from gemd.errors import GemdError
     from gemd.residency.crashes import CrashPolicy
     from gemd.residency.states import ResidencyEvent
@@ -148,7 +149,7 @@ class Plant:
     elsewhere: dict[str, dict[str, int]] = field(default_factory=dict)
     smaller: dict[str, dict[int, int]] = field(default_factory=dict)
     """Of each model, what it takes of main memory with a smaller context, by its tokens."""
-    stuck: dict[int, Callable[[], None]] = field(default_factory=dict)
+    stuck: dict[int, StuckCallback] = field(default_factory=dict)
     """By pid: says that a process outlives SIGKILL."""
     looks: int = 0
     events: list[ResidencyEvent] = field(default_factory=list)
@@ -189,7 +190,7 @@ class Plant:
         *,
         report: Callable[[wire.Progress], None],
         born: Callable[[int], None],
-        stuck: Callable[[], None],
+        stuck: StuckCallback,
     ) -> Any:
         """Start nothing; wait for `may_load`."""
         pid = 4242 + len(self.spawned)

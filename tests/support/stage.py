@@ -24,6 +24,7 @@ from tests.support.residency import GIB, FakeClock, FakeWorker, settle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gemd.engine.reports import StuckCallback
     from gemd.residency.states import ResidencyEvent
     from tests.support.scenarios import Scenario
 
@@ -176,7 +177,7 @@ class Stage:
         *,
         report: Callable[[wire.Progress], None],
         born: Callable[[int], None],
-        stuck: Callable[[], None],
+        stuck: StuckCallback,
     ) -> Any:
         model, pid = self.of(spec.model), next(self._pids)
         before = self._workers.get(spec.model)
