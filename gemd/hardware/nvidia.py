@@ -84,6 +84,11 @@ class NvidiaGpus:
         self._exists = exists
         self._cards: dict[str, _Card] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no reading has shown a GPU yet: there is no driver, or no card."""
+        return not self._cards
+
     def read(self, workers: Mapping[int, str]) -> GpuReadings:
         """All GPUs now.
 

@@ -50,6 +50,10 @@ class Sensor(Protocol):
 class GpuSource(Protocol):
     """The GPUs of one vendor, or of a device file. The ids of all sources differ."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no reading has shown a GPU yet."""
+
     def read(self, workers: Mapping[int, str]) -> GpuReadings:
         """Those that answer, and the ids of those that did once; fails for none of them."""
 
@@ -91,7 +95,8 @@ class MachineSensor:
 
     def is_calm(self) -> bool:
         """See `Sensor`; a GPU's driver has no glance to offer."""
-        return not self._gpus and self._devices is None and self._ram.is_calm()
+        gpus = self._devices is not None or not all(source.is_empty for source in self._gpus)
+        return not gpus and self._ram.is_calm()
 
     def read(self, workers: Mapping[int, str]) -> Sample:
         """All devices now; see `Sensor`."""

@@ -181,6 +181,11 @@ class SimulatedGpus:
         self._resident = resident
         self._seen: dict[str, None] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no reading has shown a GPU yet."""
+        return not self._seen
+
     def read(self, workers: Mapping[int, str]) -> GpuReadings:
         """All of them now."""
         gpus = self._file.table().gpus()

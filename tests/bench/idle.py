@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from gemd.client import AsyncClient, GenerationOptions, Sampling
+from tests.bench import machine
 from tests.bench.daemon import daemon_of
 from tests.bench.report import Check, Section
 
@@ -27,7 +28,8 @@ async def measure(setting: Setting) -> Section:
     section = Section(
         title="Idle daemon",
         how=f"Looked at for {WATCH_SECONDS:.0f} s of idleness; memory is the resident size of "
-        "the daemon's process alone (1 MB = 10^6 bytes).",
+        "the daemon's process alone (1 MB = 10^6 bytes). "
+        f"{machine.describe(threads=setting.threads)[0]}.",
         head=("daemon", "MB resident", "% of a core", "open /dev/nvidia*, /dev/dri, /dev/kfd"),
     )
     async with daemon_of(setting) as daemon:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
+import psutil
 import pytest
 
 from gemd.hardware import DeviceKind, DeviceReading, Sensors
 from gemd.hardware import nvml as library
 from gemd.hardware.nvidia import NvidiaGpus, load_nvml
 from gemd.hardware.nvml import RETRY_LEAST_S, RETRY_MOST_S, Fault, fault_of
+from gemd.hardware.power import PowerSensor
+from gemd.hardware.process import Residents
+from gemd.hardware.ram import RamSensor
+from gemd.hardware.sensors import MachineSensor
 from tests.support.nvml import (
     DRIVER_NOT_LOADED,
     GIB,
@@ -26,6 +32,9 @@ from tests.support.nvml import (
     Process,
     rtx_4090,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WORKER, OTHER_WORKER, ON_CPU = 4711, 4712, 4713
 WORKERS = {WORKER: "gpu0"}
@@ -262,6 +271,33 @@ def test_while_the_driver_is_away_all_gpus_are_lost_and_it_is_tried_seldom() -> 
     nvml.init_error = None
     clock.now += RETRY_LEAST_S
     assert gpus.read({}).lost == ()
+
+
+def test_a_glance_at_main_memory_is_enough_until_there_was_a_gpu(tmp_path: Path) -> None:
+    """Also one that is away: only its driver can tell when it is back."""
+    machine = psutil.virtual_memory()
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text(f"MemAvailable:  {machine.available // 1024} kB\n")
+    clock = _Clock()
+    nvml = FakeNvml([rtx_4090()], init_error=LIBRARY_NOT_FOUND)
+    ram = RamSensor(tmp_path)
+    sensor = MachineSensor(
+        ram=ram,
+        gpus=[NvidiaGpus(nvml, clock=clock, comparable=True)],
+        power=PowerSensor(tmp_path),
+        residents=Residents(),
+    )
+    with mock.patch.object(psutil, "virtual_memory", return_value=machine):
+        sensor.read({})
+        assert sensor.is_calm()
+        nvml.init_error = None
+        clock.now += RETRY_MOST_S
+        sensor.read({})
+        assert not sensor.is_calm()
+        nvml.reset()
+        nvml.init_error = DRIVER_NOT_LOADED
+        assert sensor.read({}).lost == ("gpu0",)
+        assert not sensor.is_calm()
 
 
 def test_without_a_driver_its_library_is_searched_for_seldom() -> None:
