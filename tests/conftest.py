@@ -38,7 +38,12 @@ settings.load_profile("house")
 
 
 def pytest_unconfigure() -> None:
-    """An interpreter that does not end says where it hangs, and ends; no test's limit is left."""
+    """An interpreter that does not end says where it hangs, and ends; no test's limit is left.
+
+    One of several waits for the others after its own last test, and is ended by the first.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
     faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__ or 2)
 
 

@@ -87,7 +87,12 @@ def test_the_test_command_checks_everything_and_never_itself() -> None:
     """
     check = (ROOT / "tests" / "check").read_text(encoding="utf-8")
     steps = [line for line in check.splitlines() if ".venv/bin/" in line]
-    for step in ("ruff format --check .", "ruff check .", "mypy", 'python -m pytest "$@"'):
+    for step in (
+        "ruff format --check .",
+        "ruff check .",
+        "mypy",
+        'python -m pytest -n 2 --dist loadfile "$@"',
+    ):
         assert any(line.endswith(f".venv/bin/{step}") for line in steps), step
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     options = settings["tool"]["pytest"]["ini_options"]["addopts"]
