@@ -69,7 +69,7 @@ def crashed(
         f"the worker of {spec.model} crashed",
         mid_stream=mid_stream,
         why=report.cause,
-        advice=(f"gemctl load {spec.model}",),
+        advice=report.advice(spec.model),
         metadata={"model": spec.model, "pid": pid, **report.metadata},
     )
 
@@ -83,12 +83,12 @@ def cut_off(spec: WorkerSpec) -> CancelledError:
     )
 
 
-def stuck(spec: WorkerSpec, pid: int, *, mid_stream: bool) -> EngineCrashedError:
+def stuck(model: str, pid: int, *, mid_stream: bool = False) -> EngineCrashedError:
     """Its process outlives SIGKILL."""
     return EngineCrashedError(
-        f"the worker of {spec.model} does not end, although it was killed",
+        f"the worker of {model} does not end, although it was killed",
         mid_stream=mid_stream,
         why=f"the kernel or a driver holds process {pid}; until it ends it keeps its memory",
-        advice=(f"ps -o pid,stat,wchan:32,args -p {pid}",),
-        metadata={"model": spec.model, "pid": pid},
+        advice=(f"ps -o pid,stat,wchan:32,args -p {pid}", "gemctl status"),
+        metadata={"model": model, "pid": pid},
     )

@@ -66,6 +66,13 @@ class ExitReport:
             return f"it was ended by {self.signal}"
         return f"it exited with code {self.returncode}"
 
+    def advice(self, model: str) -> tuple[str, ...]:
+        """What a user can do."""
+        load = f"gemctl load {model}"
+        if self.stalled_s:
+            return (load, f"GEMD_ANSWER_STALL_TIMEOUT={self.stalled_s * 4:g}s gemd")
+        return (load,)
+
     @property
     def metadata(self) -> dict[str, str]:
         """The report for an error's metadata."""

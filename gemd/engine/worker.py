@@ -329,7 +329,7 @@ class Worker:
             self._tell_stuck(self.wait_exit)
 
     def _does_not_end(self, mid_stream: bool) -> GemdError:  # noqa: FBT001 - as `_gone`
-        return failures.stuck(self.spec, self.pid, mid_stream=mid_stream)
+        return failures.stuck(self.spec.model, self.pid, mid_stream=mid_stream)
 
     # --- messages -----------------------------------------------------------------------
 

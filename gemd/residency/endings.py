@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gemd.engine import failures
 from gemd.residency import refusals
 from gemd.residency.states import Crashed, State
 
@@ -75,7 +76,7 @@ class Endings:
             return
         if entry.state is not State.UNLOADING:
             self.count_crash(entry)
-        entry.failure = entry.stuck = refusals.stuck(entry)
+        entry.failure = entry.stuck = failures.stuck(entry.model, entry.pid)
         self._memory.note_stuck(entry)
         self._become(entry, State.UNLOADING)
         entry.tell_absentees(entry.stuck)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -18,7 +18,7 @@ from gemd.residency.states import State
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gemd.residency.states import Residence
 
@@ -56,7 +56,6 @@ class Parking:
         allowance: Bytes that the files may take.
         unused: Bytes of memory that hold nothing at all and that nobody shall miss.
         period_s: See `PERIOD_S`.
-        sleep: Waits for seconds.
 
     """
 
@@ -67,13 +66,11 @@ class Parking:
         allowance: int,
         unused: Callable[[], int],
         period_s: float = PERIOD_S,
-        sleep: Callable[[float], Coroutine[Any, Any, object]] = asyncio.sleep,
     ) -> None:
         self._residences = residences
         self._allowance = allowance
         self._unused = unused
         self._period_s = period_s
-        self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -99,7 +96,7 @@ class Parking:
 
     async def _run(self) -> None:
         while True:
-            await self._sleep(self._period_s)
+            await asyncio.sleep(self._period_s)
             try:
                 await self.look()
             except Exception:

@@ -131,18 +131,8 @@ def crashed(model: str, report: ExitReport) -> EngineCrashedError:
     return EngineCrashedError(
         f"the worker of {model} ended by itself",
         why=report.cause,
-        advice=(f"gemctl load {model}",),
+        advice=report.advice(model),
         metadata={"model": model, **report.metadata},
-    )
-
-
-def stuck(entry: Entry) -> EngineCrashedError:
-    """Its worker outlives SIGKILL."""
-    return EngineCrashedError(
-        f"the worker of {entry.model} does not end, although it was killed",
-        why=f"the kernel or a driver holds process {entry.pid}; until it ends it keeps its memory",
-        advice=(f"ps -o pid,stat,wchan:32,args -p {entry.pid}", "gemctl status"),
-        metadata={"model": entry.model, "pid": entry.pid},
     )
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-EXACT_UP_TO: Final = 8
+_EXACT_UP_TO: Final = 8
 """Candidates. Of more the best set counts that as many steps find, most often the best of all."""
-_STEPS: Final = 2 ** (EXACT_UP_TO + 1)
+_STEPS: Final = 2 ** (_EXACT_UP_TO + 1)
 """Nodes of the whole tree for so many. A search is made after every message while one waits."""
 _LAST: Final = 10**30
 """More than all losses together."""

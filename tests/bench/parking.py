@@ -10,8 +10,8 @@ from gemd.hardware.page_cache import resident_bytes
 from gemd.residency.parking import PERIOD_S
 from tests.bench import machine
 from tests.bench.report import Section
-from tests.hardware.test_page_cache import drop
 from tests.support.desktop import desktop, wait_until
+from tests.support.page_cache import drop
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -39,6 +39,7 @@ async def test_a_worker_that_hangs_under_a_request_is_ended(stall: str) -> None:
             await text_of(worker.generate(generate(count=5, stall_at=2, stall=stall)))
         assert failed.value.metadata["stalled_seconds"] == "1"
         assert "no sign of life for 1 s" in failed.value.why
+        assert "GEMD_ANSWER_STALL_TIMEOUT=4s gemd" in failed.value.advice
         report = await worker.wait_exit()
         assert (report.signal, report.oom_killed) == ("SIGKILL", False)
         assert not alive(worker.pid)

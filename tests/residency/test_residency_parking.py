@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from gemd.hardware.page_cache import BLOCK, resident_bytes
 from gemd.residency.parking import Parking, parked
 from gemd.residency.states import Residence, State
-from tests.hardware.test_page_cache import drop
+from tests.support.page_cache import drop, dropped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,12 +75,7 @@ class Lot:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A model's file of which nothing is in memory."""
-    made = tmp_path / "weights.gguf"
-    made.write_bytes(os.urandom(SIZE))
-    drop(made)
-    if resident_bytes(made):
-        pytest.skip("this file system keeps its files in memory")
-    return made
+    return dropped(tmp_path / "weights.gguf", SIZE)
 
 
 @linux
@@ -123,10 +117,18 @@ async def test_nothing_is_read_into_memory_that_holds_something(file: Path) -> N
     assert resident_bytes(file) == 0
 
 
-async def test_a_file_that_is_gone_or_cannot_be_read_is_let_be(tmp_path: Path) -> None:
+@linux
+async def test_a_file_that_is_gone_or_cannot_be_read_is_let_be(file: Path, tmp_path: Path) -> None:
     """The others are looked after."""
-    lot = Lot({"m": cold("m", path=str(tmp_path / "gone")), "d": cold("d", path=str(tmp_path))})
+    lot = Lot(
+        {
+            "gone": cold("gone", path=str(tmp_path / "gone"), last_used=3.0),
+            "folder": cold("folder", path=str(tmp_path), last_used=2.0),
+            "m": cold("m", path=str(file), last_used=1.0),
+        }
+    )
     await lot.parking().look()
+    assert resident_bytes(file) >= SIZE
 
 
 @linux
@@ -134,8 +136,7 @@ async def test_all_parts_of_a_model_are_parked_together(tmp_path: Path) -> None:
     """Or none of them, where they do not fit."""
     parts = [tmp_path / f"m-{number:05}-of-00002.gguf" for number in (1, 2)]
     for part in parts:
-        part.write_bytes(os.urandom(SIZE))
-        drop(part)
+        dropped(part, SIZE)
     lot = Lot({"m": cold("m", path=str(parts[0]))})
     await lot.parking(allowance=2 * SIZE - 1).look()
     assert sum(map(resident_bytes, parts)) == 0

@@ -18,6 +18,16 @@ def victims(drawn: list[tuple[dict[str, int], float]]) -> list[Victim]:
     return [Victim(f"v{index}", frees, loss) for index, (frees, loss) in enumerate(drawn)]
 
 
+def covers(candidates: list[Victim], shortage: dict[str, int]) -> list[tuple[Victim, ...]]:
+    """All sets that are enough."""
+    return [
+        subset
+        for size in range(len(candidates) + 1)
+        for subset in itertools.combinations(candidates, size)
+        if is_enough(subset, shortage)
+    ]
+
+
 def is_enough(chosen: tuple[Victim, ...], shortage: dict[str, int]) -> bool:
     """Whether they free what is missing, everywhere."""
     return all(
@@ -53,12 +63,7 @@ def test_few_candidates_are_chosen_exactly(
     """No other set that is enough costs less; where none is, nobody goes."""
     candidates = victims(drawn)
     chosen = cheapest_cover(candidates, shortage)
-    enough = [
-        subset
-        for size in range(len(candidates) + 1)
-        for subset in itertools.combinations(candidates, size)
-        if is_enough(subset, shortage)
-    ]
+    enough = covers(candidates, shortage)
     if chosen is None:
         assert not enough
         return
@@ -78,10 +83,8 @@ def test_of_equal_losses_the_fewest_go(
     candidates = victims(drawn)
     chosen = cheapest_cover(candidates, shortage)
     costs = [
-        (sum(victim.loss for victim in subset), size)
-        for size in range(len(candidates) + 1)
-        for subset in itertools.combinations(candidates, size)
-        if is_enough(subset, shortage)
+        (sum(victim.loss for victim in subset), len(subset))
+        for subset in covers(candidates, shortage)
     ]
     if chosen is None:
         assert not costs
@@ -156,9 +159,7 @@ def test_who_is_to_go_last_goes_where_the_others_are_too_few(
     chosen = cheapest_cover(candidates, shortage)
     costs = [
         (sum(victim.last for victim in subset), sum(victim.loss for victim in subset))
-        for size in range(len(candidates) + 1)
-        for subset in itertools.combinations(candidates, size)
-        if is_enough(subset, shortage)
+        for subset in covers(candidates, shortage)
     ]
     if chosen is None:
         assert not costs

@@ -9,8 +9,8 @@ import pytest
 
 from gemd.hardware.page_cache import resident_bytes
 from gemd.v1 import model_service_pb2
-from tests.hardware.test_page_cache import drop
 from tests.support.app import MODEL, Running, serving
+from tests.support.page_cache import drop
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="as in tests/hardware")
 
