@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 CALM_BYTES: Final = 16 * 2**20
-"""What a glance takes for no change; margins are sixteen times that at least."""
+"""What a glance takes for no change: a sixteenth of the smallest margin that nobody set. A margin
+that less of a change uses up is seen to be at the next whole reading."""
 _AVAILABLE: Final = re.compile(rb"^MemAvailable:\s+(\d+) kB$", re.MULTILINE)
 _MEMINFO_BYTES: Final = 256
 """Of the file, in which that is the third line."""

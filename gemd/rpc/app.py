@@ -12,12 +12,10 @@ import structlog
 
 from gemd.errors import ModelNotFoundError
 from gemd.hardware import Resumed, Sample
-from gemd.hardware.page_cache import UnusedMemory
 from gemd.residency.hub import Hub
 from gemd.residency.kept_corrections import kept_corrections
 from gemd.residency.lease_book import LeaseBook
 from gemd.residency.manager import Manager
-from gemd.residency.parking import Parking
 from gemd.residency.refusals import shutting_down
 from gemd.residency.schedule_runner import ScheduleRunner
 from gemd.residency.senses import Senses
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
     from gemd.paths import Paths
     from gemd.residency.accounts import Limits
     from gemd.residency.crashes import CrashPolicy
+    from gemd.residency.parking import Parking
     from gemd.residency.states import Locate, Spawn
     from gemd.rpc.library import Library
     from gemd.rpc.lifecycle import Identity
@@ -135,9 +134,7 @@ class App:
             record=self.manager.decisions.record,
             time=self.manager.time,
         )
-        self._parking = Parking(
-            self.manager.residences, allowance=settings.parking, unused=UnusedMemory().read
-        )
+        self._parking = _parking(settings.parking, self.manager) if settings.parking else None
         observer = Observer(
             lifecycle=self.lifecycle,
             library=library,
@@ -185,7 +182,7 @@ class App:
             for listener in self._servers:
                 await listener.start()
             self.schedules.start()
-            if self._settings.parking:
+            if self._parking is not None:
                 self._parking.start()
         except BaseException:
             await self.stop(grace_s=0)
@@ -238,7 +235,8 @@ class App:
         if self._idle is not None:
             self._idle.stop()
         self.schedules.stop()
-        await self._parking.stop()
+        if self._parking is not None:
+            await self._parking.stop()
         await self._refuse()
         # A pull that is stopped resumes in the next run, so it needs no grace.
         await asyncio.gather(
@@ -333,6 +331,14 @@ class App:
         )
         self._servers.append(built)
         return built
+
+
+def _parking(allowance: int, manager: Manager) -> Parking:
+    # Nobody else needs ctypes and a look into the page cache, and it is off by default.
+    from gemd.hardware.page_cache import UnusedMemory  # noqa: PLC0415 - see above
+    from gemd.residency.parking import Parking  # noqa: PLC0415 - as above
+
+    return Parking(manager.residences, allowance=allowance, unused=UnusedMemory().read)
 
 
 def _seconds(keep_warm: float | None) -> float:

@@ -31,6 +31,7 @@ async def test_files_of_unloaded_models_are_read_back_if_a_setting_allows_it() -
     async with serving(parking="1MiB") as running:
         file = await _unloaded(running)
         parking = running.app._parking
+        assert parking is not None
         assert parking._task is not None
         await parking.look()
         assert resident_bytes(file)
@@ -41,5 +42,5 @@ async def test_nothing_is_parked_unless_it_was_asked_for() -> None:
     """The default costs nothing."""
     async with serving() as running:
         file = await _unloaded(running)
-        assert running.app._parking._task is None
+        assert running.app._parking is None
         assert not resident_bytes(file)
