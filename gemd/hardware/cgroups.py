@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+from gemd.hardware.files import integer_of, text_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -92,7 +94,7 @@ class MemoryGroups:
         return tuple(
             MemoryGroup(
                 limit=limit,
-                used=_integer(directory / files.usage) or 0,
+                used=integer_of(directory / files.usage) or 0,
                 cached=_statistics(directory / "memory.stat", files.cached),
             )
             for directory, files, limit in self._limited
@@ -106,7 +108,7 @@ def cpu_quota(root: Path) -> float | None:
 
 def _limited(root: Path) -> Iterator[tuple[Path, _Files, int]]:
     for directory, files in _memory_directories(root):
-        limit = _integer(directory / files.limit)
+        limit = integer_of(directory / files.limit)
         if limit is not None and limit < _UNLIMITED:
             yield directory, files, limit
 
@@ -127,18 +129,19 @@ def _quotas(root: Path) -> Iterator[float | None]:
     for controllers, path in _memberships(root):
         if controllers == {""}:
             for directory in _upwards(mount, path):
-                yield _ratio(_text(directory / "cpu.max").split())
+                yield _ratio(text_of(directory / "cpu.max").split())
         elif "cpu" in controllers:
             for directory in _upwards(mount / "cpu", path):
                 quota, period = (
-                    _text(directory / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
+                    text_of(directory / f"cpu.cfs_{name}_us").strip()
+                    for name in ("quota", "period")
                 )
                 yield _ratio([quota, period])
 
 
 def _memberships(root: Path) -> Iterator[tuple[set[str], PurePosixPath]]:
     """Controllers (the empty name is version 2) and path of each of our groups."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in text_of(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, separator, path = rest.partition(":")
         if separator and ".." not in PurePosixPath(path).parts:
@@ -162,20 +165,8 @@ def _ratio(fields: list[str]) -> float | None:
 def _statistics(file: Path, names: tuple[str, ...]) -> int:
     """The sum of these lines, as far as they are there."""
     total = 0
-    for line in _text(file).splitlines():
+    for line in text_of(file).splitlines():
         key, _, value = line.partition(" ")
         if key in names and value.isdecimal():
             total += int(value)
     return total
-
-
-def _integer(file: Path) -> int | None:
-    text = _text(file).strip()
-    return int(text) if text.isdecimal() else None
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

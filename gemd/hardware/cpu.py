@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
 from gemd.hardware.cgroups import cpu_quota
+from gemd.hardware.sysctl import number_by, sysctl, text_by
+
+if TYPE_CHECKING:
+    from gemd.hardware.sysctl import Sysctl
 
 
 @dataclass(frozen=True)
@@ -22,26 +28,57 @@ class Cpu:
     """Cores that can compute at the same time; the right number of threads for ggml."""
     features: frozenset[str]
     """Instruction sets by the kernel's names (``avx2``, ``asimd``); empty where unknown."""
+    architecture: str = ""
+    """``x86_64``, ``arm64``, ...; by the kernel's name."""
+    platform: str = "linux"
+    """``linux`` or ``darwin``."""
 
 
-def read_cpu(root: Path) -> Cpu:
-    """The processor behind this /proc and /sys."""
+_DARWIN_FEATURES: Final = {
+    "hw.optional.arm.FEAT_DotProd": "asimddp",
+    "hw.optional.arm.FEAT_FP16": "fphp",
+    "hw.optional.arm.FEAT_I8MM": "i8mm",
+    "hw.optional.arm.FEAT_BF16": "bf16",
+    "hw.optional.arm.FEAT_SME": "sme",
+    "hw.optional.avx2_0": "avx2",
+    "hw.optional.avx512f": "avx512f",
+}
+"""What macOS calls an instruction set, and what Linux does."""
+
+
+def read_cpu(root: Path, *, read: Sysctl = sysctl) -> Cpu:
+    """The processor behind this /proc and /sys, or, where there is none, this macOS.
+
+    Args:
+        root: Where they are.
+        read: Values of the macOS kernel.
+
+    """
     fields = _cpuinfo(root)
     flags = fields.get("flags") or fields.get("Features") or ""
     return Cpu(
-        name=_name(fields),
+        name=_name(fields, read),
         physical_cores=physical_cores(root),
-        features=frozenset(flags.split()),
+        features=frozenset(flags.split()) or _darwin_features(read),
+        architecture=platform.machine(),
+        platform="darwin" if sys.platform == "darwin" else "linux",
     )
 
 
 def cpu_name(root: Path) -> str:
     """What the processor is sold as, or its architecture where the kernel does not say."""
-    return _name(_cpuinfo(root))
+    return _name(_cpuinfo(root), sysctl)
 
 
-def _name(fields: dict[str, str]) -> str:
-    return fields.get("model name") or platform.machine()
+def _name(fields: dict[str, str], read: Sysctl) -> str:
+    sold_as = fields.get("model name") or text_by(read, "machdep.cpu.brand_string")
+    return sold_as or platform.machine()
+
+
+def _darwin_features(read: Sysctl) -> frozenset[str]:
+    found = {feature for name, feature in _DARWIN_FEATURES.items() if number_by(read, name)}
+    # Every Apple chip has it, and no value says so.
+    return frozenset(found | {"asimd"} if number_by(read, "hw.optional.arm64") else found)
 
 
 def physical_cores(root: Path = Path("/")) -> int:

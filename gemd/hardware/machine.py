@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemd.hardware.amd import AmdGpus
+from gemd.hardware.apple import AppleGpu
+from gemd.hardware.device_file import DeviceFile
+from gemd.hardware.ids import GpuIds
+from gemd.hardware.intel import IntelGpus
 from gemd.hardware.nvidia import NvidiaGpus, Nvml, load_nvml
 from gemd.hardware.power import PowerSensor
 from gemd.hardware.process import Residents
 from gemd.hardware.ram import RamSensor
 from gemd.hardware.sensors import MachineSensor
-from gemd.hardware.simulated import DeviceFile, SimulatedGpus
+from gemd.hardware.simulated import SimulatedGpus
 
 if TYPE_CHECKING:
     from gemd.hardware.sensors import GpuSource
@@ -51,6 +56,14 @@ class Sensors:
         )
 
     def _gpu_sources(self) -> list[GpuSource]:
+        """One for each vendor; the discrete GPUs' first, so that they get the first ids."""
         if self.devices is not None:
             return [SimulatedGpus(self.devices)]
-        return [] if self.nvml is None else [NvidiaGpus(self.nvml)]
+        ids = GpuIds()
+        nvidia = [] if self.nvml is None else [NvidiaGpus(self.nvml, ids=ids)]
+        return [
+            *nvidia,
+            AmdGpus(self.root, ids=ids),
+            IntelGpus(self.root, ids=ids),
+            AppleGpu(ids=ids),
+        ]

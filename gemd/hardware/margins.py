@@ -22,17 +22,20 @@ RAM_MOST: Final = 2 * _GIB
 
 
 def default_margin(reading: DeviceReading) -> int:
-    """The margin of a device for which no setting says another one; at most its capacity.
+    """The margin of a device for which no setting says another one; at most its capacity."""
+    return margin_of(reading.kind, reading.capacity_bytes, drives_display=reading.drives_display)
+
+
+def margin_of(kind: DeviceKind, capacity_bytes: int, *, drives_display: bool | None) -> int:
+    """The margin of a device of this kind and size; at most its capacity.
 
     A GPU of which nobody knows whether it drives a display is taken to do so. Memory that
     processor and GPU share has the margin of main memory.
     """
-    return min(_margin(reading), reading.capacity_bytes)
-
-
-def _margin(reading: DeviceReading) -> int:
-    if reading.kind in {DeviceKind.CPU, DeviceKind.UNIFIED}:
-        return min(max(int(reading.capacity_bytes * RAM_SHARE), RAM_LEAST), RAM_MOST)
-    if reading.drives_display is False:
-        return HEADLESS
-    return max(DISPLAY_LEAST, int(reading.capacity_bytes * DISPLAY_SHARE))
+    if kind in {DeviceKind.CPU, DeviceKind.UNIFIED}:
+        margin = min(max(int(capacity_bytes * RAM_SHARE), RAM_LEAST), RAM_MOST)
+    elif drives_display is False:
+        margin = HEADLESS
+    else:
+        margin = max(DISPLAY_LEAST, int(capacity_bytes * DISPLAY_SHARE))
+    return min(margin, capacity_bytes)

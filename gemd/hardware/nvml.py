@@ -32,6 +32,13 @@ class Nvml(Protocol):
     def nvmlDeviceGetCudaComputeCapability(  # noqa: N802, D102
         self, handle: Any
     ) -> tuple[int, int]: ...
+    def nvmlSystemGetDriverVersion(self) -> str: ...  # noqa: N802, D102
+    def nvmlDeviceGetNumGpuCores(self, handle: Any) -> int: ...  # noqa: N802, D102
+    def nvmlDeviceGetMemoryBusWidth(self, handle: Any) -> int: ...  # noqa: N802, D102
+    def nvmlDeviceGetMaxClockInfo(self, handle: Any, kind: int) -> int: ...  # noqa: N802, D102
+    def nvmlDeviceGetMigMode(self, handle: Any) -> Any: ...  # noqa: N802, D102
+    def nvmlDeviceGetPowerUsage(self, handle: Any) -> int: ...  # noqa: N802, D102
+    def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any: ...  # noqa: N802, D102
     def nvmlDeviceGetComputeRunningProcesses_v3(  # noqa: N802, D102
         self, handle: Any
     ) -> list[Any]: ...
@@ -85,6 +92,8 @@ class NvmlSession:
     def __init__(self, nvml: Nvml, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.nvml = nvml
         self._clock = clock
+        self.count = 0
+        """How many GPUs the driver had when it was opened, those that did not answer included."""
         self._handles: dict[str, Any] | None = None
         self._retry_at: float | None = None
         self._pause = RETRY_LEAST_S
@@ -96,7 +105,7 @@ class NvmlSession:
         return self._handles or {}
 
     def settle(self, *, complete: bool) -> None:
-        """Say whether all GPUs answered; while they do not, they are looked for again."""
+        """Say whether there are GPUs and all answered; if not, they are looked for again."""
         if complete and self._handles is not None:
             self._retry_at, self._pause = None, RETRY_LEAST_S
         elif self._retry_at is None:
@@ -129,7 +138,8 @@ class NvmlSession:
             self.close()
 
     def _enumerate(self) -> Iterator[tuple[str, Any]]:
-        for index in range(self.nvml.nvmlDeviceGetCount()):
+        self.count = self.nvml.nvmlDeviceGetCount()
+        for index in range(self.count):
             # A GPU that has fallen off the bus must not hide the others.
             with contextlib.suppress(self.nvml.NVMLError):
                 handle = self.nvml.nvmlDeviceGetHandleByIndex(index)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from gemd.hardware.files import line_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
@@ -49,15 +51,15 @@ def on_battery(root: Path) -> bool | None:
     """
     supplies = root / "sys/class/power_supply"
     try:
-        found = [each for each in sorted(supplies.iterdir()) if _field(each, "scope") != "Device"]
+        found = [each for each in sorted(supplies.iterdir()) if line_of(each / "scope") != "Device"]
     except OSError:
         return _by_psutil()
-    batteries = [each for each in found if _field(each, "type") == "Battery"]
+    batteries = [each for each in found if line_of(each / "type") == "Battery"]
     if not batteries:
         return False
     if _has_mains(each for each in found if each not in batteries):
         return False
-    states = {_field(battery, "status") for battery in batteries}
+    states = {line_of(battery / "status") for battery in batteries}
     if "Discharging" in states:
         return True
     return False if states & {"Charging", "Full", "Not charging"} else None
@@ -65,14 +67,7 @@ def on_battery(root: Path) -> bool | None:
 
 def _has_mains(others: Iterable[Path]) -> bool:
     # Every port of a laptop with USB-C is a supply of its own; one that gives power is enough.
-    return any(_field(each, "online") in {"1", "2"} for each in others)
-
-
-def _field(supply: Path, name: str) -> str:
-    try:
-        return (supply / name).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
+    return any(line_of(each / "online") in {"1", "2"} for each in others)
 
 
 def _by_psutil() -> bool | None:

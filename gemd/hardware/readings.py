@@ -46,9 +46,17 @@ class DeviceReading:
         name: As the vendor sells it.
         hardware_id: A UUID or the like; empty if there is none.
         vendor: ``nvidia``, ``amd``, ``intel``, ``apple`` or ``other``.
-        architecture: A compute capability such as ``8.9``; empty if unknown.
+        architecture: A compute capability such as ``8.9``, or a gfx target; empty if unknown.
+        driver_version: Of its driver; empty if unknown.
+        cores: Compute units or streaming multiprocessors; 0 if unknown.
+        features: Number formats that a GPU's units compute with, or a processor's instruction
+            sets.
+        backends: Engine backends that it could run, best first.
         bandwidth_bytes_per_s: Of its memory; None if unknown.
         drives_display: Whether a display hangs on it; None if unknown.
+        power_watts: What it draws; None if no sensor tells.
+        utilization: Share of time that it was busy, from 0 to 1; None if no sensor tells.
+        unusable_reason: Why nothing can be placed on it, as far as its driver shows that.
         simulated: Whether a device file made it up.
 
     Raises:
@@ -66,8 +74,15 @@ class DeviceReading:
     hardware_id: str = ""
     vendor: str = "other"
     architecture: str = ""
+    driver_version: str = ""
+    cores: int = 0
+    features: frozenset[str] = frozenset()
+    backends: tuple[str, ...] = ()
     bandwidth_bytes_per_s: int | None = None
     drives_display: bool | None = None
+    power_watts: float | None = None
+    utilization: float | None = None
+    unusable_reason: str = ""
     simulated: bool = False
 
     def __post_init__(self) -> None:
@@ -103,6 +118,7 @@ class Sample:
         devices: GPUs first, the main memory last.
         on_battery: Whether the machine lives on its battery; None if unknown.
         lost: Ids of devices that were there and are not now.
+        platform: ``linux`` or ``darwin`` if a device file says so; empty for this machine's.
 
     """
 
@@ -111,6 +127,7 @@ class Sample:
     devices: tuple[DeviceReading, ...]
     on_battery: bool | None = None
     lost: tuple[str, ...] = ()
+    platform: str = ""
 
     def of(self, device: str) -> DeviceReading | None:
         """The reading of a device; None if it is not in the sample."""

@@ -107,6 +107,26 @@ def split_ram(
     return Split(free, processes, capacity - free - sum(processes.values()))
 
 
+def split_shared(*, capacity: int, available: int, processes: Mapping[int, int] | None) -> Split:
+    """A part of main memory that a GPU may use, where both share all of it.
+
+    What main memory has left bounds what the part has left, and what the workers do not hold of
+    the rest is others'.
+
+    Args:
+        capacity: The most that the GPU may have: the working set.
+        available: What main memory has left for anybody.
+        processes: What workers hold of the part by pid; None if that is hidden.
+
+    """
+    if processes is None:
+        return Split(_within(available, capacity), None, None)
+    ours = fit({pid: size for pid, size in processes.items() if size > 0}, capacity)
+    left = capacity - sum(ours.values())
+    free = _within(available, left)
+    return Split(free, ours, left - free)
+
+
 def split_made_up(
     *, capacity: int, others: int, workers: Mapping[int, int], hidden: bool = False
 ) -> Split:

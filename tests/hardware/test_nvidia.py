@@ -16,6 +16,7 @@ from gemd.hardware.power import PowerSensor
 from gemd.hardware.process import Residents
 from gemd.hardware.ram import RamSensor
 from gemd.hardware.sensors import MachineSensor
+from tests.support.clock import Clock
 from tests.support.nvml import (
     DRIVER_NOT_LOADED,
     GIB,
@@ -40,17 +41,9 @@ WORKER, OTHER_WORKER, ON_CPU = 4711, 4712, 4713
 WORKERS = {WORKER: "gpu0"}
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def _gpus(*cards: Card, clock: _Clock | None = None, **changes: Any) -> NvidiaGpus:
+def _gpus(*cards: Card, clock: Clock | None = None, **changes: Any) -> NvidiaGpus:
     options: dict[str, Any] = {"comparable": True, "exists": lambda _: True}
-    return NvidiaGpus(FakeNvml(list(cards)), clock=clock or _Clock(), **(options | changes))
+    return NvidiaGpus(FakeNvml(list(cards)), clock=clock or Clock(), **(options | changes))
 
 
 def _only(gpus: NvidiaGpus, workers: dict[int, str]) -> DeviceReading:
@@ -162,7 +155,7 @@ def test_figures_that_contradict_each_other_are_cut() -> None:
 
 def test_the_driver_stays_open_between_samples() -> None:
     """What does not change is asked for once, a display once a minute."""
-    clock = _Clock()
+    clock = Clock()
     nvml = FakeNvml([rtx_4090()])
     gpus = NvidiaGpus(nvml, clock=clock, comparable=True)
     gpus.read({})
@@ -190,7 +183,7 @@ def test_a_display_is_known_or_unknown(
 
 def test_a_lost_gpu_does_not_hide_the_others_and_comes_back_as_itself() -> None:
     """Ids stay with the UUID when the driver counts its cards anew."""
-    clock = _Clock()
+    clock = Clock()
     first, second = rtx_4090("GPU-a"), rtx_4090("GPU-b")
     nvml = FakeNvml([first, second])
     gpus = NvidiaGpus(nvml, clock=clock, comparable=True)
@@ -221,7 +214,7 @@ def test_a_lost_gpu_does_not_hide_the_others_and_comes_back_as_itself() -> None:
 
 def test_a_lost_gpu_is_looked_for_ever_more_seldom() -> None:
     """Opening the driver anew takes long and disturbs."""
-    clock = _Clock()
+    clock = Clock()
     nvml = FakeNvml([rtx_4090("GPU-a"), rtx_4090("GPU-b")])
     gpus = NvidiaGpus(nvml, clock=clock, comparable=True)
     gpus.read({})
@@ -232,10 +225,48 @@ def test_a_lost_gpu_is_looked_for_ever_more_seldom() -> None:
     assert 10 <= nvml.calls.count("init") <= 15
 
 
+def test_a_gpu_that_comes_after_the_daemon_is_found() -> None:
+    """A driver without a card, as of a laptop whose box is not plugged in, is asked again."""
+    clock = Clock()
+    nvml = FakeNvml([])
+    gpus = NvidiaGpus(nvml, clock=clock, comparable=True)
+    assert gpus.read({}).devices == ()
+    nvml.cards.append(rtx_4090())
+    clock.now += RETRY_LEAST_S
+    gpus.read({})
+    assert [each.device for each in gpus.read({}).devices] == ["gpu0"]
+    clock.now += RETRY_MOST_S
+    gpus.read({})
+    gpus.read({})
+    assert nvml.calls.count("init") == 2
+
+
+def test_a_gpu_that_did_not_answer_at_first_is_looked_for() -> None:
+    """It never had an id, so that nobody misses it."""
+    clock = Clock()
+    dead = rtx_4090("GPU-b", errors={"HandleByIndex": GPU_IS_LOST})
+    gpus = _gpus(rtx_4090("GPU-a"), dead, clock=clock)
+    assert [each.hardware_id for each in gpus.read({}).devices] == ["GPU-a"]
+    dead.errors.clear()
+    clock.now += RETRY_LEAST_S
+    gpus.read({})
+    found = {each.hardware_id: each.device for each in gpus.read({}).devices}
+    assert found == {"GPU-a": "gpu0", "GPU-b": "gpu1"}
+
+
+def test_a_gpu_that_is_lost_while_it_is_asked_for_the_first_time_uses_up_no_id() -> None:
+    """Else the only GPU of a machine could be gpu1 until the daemon ends."""
+    card = rtx_4090(errors={"MemoryBusWidth": GPU_IS_LOST})
+    gpus = _gpus(card)
+    assert gpus.read({}).devices == ()
+    card.errors.clear()
+    assert [each.device for each in gpus.read({}).devices] == ["gpu0"]
+
+
 def test_after_a_driver_reset_nvml_is_opened_again_within_the_sample() -> None:
     """Nothing is lost by it."""
     nvml = FakeNvml([rtx_4090()])
-    gpus = NvidiaGpus(nvml, clock=_Clock(), comparable=True)
+    gpus = NvidiaGpus(nvml, clock=Clock(), comparable=True)
     gpus.read({})
     nvml.reset()
     readings = gpus.read({})
@@ -247,7 +278,7 @@ def test_after_a_driver_reset_nvml_is_opened_again_within_the_sample() -> None:
 def test_a_driver_that_stays_away_is_opened_once_a_sample() -> None:
     """Its GPUs are lost; the rest of the machine goes on."""
     nvml = FakeNvml([rtx_4090()])
-    gpus = NvidiaGpus(nvml, clock=_Clock(), comparable=True)
+    gpus = NvidiaGpus(nvml, clock=Clock(), comparable=True)
     gpus.read({})
     nvml.cards[0].errors["MemoryInfo"] = DRIVER_NOT_LOADED
     assert gpus.read({}).lost == ("gpu0",)
@@ -258,7 +289,7 @@ def test_a_driver_that_stays_away_is_opened_once_a_sample() -> None:
 
 def test_while_the_driver_is_away_all_gpus_are_lost_and_it_is_tried_seldom() -> None:
     """They are back once it is."""
-    clock = _Clock()
+    clock = Clock()
     nvml = FakeNvml([rtx_4090()])
     gpus = NvidiaGpus(nvml, clock=clock, comparable=True)
     gpus.read({})
@@ -278,7 +309,7 @@ def test_a_glance_at_main_memory_is_enough_until_there_was_a_gpu(tmp_path: Path)
     machine = psutil.virtual_memory()
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text(f"MemAvailable:  {machine.available // 1024} kB\n")
-    clock = _Clock()
+    clock = Clock()
     nvml = FakeNvml([rtx_4090()], init_error=LIBRARY_NOT_FOUND)
     ram = RamSensor(tmp_path)
     sensor = MachineSensor(
@@ -302,7 +333,7 @@ def test_a_glance_at_main_memory_is_enough_until_there_was_a_gpu(tmp_path: Path)
 
 def test_without_a_driver_its_library_is_searched_for_seldom() -> None:
     """At most once a minute in the long run."""
-    clock = _Clock()
+    clock = Clock()
     nvml = FakeNvml([], init_error=LIBRARY_NOT_FOUND)
     gpus = NvidiaGpus(nvml, clock=clock, comparable=True)
     for _ in range(4 * 3600):
@@ -322,14 +353,6 @@ def test_a_passing_error_is_no_loss() -> None:
     assert reading.free_bytes is None
     assert reading.unknown_bytes is None
     assert gpus.read({}).lost == ()
-
-
-def test_a_gpu_without_memory_of_its_own_is_unified() -> None:
-    """Its memory is main memory's; there are no figures, and no guess."""
-    card = rtx_4090(errors={"MemoryInfo": NOT_SUPPORTED})
-    reading = _only(_gpus(card), WORKERS)
-    assert reading.kind is DeviceKind.UNIFIED
-    assert (reading.capacity_bytes, reading.free_bytes, reading.processes) == (0, None, None)
 
 
 def test_gpus_are_listed_beside_one_that_does_not_answer() -> None:
@@ -396,3 +419,6 @@ def test_the_real_driver_lists_its_gpus() -> None:
         assert reading.hardware_id.startswith("GPU-")
         assert reading.kind is DeviceKind.UNIFIED or reading.capacity_bytes > GIB
         assert reading.processes == {}
+        assert reading.driver_version
+        assert reading.architecture
+        assert "cuda" in reading.backends

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from gemd.hardware import DeviceKind, SensorBlindError, Sensors
+from gemd.hardware import DeviceKind, DeviceReading, SensorBlindError, Sensors
 from gemd.hardware.cgroups import RESCAN_S, MemoryGroup, MemoryGroups
 from gemd.hardware.process import Residents, exists, pids_are_everybodys
-from gemd.hardware.ram import CALM_BYTES, RamSensor
+from gemd.hardware.ram import CALM_BYTES, RamSensor, with_mapped
 from gemd.hardware.split import Resident
+from tests.support.sysfs import Process as SysfsProcess
+from tests.support.sysfs import machine
 
 MIB = 2**20
 GIB = 2**30
@@ -76,6 +79,31 @@ def test_the_whole_machine_in_one_sample() -> None:
     assert ram.others_bytes > 0
     assert sample.took_s >= 0
     assert sample.lost == ()
+
+
+def test_what_a_gpu_maps_of_main_memory_is_its_workers_and_not_others(tmp_path: Path) -> None:
+    """It is in no resident size; it would pass for another program's surge when it goes."""
+    ram = DeviceReading("cpu", DeviceKind.CPU, 64 * GIB, 30 * GIB, {7: 2 * GIB}, 32 * GIB)
+    unified = DeviceReading("gpu0", DeviceKind.UNIFIED, 48 * GIB, 28 * GIB, {7: 20 * GIB}, 0)
+    counted = with_mapped(ram, [unified])
+    assert (counted.processes, counted.others_bytes) == ({7: 22 * GIB}, 12 * GIB)
+    assert (counted.free_bytes, counted.unknown_bytes) == (30 * GIB, 0)
+    hidden = with_mapped(ram, [replace(unified, processes=None, others_bytes=None)])
+    assert (hidden.ours_bytes, hidden.others_bytes) == (2 * GIB, None)
+    assert hidden.unknown_bytes == 32 * GIB
+    assert with_mapped(ram, []) is ram
+
+    root = machine("strix-halo", tmp_path)
+    sensor = Sensors(root=root).sensor()
+    workers = {os.getpid(): "gpu0"}
+    before = sensor.read(workers).devices[-1].ours_bytes
+    memory = {"drm-memory-gtt": f"{64 * MIB // 1024} KiB"}
+    SysfsProcess(root, os.getpid()).open_card("0000:c5:00.0", memory)
+    gpu, after = Sensors(root=root).sensor().read(workers).devices
+    assert gpu.ours_bytes == 64 * MIB
+    assert before is not None
+    assert after.ours_bytes is not None
+    assert after.ours_bytes - before > 32 * MIB
 
 
 def test_a_stranger_with_a_workers_number_is_not_taken_for_it(

@@ -12,8 +12,17 @@ import pytest
 import structlog
 
 from gemd.errors import ConfigError
-from gemd.hardware import Sensors, process_rss_bytes
-from gemd.hardware.simulated import DeviceFile, SimulatedGpus, read_devices
+from gemd.hardware import (
+    Cpu,
+    DeviceKind,
+    DeviceReading,
+    Sensors,
+    inventory_of,
+    inventory_of_table,
+    process_rss_bytes,
+)
+from gemd.hardware.device_file import DeviceFile, read_devices
+from gemd.hardware.simulated import SimulatedGpus, simulate_ram
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +131,108 @@ def test_a_gpu_is_lost_and_comes_back(write: Callable[[str], Path]) -> None:
     assert gpus.read({}).lost == ("gpu1",)
 
 
+def test_what_a_file_says_of_a_gpu_is_shown(write: Callable[[str], Path]) -> None:
+    """Its own words, or what follows from vendor and architecture."""
+    ada = 'vendor = "nvidia"\ncompute_capability = "8.9"\n'
+    words = 'features = ["fp4"]\nbackends = []\ndriver = "570.1"\ncores = 7\n'
+    text = CARD + ada + CARD + ada + words
+    first, second = SimulatedGpus(DeviceFile(write(text))).read({}).devices
+    assert first.features == {"bf16", "fp8"}
+    assert second.features == {"fp4"}
+    assert (first.backends, second.backends) == (("cuda", "vulkan"), ())
+    assert (first.driver_version, first.cores) == ("", 0)
+    assert (second.driver_version, second.cores) == ("570.1", 7)
+
+
+def test_an_integrated_gpu_needs_no_memory(write: Callable[[str], Path]) -> None:
+    """Every other one does."""
+    text = '[[gpu]]\nname = "Part of it"\nkind = "integrated"\n'
+    (reading,) = SimulatedGpus(DeviceFile(write(text))).read({1: "gpu0"}).devices
+    assert (reading.kind, reading.capacity_bytes) == (DeviceKind.INTEGRATED_GPU, 0)
+    assert (reading.free_bytes, reading.ours_bytes) == (0, 0)
+
+
+SHARED = """
+[[gpu]]
+name = "Apple M4 Pro"
+vendor = "apple"
+kind = "unified"
+capacity = "16GiB"
+scale = 2.0
+[cpu]
+name = "Apple M4 Pro"
+architecture = "arm64"
+cores = 12
+features = ["asimd"]
+platform = "darwin"
+[ram]
+capacity = "24GiB"
+bandwidth = "273GB"
+others = "{others}"
+"""
+
+
+def test_a_unified_gpu_has_its_memory_in_ram(write: Callable[[str], Path]) -> None:
+    """A worker holds the same there and here, and what RAM has not left the GPU lacks."""
+    table = DeviceFile(write(SHARED.format(others="5GiB"))).table()
+    held = {1: GIB, 2: GIB}
+    real = DeviceReading("cpu", DeviceKind.CPU, 64 * GIB, 62 * GIB, held, 0, name="Real")
+    ram = simulate_ram(real, table, {1: "gpu0", 2: "cpu"})
+    assert (ram.processes, ram.free_bytes) == ({1: 2 * GIB, 2: GIB}, 16 * GIB)
+    assert (ram.name, ram.architecture, ram.cores) == ("Apple M4 Pro", "arm64", 12)
+    assert ram.features == {"asimd"}
+    assert ram.bandwidth_bytes_per_s == 273 * 10**9
+    full = DeviceFile(write(SHARED.format(others="12GiB")))
+    (gpu,) = SimulatedGpus(full, resident=lambda _: GIB).read({1: "gpu0", 2: "cpu"}).devices
+    assert (gpu.kind, gpu.processes) == (DeviceKind.UNIFIED, {1: 2 * GIB})
+    # RAM has 24 - 12 - 2 - 1 left.
+    assert (gpu.others_bytes, gpu.free_bytes) == (5 * GIB, 9 * GIB)
+
+
+@pytest.mark.parametrize("place", ["gpu0", "cpu"])
+def test_what_holds_either_part_of_a_shared_memory_the_other_lacks(
+    write: Callable[[str], Path], place: str
+) -> None:
+    """Other programs on the GPU take RAM, and workers of the processor take from the GPU."""
+    text = SHARED.format(others="1GiB").replace(
+        'kind = "unified"', 'kind = "unified"\nothers = "6GiB"'
+    )
+    file = DeviceFile(write(text.replace("scale = 2.0", "scale = 1.0")))
+    (gpu,) = SimulatedGpus(file, resident=lambda _: 12 * GIB).read({1: place}).devices
+    real = DeviceReading("cpu", DeviceKind.CPU, 64 * GIB, 40 * GIB, {1: 12 * GIB}, 12 * GIB)
+    ram = simulate_ram(real, file.table(), {1: place})
+    assert (ram.others_bytes, ram.ours_bytes, ram.free_bytes) == (6 * GIB, 12 * GIB, 6 * GIB)
+    assert gpu.ours_bytes == (12 * GIB if place == "gpu0" else 0)
+    # Beside 12 GiB there is no room for those 6, and beside none there is what RAM has.
+    assert gpu.free_bytes == (0 if place == "gpu0" else 6 * GIB)
+    assert inventory_of_table(file.table(), name="mac").processor.taken_bytes == 6 * GIB
+
+
+def test_a_processor_without_ram_is_the_files_by_name_too(write: Callable[[str], Path]) -> None:
+    """Not its cores and instruction sets under this machine's name."""
+    file = DeviceFile(write('[cpu]\nname = "Made up"\ncores = 3\nfeatures = ["avx2"]\n'))
+    sample = Sensors(devices=file).sensor().read({})
+    processor = inventory_of(sample, Cpu("Real", 8, frozenset({"sse"}))).processor
+    assert (processor.name, processor.cores) == ("Made up", 3)
+    assert processor.features == {"avx2"}
+
+
+def test_ram_whose_workers_hide_stays_unknown(write: Callable[[str], Path]) -> None:
+    """What is free of it is not made up."""
+    table = DeviceFile(write(SHARED.format(others="5GiB"))).table()
+    real = DeviceReading("cpu", DeviceKind.CPU, 64 * GIB, None, None, None)
+    ram = simulate_ram(real, table, {})
+    assert (ram.processes, ram.free_bytes, ram.others_bytes) == (None, None, 5 * GIB)
+
+
+def test_the_platform_is_the_files(write: Callable[[str], Path]) -> None:
+    """A rehearsal on a Mac is one on a Mac."""
+    file = DeviceFile(write(SHARED.format(others="0B")))
+    assert Sensors(devices=file).sensor().read({}).platform == "darwin"
+    assert Sensors(devices=DeviceFile(write(CARD))).sensor().read({}).platform == ""
+    assert not Sensors(devices=file).sensor().may_hang
+
+
 @pytest.mark.parametrize("broken", ["[[gpu", "[[gpu]]\n", None])
 def test_a_half_written_file_leaves_the_last_good_one(
     write: Callable[[str], Path], broken: str | None
@@ -179,8 +290,13 @@ def test_a_file_that_is_the_same_is_not_read_again(
         (CARD + "scale = nan\n", "gpu[0].scale (line 4) is nan (", 4, None),
         (CARD + 'others = "30GiB"\n', "has others of 30GiB, more than its capacity", 1, None),
         (CARD + 'vendor = "nvida"\n', "gpu[0].vendor (line 4) is 'nvida' (", 4, None),
+        (CARD + 'kind = "external"\n', "gpu[0].kind (line 4) is 'external' (", 4, None),
+        (CARD + 'backends = ["CUDA"]\n', "gpu[0].backends[0] (line 4) is 'CUDA' (", 4, None),
+        ('[[gpu]]\nname = "a"\n', "has no capacity, which a discrete GPU needs", 1, None),
+        ('[cpu]\nname = "a"\ncore = 4\n', "cpu.core (line 3) is not known", 3, "cores"),
         (CARD + 'id = "cpu"\n', "gpu[0].id (line 4) is 'cpu' (", 4, None),
         (CARD + 'id = "gpu1"\n' + CARD, "has two GPUs with the id gpu1", None, None),
+        (f"{CARD}cores = 99999999999\n", "gpu[0].cores (line 4) is 99999999999 (", 4, None),
         ("[power]\non_battery = 1\n", "power.on_battery (line 2) is 1 (", 2, None),
         ('[[gpu]]\nname = "a\n', "(at line 2, column 10)", None, None),
     ],
@@ -206,8 +322,12 @@ def test_a_missing_or_huge_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such file"):
         read_devices(tmp_path / "none.toml")
     huge = tmp_path / "huge.toml"
-    huge.write_text("#" * (2**20 + 1))
-    with pytest.raises(ConfigError, match="larger than 1MiB"):
+    huge.write_text("#" * (2**16 + 1))
+    with pytest.raises(ConfigError, match="larger than 64KiB"):
         read_devices(huge)
-    with pytest.raises(ConfigError):
-        read_devices(tmp_path)
+    pipe = tmp_path / "pipe.toml"
+    os.mkfifo(pipe)
+    # Reading it would wait for a writer for ever.
+    for none in (tmp_path, pipe, Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="it is no file"):
+            read_devices(none)

@@ -16,6 +16,8 @@ LIBRARY_NOT_FOUND = 12
 GPU_IS_LOST = 15
 UNKNOWN = 999
 
+MEMORY_CLOCK = 2
+
 
 class NvmlError(Exception):
     """As the real one: the code is its value and its only argument."""
@@ -42,8 +44,16 @@ class Memory:
 
 
 @dataclass
+class Rates:
+    """Shares of time, in per cent."""
+
+    gpu: int
+    memory: int = 0
+
+
+@dataclass
 class Card:
-    """One GPU of the driver.
+    """One GPU of the driver: an Ada, if nothing else is said.
 
     A call whose name (without ``nvmlDeviceGet``) is in `errors` fails with that code.
     """
@@ -55,6 +65,13 @@ class Card:
     display: tuple[int, int] = (0, 0)
     errors: dict[str, int] = field(default_factory=dict)
     name: str = "NVIDIA GeForce RTX 4090"
+    capability: tuple[int, int] = (8, 9)
+    cuda_cores: int = 16384
+    bus_bits: int = 384
+    memory_mhz: int = 10501
+    mig: tuple[int, int] | None = None
+    milliwatts: int = 31_500
+    busy_percent: int = 7
 
     def fail(self, code: int) -> None:
         """Everything that is asked of it fails so from now on."""
@@ -116,9 +133,41 @@ class FakeNvml:
         return self._answer(handle, "MemoryInfo")[0].memory
 
     def nvmlDeviceGetCudaComputeCapability(self, handle: Any) -> tuple[int, int]:  # noqa: N802
-        """That of an Ada."""
-        self._answer(handle, "CudaComputeCapability")
-        return 8, 9
+        """The card's."""
+        return self._answer(handle, "CudaComputeCapability")[0].capability
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+        """The same for all cards."""
+        self._check_open()
+        return "570.86.16"
+
+    def nvmlDeviceGetNumGpuCores(self, handle: Any) -> int:  # noqa: N802
+        """CUDA cores."""
+        return self._answer(handle, "NumGpuCores")[0].cuda_cores
+
+    def nvmlDeviceGetMemoryBusWidth(self, handle: Any) -> int:  # noqa: N802
+        """Bits."""
+        return self._answer(handle, "MemoryBusWidth")[0].bus_bits
+
+    def nvmlDeviceGetMaxClockInfo(self, handle: Any, kind: int) -> int:  # noqa: N802
+        """MHz of the memory, the only clock that is asked for."""
+        assert kind == MEMORY_CLOCK
+        return self._answer(handle, "MaxClockInfo")[0].memory_mhz
+
+    def nvmlDeviceGetMigMode(self, handle: Any) -> tuple[int, int]:  # noqa: N802
+        """Now and after a reset; cards for desktops do not know of it."""
+        card, _ = self._answer(handle, "MigMode")
+        if card.mig is None:
+            raise NvmlError(NOT_SUPPORTED)
+        return card.mig
+
+    def nvmlDeviceGetPowerUsage(self, handle: Any) -> int:  # noqa: N802
+        """Milliwatts."""
+        return self._answer(handle, "PowerUsage")[0].milliwatts
+
+    def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Rates:  # noqa: N802
+        """Over the last second or so."""
+        return Rates(self._answer(handle, "UtilizationRates")[0].busy_percent)
 
     def nvmlDeviceGetDisplayActive(self, handle: Any) -> int:  # noqa: N802
         """Whether one is lit."""
