@@ -10,20 +10,20 @@ here too.
 
 from __future__ import annotations
 
-import os
-import stat
 import struct
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Final
 
-from gemd.errors import BadModelFileError, ModelNotFoundError
 from gemd.footprint.reader import Reader
+from gemd.footprint.source import open_local
 from gemd.footprint.types import TENSOR_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from gemd.footprint.source import Source
 
 MAX_KEYS: Final = 65_536
 MAX_TENSORS: Final = 16_384
@@ -94,6 +94,7 @@ class GgufHeader:
     data_offset: int
     """Bytes from the start of the file to the first tensor's data."""
     file_size: int
+    """Bytes of the whole file."""
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
@@ -105,32 +106,19 @@ def read_gguf_header(path: Path) -> GgufHeader:
             file of version 2 or 3; `metadata["offset"]` says where it goes wrong.
 
     """
-    try:
-        # Without O_NONBLOCK, opening a FIFO would wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 -- a descriptor
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise _unreadable(path, "it is no regular file")
-            return _Parser(Reader(file, found.st_size, path.name)).header(found.st_size)
-    except FileNotFoundError:
-        raise ModelNotFoundError(
-            f"there is no file {path}",
-            why="the path of a model file has to exist",
-            advice=("gemctl list",),
-            metadata={"path": path},
-        ) from None
-    except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from None
+    with open_local(path) as source:
+        return gguf_header(source)
 
 
-def _unreadable(path: Path, why: str) -> BadModelFileError:
-    return BadModelFileError(
-        f"{path} cannot be read as a model",
-        why=why,
-        advice=("gemctl list",),
-        metadata={"path": path, "offset": 0},
-    )
+def gguf_header(source: Source) -> GgufHeader:
+    """The header of a file here or elsewhere.
+
+    Raises:
+        BadModelFileError: It is no whole GGUF file of version 2 or 3; `metadata["offset"]` says
+            where it goes wrong.
+
+    """
+    return _Parser(Reader(source, "GGUF")).header(source.size)
 
 
 class _Parser:

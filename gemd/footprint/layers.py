@@ -9,6 +9,8 @@ from gemd.errors import BadModelFileError
 from gemd.footprint.gguf import OmittedArray
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gemd.footprint.gguf import GgufHeader, Value
 
 MAX_LAYERS: Final = 512
@@ -56,6 +58,11 @@ class Shape:
     window: int
     """Tokens of the sliding window; 0 without one."""
     layers: tuple[CachedLayer, ...]
+    """Those with keys and values of their own, first to last; the layers after them share."""
+    per_layer_inputs: int = 0
+    """Elements that one token brings to all layers together, beside its embedding."""
+    merges: int = 0
+    """Of the tokenizer; 0 if it has none or nobody knows."""
 
 
 def read_shape(header: GgufHeader) -> Shape:
@@ -65,17 +72,37 @@ def read_shape(header: GgufHeader) -> Shape:
         BadModelFileError: A figure is missing or absurd.
 
     """
-    return _Hyperparameters(header).shape()
+    return shape_of(header.metadata)
+
+
+def shape_of(metadata: Mapping[str, Value]) -> Shape:
+    """The same from metadata alone, in the keys of a GGUF file.
+
+    Raises:
+        BadModelFileError: A figure is missing or absurd.
+
+    """
+    return _Hyperparameters(metadata).shape()
+
+
+def layer_count(metadata: Mapping[str, Value]) -> int:
+    """Layers of the model, those without keys and values of their own too.
+
+    Raises:
+        BadModelFileError: The figure is missing or absurd.
+
+    """
+    return _Hyperparameters(metadata).count
 
 
 class _Hyperparameters:
-    def __init__(self, header: GgufHeader) -> None:
-        self._header = header
-        architecture = header.metadata.get("general.architecture")
+    def __init__(self, metadata: Mapping[str, Value]) -> None:
+        self._metadata = metadata
+        architecture = metadata.get("general.architecture")
         if not isinstance(architecture, str):
-            raise _unusable("general.architecture", architecture)
+            raise unusable("general.architecture", architecture)
         self._architecture = architecture
-        self._count = self._integer("block_count", most=MAX_LAYERS)
+        self.count = self._integer("block_count", most=MAX_LAYERS)
 
     def shape(self) -> Shape:
         heads = self._per_layer("attention.head_count", None)
@@ -94,6 +121,9 @@ class _Hyperparameters:
             vocabulary=self._vocabulary(),
             window=window,
             layers=self._cached_layers(heads, embedding, window),
+            per_layer_inputs=self.count
+            * self._integer("embedding_length_per_layer_input", default=0, least=0),
+            merges=self._merges(),
         )
 
     def _cached_layers(
@@ -109,9 +139,9 @@ class _Hyperparameters:
                 strict=True,
             )
         ]
-        windowed = self._windowed() if window else (False,) * self._count
+        windowed = self._windowed() if window else (False,) * self.count
         # The last layers may reuse the keys and values of earlier ones (Gemma 3n and 4).
-        own = self._count - self._integer("attention.shared_kv_layers", default=0, least=0)
+        own = self.count - self._integer("attention.shared_kv_layers", default=0, least=0)
         return tuple(
             CachedLayer(width, is_windowed)
             for width, is_windowed in list(zip(widths, windowed, strict=True))[: max(own, 0)]
@@ -131,19 +161,23 @@ class _Hyperparameters:
         key = "attention.sliding_window_pattern"
         pattern = self._value(key)
         if isinstance(pattern, tuple):
-            if len(pattern) < self._count:
-                raise _unusable(self._key(key), pattern)
-            return tuple(bool(item) for item in pattern[: self._count])
+            if len(pattern) < self.count:
+                raise unusable(self._key(key), pattern)
+            return tuple(bool(item) for item in pattern[: self.count])
         period = self._integer(key, default=_DEFAULT_PERIODS.get(self._architecture, 1), least=0)
         if not period:
-            return (True,) * self._count
-        return tuple(layer % period < period - 1 for layer in range(self._count))
+            return (True,) * self.count
+        return tuple(layer % period < period - 1 for layer in range(self.count))
 
     def _vocabulary(self) -> int:
-        tokens = self._header.metadata.get("tokenizer.ggml.tokens")
+        tokens = self._metadata.get("tokenizer.ggml.tokens")
         if isinstance(tokens, OmittedArray):
             return tokens.count
         return self._integer("vocab_size", default=0, least=0)
+
+    def _merges(self) -> int:
+        merges = self._metadata.get("tokenizer.ggml.merges")
+        return merges.count if isinstance(merges, OmittedArray) else 0
 
     def _per_layer(self, name: str, default: tuple[int, ...] | int | None) -> tuple[int, ...]:
         value = self._value(name)
@@ -151,10 +185,10 @@ class _Hyperparameters:
             return default
         if not isinstance(value, tuple):
             fallback = None if isinstance(default, tuple) else default
-            return (self._integer(name, default=fallback, least=0),) * self._count
-        if len(value) < self._count:
-            raise _unusable(self._key(name), value)
-        return tuple(self._checked(name, item, 0, _MAX_WIDTH) for item in value[: self._count])
+            return (self._integer(name, default=fallback, least=0),) * self.count
+        if len(value) < self.count:
+            raise unusable(self._key(name), value)
+        return tuple(self._checked(name, item, 0, _MAX_WIDTH) for item in value[: self.count])
 
     def _integer(
         self, name: str, *, default: int | None = None, least: int = 1, most: int = _MAX_WIDTH
@@ -166,17 +200,18 @@ class _Hyperparameters:
 
     def _checked(self, name: str, value: Value | None, least: int, most: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise _unusable(self._key(name), value)
+            raise unusable(self._key(name), value)
         return value
 
     def _value(self, name: str) -> Value | None:
-        return self._header.metadata.get(self._key(name))
+        return self._metadata.get(self._key(name))
 
     def _key(self, name: str) -> str:
         return f"{self._architecture}.{name}"
 
 
-def _unusable(key: str, value: object) -> BadModelFileError:
+def unusable(key: str, value: object) -> BadModelFileError:
+    """The error for a hyperparameter that decides memory and cannot be used."""
     what = "is missing" if value is None else f"is {str(value)[:80]}"
     return BadModelFileError(
         f"the file describes no language model that gemd knows: {key} {what}",

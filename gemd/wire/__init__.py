@@ -22,6 +22,7 @@ The order of one life::
 
 from __future__ import annotations
 
+from gemd.wire.base import ErrorBody
 from gemd.wire.frames import (
     MAX_FRAME_BYTES,
     FrameReader,
@@ -34,6 +35,7 @@ from gemd.wire.messages import (
     PROTOCOL,
     Alternative,
     Answer,
+    CacheType,
     Cancel,
     ChatMessage,
     Continuation,
@@ -44,7 +46,6 @@ from gemd.wire.messages import (
     Drained,
     Embed,
     Embeddings,
-    ErrorBody,
     Failed,
     Finished,
     FinishReason,
@@ -77,6 +78,7 @@ __all__ = [
     "PROTOCOL",
     "Alternative",
     "Answer",
+    "CacheType",
     "Cancel",
     "ChatMessage",
     "Continuation",

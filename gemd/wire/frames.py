@@ -13,7 +13,7 @@ from gemd.wire.messages import ToDaemon, ToWorker  # noqa: TC001 - pydantic read
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gemd.wire.messages import Message
+    from gemd.wire.base import Message
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 

@@ -4,54 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from gemd.errors import BY_REASON, GemdError, UnexpectedError
+from gemd.wire.base import ErrorBody, Message
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever a message changes; both sides must agree, they are installed together."""
 
 
-class Message(BaseModel):
-    """Any of them: nothing unknown in it, and not to be changed."""
-
-    # Infinities are ordinary here: the bias of a banned token, the log-probability of one.
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        ser_json_inf_nan="constants",
-        ser_json_bytes="base64",
-        val_json_bytes="base64",
-    )
-
-
-class ErrorBody(Message):
-    """A domain error on its way through the socket."""
-
-    reason: str
-    message: str
-    why: str = ""
-    advice: tuple[str, ...] = ()
-    metadata: dict[str, str] = Field(default_factory=dict)
-
-    @classmethod
-    def of(cls, error: GemdError) -> ErrorBody:
-        """The error's four texts."""
-        return cls(
-            reason=error.reason,
-            message=error.message,
-            why=error.why,
-            advice=error.advice,
-            metadata=error.metadata,
-        )
-
-    def error(self) -> GemdError:
-        """The same error on this side; unknown reasons become `UnexpectedError`."""
-        kind = BY_REASON.get(self.reason, UnexpectedError)
-        return kind(self.message, why=self.why, advice=self.advice, metadata=self.metadata)
-
-
 # --- daemon to worker -------------------------------------------------------------------
+
+CacheType = Literal["f16", "q8_0", "q4_0"]
+"""Element type of the KV cache; the same as `gemd.footprint.memory.CacheType`."""
 
 
 class Load(Message):
@@ -67,8 +31,17 @@ class Load(Message):
     threads: int = Field(gt=0)
     prompt_cache_bytes: int = Field(default=0, ge=0)
     """The most that evaluated prompts may take outside the KV cache; 0 keeps none there."""
-    gpu_layers: int = 0
-    use_mmap: bool = True
+    gpu_layers: int = Field(default=0, ge=0)
+    """Layers on the GPU, from the last; the output is one. More than the library can place is
+    ENGINE_MISSING, never a quiet run on the CPU."""
+    host_expert_layers: int = Field(default=0, ge=0)
+    """First layers whose experts' weights stay in main memory."""
+    cache_type: CacheType = "f16"
+    """Of keys and values."""
+    use_mmap: bool | None = None
+    """Map the file instead of reading it. None maps a model for main memory, whose pages several
+    processes share, and reads one for a GPU with a memory of its own, or one of which the CPU
+    backend would make a second copy: of such files nothing is to stay here twice."""
     check_tensors: bool = False
     """Validate the values of quantized blocks while loading; reads the whole file."""
     chat_template: str | None = None
@@ -237,9 +210,10 @@ class Ready(Message):
     has_chat_template: bool
     supports_gpu_offload: bool
     devices: tuple[str, ...]
-    """What computes, as the engine names it; ("CPU",) without a GPU."""
+    """What could compute, as the engine names it; ("CPU",) where it sees no GPU."""
     memory_bytes: dict[str, int]
-    """Resident bytes by device after the warm-up."""
+    """Resident bytes after the warm-up, by device. Of main memory ("CPU") only: what a process
+    holds of a GPU is the driver's to say."""
     load_seconds: float
 
 

@@ -21,7 +21,7 @@ from gemd.errors import (
     ModelBusyError,
     ShuttingDownError,
 )
-from gemd.footprint import estimate_gguf, read_gguf_model
+from gemd.footprint import Placement, gguf_shape, predict_gguf, read_gguf_model
 from tests.support.workers import QUICK, eventually, generate, running, spec, state_of, text_of
 
 if TYPE_CHECKING:
@@ -162,8 +162,13 @@ def _smollm2(path: Path, context_tokens: int) -> WorkerSpec:
 
 
 def _kv_bytes(path: Path, context_tokens: int) -> int:
-    header = read_gguf_model(path)
-    return estimate_gguf(header, context_tokens=context_tokens, max_sequences=4).kv_bytes
+    prediction = predict_gguf(
+        gguf_shape(read_gguf_model(path)),
+        context_tokens=context_tokens,
+        max_sequences=4,
+        placement=Placement(),
+    )
+    return prediction.host.kv_cache
 
 
 async def test_the_cache_of_a_model_goes_back_to_the_system_and_returns(smollm2: Path) -> None:

@@ -39,6 +39,8 @@ class Bench:
         max_sequences: int = 4,
         chat_template: str | None = None,
         prompt_cache_bytes: int = 0,
+        cache_type: wire.CacheType = "f16",
+        host_expert_layers: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.said: list[wire.FromWorker] = []
@@ -54,6 +56,8 @@ class Bench:
                 threads=1,
                 chat_template=chat_template,
                 prompt_cache_bytes=prompt_cache_bytes,
+                cache_type=cache_type,
+                host_expert_layers=host_expert_layers,
             ),
             lambda *at: self.progress.append(at),
         )

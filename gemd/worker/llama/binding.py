@@ -22,6 +22,7 @@ from gemd.errors import (
     EngineMissingError,
     EngineStartFailedError,
 )
+from gemd.worker.llama.params import context_params, model_params
 from gemd.worker.llama.vocabulary import Vocabulary
 from gemd.worker.memory import give_back
 
@@ -30,14 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gemd import wire
     from gemd.worker.llama.batch import Batch
-
-BATCH_TOKENS = 512
-"""Tokens of one decode; also llama.cpp's physical batch, so that one decode is one graph."""
-
-SCORED_TOKENS = 64
-"""Tokens of one decode that may want logits beside the running answers. Logits of the
-whole batch would take 1 MiB per token with Gemma's vocabulary (520 against 110-190 MiB)."""
 
 _LOG_WARN = 3
 _LOG_ERROR = 4
@@ -97,6 +92,7 @@ class Model:
     Args:
         path: The file (its first part, if it is split).
         gpu_layers: Layers to place on the GPU.
+        host_expert_layers: First layers whose experts stay in main memory.
         use_mmap: Map the file instead of reading it; shared between processes.
         check_tensors: Validate quantized blocks; reads the whole file.
         progress: Called with 0.0 .. 1.0 while the weights are loaded.
@@ -112,6 +108,7 @@ class Model:
         path: str,
         *,
         gpu_layers: int,
+        host_expert_layers: int = 0,
         use_mmap: bool,
         check_tensors: bool,
         progress: Callable[[float], None],
@@ -122,8 +119,7 @@ class Model:
             return True
 
         self._callback = c.llama_progress_callback(report)
-        params = c.llama_model_default_params()
-        params.n_gpu_layers = gpu_layers
+        params = model_params(gpu_layers=gpu_layers, host_expert_layers=host_expert_layers)
         params.load_mode = c.LLAMA_LOAD_MODE_MMAP if use_mmap else c.LLAMA_LOAD_MODE_NONE
         params.check_tensors = check_tensors
         params.progress_callback = self._callback
@@ -214,21 +210,18 @@ class Context:
     """
 
     def __init__(
-        self, model: Model, *, context_tokens: int, max_sequences: int, threads: int, log: Log
+        self,
+        model: Model,
+        *,
+        context_tokens: int,
+        max_sequences: int,
+        threads: int,
+        log: Log,
+        cache_type: wire.CacheType = "f16",
     ) -> None:
-        params = c.llama_context_default_params()
-        params.n_batch = BATCH_TOKENS
-        params.n_ubatch = BATCH_TOKENS
-        params.n_seq_max = max_sequences
-        params.n_outputs_max = SCORED_TOKENS + max_sequences
-        params.n_threads = threads
-        params.n_threads_batch = threads
-        params.kv_unified = True
-        # A full-size sliding cache would cost what the sliding layers were made to save.
-        params.swa_full = False
-        params.offload_kqv = True
-        params.no_perf = True
-        self._params = params
+        self._params = context_params(
+            max_sequences=max_sequences, threads=threads, cache_type=cache_type
+        )
         self._model = model
         self._log = log
         self._vocabulary_size = model.vocabulary.size

@@ -16,7 +16,8 @@ from gemd import wire
 from gemd.errors import CancelledError, EngineStartFailedError, GemdError
 from gemd.worker.llama import loading
 from gemd.worker.llama.batch import Batch
-from gemd.worker.llama.binding import BATCH_TOKENS, SCORED_TOKENS, NoCellsLeftError
+from gemd.worker.llama.binding import NoCellsLeftError
+from gemd.worker.llama.params import BATCH_TOKENS, SCORED_TOKENS
 from gemd.worker.llama.preparation import Preparation
 from gemd.worker.llama.prompt_cache import PromptCache
 from gemd.worker.llama.schedule import Rate, chunk_budget, share

@@ -5,18 +5,26 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_cpp import __version__ as binding_version
 from llama_cpp import llama_cpp as c
 
 from gemd import wire
-from gemd.errors import BadModelFileError, UnsupportedInputError
+from gemd.errors import (
+    BadModelFileError,
+    EngineMissingError,
+    GemdError,
+    UnsupportedInputError,
+)
+from gemd.footprint import read_gguf_model, weights_of
 from gemd.worker.llama import binding
 from gemd.worker.llama.batch import Batch
+from gemd.worker.llama.devices import devices
 from gemd.worker.llama.prompt import PromptBuilder
 from gemd.worker.llama.template import ChatTemplate
-from gemd.worker.memory import resident_bytes
+from gemd.worker.memory import give_back, resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +33,6 @@ if TYPE_CHECKING:
 
 _STEPS = 1000
 """Resolution of the weights' progress."""
-
-DEVICES = ("CPU",)
-"""What computes: this build sees the CPU only. GPU builds name their devices with the engine
-environments that bring them."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
     Raises:
         BadModelFileError: The file is unusable, or the chat template of the settings.
         EngineStartFailedError: There is no memory for the context.
-        EngineMissingError: The library is not the one this binding was made for.
+        EngineMissingError: The library is not the one this binding was made for, or has no GPU
+            to place layers on.
         UnsupportedInputError: The model does not generate text.
 
     """
@@ -66,11 +71,14 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
     log = binding.Log()
     binding.check_layout()
     c.llama_backend_init()
+    if load.gpu_layers:
+        _require_gpu(load.gpu_layers)
     progress("open", 0, 0)
     model = binding.Model(
         load.path,
         gpu_layers=load.gpu_layers,
-        use_mmap=load.use_mmap,
+        host_expert_layers=load.host_expert_layers,
+        use_mmap=_maps(load) if load.use_mmap is None else load.use_mmap,
         check_tensors=load.check_tensors,
         progress=lambda fraction: progress("weights", int(fraction * _STEPS), _STEPS),
         log=log,
@@ -80,6 +88,8 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
             f"{os.path.basename(load.path)} has no decoder",  # noqa: PTH119 - a name, no I/O
             why="gemd serves causal language models; this one only encodes",
         )
+    # Pieces of the file, and the tables that the vocabulary was made from.
+    give_back()
     progress("context", 0, 0)
     context = binding.Context(
         model,
@@ -87,6 +97,7 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
         max_sequences=load.max_sequences,
         threads=load.threads,
         log=log,
+        cache_type=load.cache_type,
     )
     template = _template(model, load.chat_template)
     renderer = template if isinstance(template, ChatTemplate) else None
@@ -104,7 +115,7 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
         parameters=model.parameters,
         has_chat_template=renderer is not None,
         supports_gpu_offload=bool(c.llama_supports_gpu_offload()),
-        devices=DEVICES,
+        devices=tuple(device.name for device in devices()),
         memory_bytes=memory_bytes(),
         load_seconds=clock() - began,
     )
@@ -136,7 +147,29 @@ def usable_context(model: binding.Model, context_tokens: int) -> int:
 
 def memory_bytes() -> dict[str, int]:
     """See `wire.Ready`."""
-    return dict.fromkeys(DEVICES, resident_bytes())
+    return {"CPU": resident_bytes()}
+
+
+def _maps(load: wire.Load) -> bool:
+    if load.gpu_layers:
+        # Metal computes on the mapped pages themselves; other GPUs get a copy.
+        return sys.platform == "darwin"
+    try:
+        return weights_of(read_gguf_model(Path(load.path))).better_mapped
+    except GemdError:
+        # llama.cpp's own words about such a file are the better ones.
+        return True
+
+
+def _require_gpu(gpu_layers: int) -> None:
+    if not c.llama_supports_gpu_offload():
+        names = ", ".join(device.name for device in devices())
+        raise EngineMissingError(
+            f"{gpu_layers} layers are to lie on a GPU, and this build of llama.cpp sees none",
+            why=f"it computes on: {names}; llama.cpp would run on the CPU and not say so",
+            advice=("gemctl engine install", "gemctl engine list"),
+            metadata={"gpu_layers": gpu_layers, "devices": names, "binding": binding_version},
+        )
 
 
 def warm_up(model: binding.Model, context: binding.Context) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from llama_cpp import llama_cpp as c
 
-from gemd.worker.llama import binding, engine
+from gemd.worker.llama import engine
+from gemd.worker.llama import params as worker_params
 from tests.support.bare import Bare, bare
 from tests.support.llama import Bench, loaded
 
@@ -44,7 +45,7 @@ def narrow() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(c, "llama_model_default_params", overridden)
-        patch.setattr(binding, "BATCH_TOKENS", 64)
+        patch.setattr(worker_params, "BATCH_TOKENS", 64)
         patch.setattr(engine, "BATCH_TOKENS", 64)
         yield
 

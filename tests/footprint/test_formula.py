@@ -12,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemd.errors import BadModelFileError
-from gemd.footprint import Footprint, GgufHeader, OmittedArray, estimate_gguf, read_gguf_header
-from gemd.footprint.estimate import SCORED_OUTPUTS
+from gemd.footprint import (
+    GgufHeader,
+    OmittedArray,
+    Placement,
+    Prediction,
+    gguf_shape,
+    predict_gguf,
+    read_gguf_header,
+)
+from gemd.footprint.compute import SCORED_OUTPUTS
 from gemd.footprint.layers import read_shape
 
 if TYPE_CHECKING:
@@ -55,6 +63,31 @@ loaded = load(message, lambda *_: None, time.monotonic)
 print(loaded.ready.memory_bytes["CPU"])
 loaded.close()
 """
+
+
+def estimate(
+    header: GgufHeader,
+    *,
+    context_tokens: int,
+    max_sequences: int,
+    batch: int = 512,
+    prompt_cache_bytes: int = 0,
+) -> Prediction:
+    """Of a worker that has everything in main memory."""
+    return predict_gguf(
+        gguf_shape(header),
+        context_tokens=context_tokens,
+        max_sequences=max_sequences,
+        placement=Placement(),
+        batch=batch,
+        prompt_cache_bytes=prompt_cache_bytes,
+    )
+
+
+def scratch(prediction: Prediction) -> int:
+    """Compute and output buffers when everything has been used."""
+    host = prediction.host
+    return prediction.host_peak - host.weights - host.kv_cache - host.overhead
 
 
 class Case(NamedTuple):
@@ -102,11 +135,9 @@ def _measured(path: Path, cases: tuple[Case, ...]) -> list[tuple[float, float]]:
 def test_a_prompt_cache_is_part_of_what_a_worker_grows_to(smollm2: Path) -> None:
     """Its limit counts in full; the other figures do not depend on it."""
     header = read_gguf_header(smollm2)
-    without = estimate_gguf(header, context_tokens=1024, max_sequences=2)
-    with_it = estimate_gguf(
-        header, context_tokens=1024, max_sequences=2, prompt_cache_bytes=7 * 2**20
-    )
-    assert with_it.total_bytes == without.total_bytes + 7 * 2**20
+    without = estimate(header, context_tokens=1024, max_sequences=2)
+    with_it = estimate(header, context_tokens=1024, max_sequences=2, prompt_cache_bytes=7 * 2**20)
+    assert with_it.host_peak == without.host_peak + 7 * 2**20
 
 
 @pytest.mark.parametrize("model", ["smollm2", "gemma3"])
@@ -119,15 +150,15 @@ def test_the_formula_agrees_with_llama_cpp(model: str, request: pytest.FixtureRe
     header = read_gguf_header(path)
     vocabulary = read_shape(header).vocabulary
     for case, (kv, compute) in zip(CASES, _measured(path, CASES), strict=True):
-        footprint = estimate_gguf(
+        footprint = estimate(
             header,
             context_tokens=case.context,
             max_sequences=case.sequences,
             batch=case.batch,
         )
-        assert footprint.kv_bytes / MIB == pytest.approx(kv, abs=0.02), case
+        assert footprint.host.kv_cache / MIB == pytest.approx(kv, abs=0.02), case
         outputs = (SCORED_OUTPUTS + case.sequences) * vocabulary * 4
-        graph = (footprint.compute_bytes - outputs) / MIB
+        graph = (scratch(footprint) - outputs) / MIB
         assert compute <= graph <= 1.4 * compute + 2, case
 
 
@@ -137,9 +168,9 @@ def test_the_weights_are_the_file_without_its_header(
 ) -> None:
     """Up to the alignment of the tensors."""
     header = read_gguf_header(request.getfixturevalue(model))
-    footprint = estimate_gguf(header, context_tokens=4096, max_sequences=8)
+    footprint = estimate(header, context_tokens=4096, max_sequences=8)
     data = header.file_size - header.data_offset
-    assert 0 <= data - footprint.weights_bytes < 32 * len(header.tensors)
+    assert 0 <= data - footprint.host.weights < 32 * len(header.tensors)
 
 
 @pytest.mark.parametrize("model", ["smollm2", "gemma3"])
@@ -151,12 +182,12 @@ def test_a_loaded_workers_resident_size_is_within_the_estimate(
     Logits of a whole step's scored tokens are in the estimate and not yet in the process.
     """
     path: Path = request.getfixturevalue(model)
-    footprint = estimate_gguf(read_gguf_header(path), context_tokens=4096, max_sequences=8)
+    footprint = estimate(read_gguf_header(path), context_tokens=4096, max_sequences=8)
     done = subprocess.run(
         [sys.executable, "-c", _LOAD, str(path)], check=True, capture_output=True, text=True
     )
     resident = int(done.stdout.split()[-1])
-    assert resident <= footprint.total_bytes <= 1.34 * resident
+    assert resident <= footprint.host_peak <= 1.34 * resident
 
 
 def _header(architecture: str, **values: Value) -> GgufHeader:
@@ -204,7 +235,7 @@ def test_gemma_4_takes_what_llama_cpp_took(
 ) -> None:
     """One sequence, f16, 8k, 32k and 128k cells: MiB that llama.cpp logged for these shapes."""
     found = tuple(
-        estimate_gguf(header, context_tokens=context, max_sequences=1).kv_bytes / MIB
+        estimate(header, context_tokens=context, max_sequences=1).host.kv_cache / MIB
         for context in (8192, 32768, 131072)
     )
     assert found == expected, name
@@ -222,8 +253,8 @@ def _plain(**changes: Value) -> GgufHeader:
 
 def test_keys_that_a_file_may_leave_out_have_their_defaults() -> None:
     """As many KV heads as heads, each of the embedding's share, every cell kept."""
-    footprint = estimate_gguf(_plain(), context_tokens=256, max_sequences=1)
-    assert footprint.kv_bytes == 4 * 256 * (64 + 64) * 2
+    footprint = estimate(_plain(), context_tokens=256, max_sequences=1)
+    assert footprint.host.kv_cache == 4 * 256 * (64 + 64) * 2
 
 
 def test_the_pattern_may_be_a_list_a_period_or_the_architectures() -> None:
@@ -231,8 +262,8 @@ def test_the_pattern_may_be_a_list_a_period_or_the_architectures() -> None:
 
     def kv(**changes: Value) -> int:
         header = _plain(attention__sliding_window=1, **changes)
-        footprint = estimate_gguf(header, context_tokens=1024, max_sequences=1, batch=255)
-        return footprint.kv_bytes // (128 * 2)
+        footprint = estimate(header, context_tokens=1024, max_sequences=1, batch=255)
+        return footprint.host.kv_cache // (128 * 2)
 
     assert kv() == 2 * 1024 + 2 * 256
     assert kv(attention__sliding_window_pattern=4) == 1024 + 3 * 256
@@ -245,7 +276,7 @@ def test_a_mixture_of_experts_counts_the_used_ones() -> None:
 
     def compute(used: int) -> int:
         header = _plain(expert_used_count=used, expert_feed_forward_length=4096)
-        return estimate_gguf(header, context_tokens=256, max_sequences=1, batch=8192).compute_bytes
+        return scratch(estimate(header, context_tokens=256, max_sequences=1, batch=8192))
 
     assert compute(8) > compute(4) > compute(0)
 
@@ -267,14 +298,14 @@ def test_a_mixture_of_experts_counts_the_used_ones() -> None:
 def test_absurd_figures_are_refused_by_name(changes: dict[str, Value]) -> None:
     """The error names the key."""
     with pytest.raises(BadModelFileError) as caught:
-        estimate_gguf(_plain(**changes), context_tokens=256, max_sequences=1)
+        estimate(_plain(**changes), context_tokens=256, max_sequences=1)
     assert caught.value.metadata["key"].startswith("gemma2.")
 
 
 def test_a_file_without_a_language_model_is_refused() -> None:
     """A projector or an empty file has no layers to speak of."""
     with pytest.raises(BadModelFileError):
-        estimate_gguf(GgufHeader(3, {}, (), 0, 0), context_tokens=256, max_sequences=1)
+        estimate(GgufHeader(3, {}, (), 0, 0), context_tokens=256, max_sequences=1)
 
 
 @given(
@@ -284,9 +315,9 @@ def test_more_never_takes_less(context: int, sequences: int, batch: int) -> None
     """Neither a longer context nor more sequences make a footprint smaller."""
     header = _gemma4(12, 6, 4, 2, 512, 0)
 
-    def footprint(tokens: int, requests: int) -> Footprint:
-        return estimate_gguf(header, context_tokens=tokens, max_sequences=requests, batch=batch)
+    def footprint(tokens: int, requests: int) -> Prediction:
+        return estimate(header, context_tokens=tokens, max_sequences=requests, batch=batch)
 
     base = footprint(context, sequences)
-    assert footprint(context + 256, sequences).kv_bytes > base.kv_bytes
-    assert footprint(context, sequences + 1).total_bytes >= base.total_bytes
+    assert footprint(context + 256, sequences).host.kv_cache > base.host.kv_cache
+    assert footprint(context, sequences + 1).host_peak >= base.host_peak

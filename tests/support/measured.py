@@ -1,0 +1,49 @@
+"""What a real worker with a real model takes of main memory, at most."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gemd import wire
+from gemd.engine.spec import WorkerSpec
+from tests.support.workers import QUICK, running, text_of
+
+if TYPE_CHECKING:
+    from gemd.engine.worker import Worker
+
+SEQUENCES: Final = 4
+PROMPT_TOKENS: Final = 700
+"""More than one step evaluates. The cache is all there from the start, because llama.cpp clears
+it when it makes it; a prompt that fills it adds some MiB of masks, and takes minutes."""
+
+
+def worker_spec(path: Path, context_tokens: int) -> WorkerSpec:
+    """A worker as the daemon starts it."""
+    load = wire.Load(
+        path=str(path), context_tokens=context_tokens, max_sequences=SEQUENCES, threads=2
+    )
+    return WorkerSpec(model="m", engine="llama", load=load, environ=os.environ, ladder=QUICK)
+
+
+async def peak_after_a_prompt(path: Path, context_tokens: int, prompt_tokens: int) -> int:
+    """The most that a worker's process had resident when it has answered, bytes."""
+    draw = random.Random(7)
+    count = min(prompt_tokens, context_tokens - 8)
+    question = wire.Generate(
+        request_id="g",
+        prompt=wire.Prompt(tokens=tuple(draw.randrange(10, 30_000) for _ in range(count))),
+        sampling=wire.Sampling(max_tokens=4, ignore_eos=True),
+    )
+    async with running(worker_spec(path, context_tokens)) as worker:
+        await text_of(worker.generate(question))
+        return _peak(worker)
+
+
+def _peak(worker: Worker) -> int:
+    """The largest resident size of the process so far."""
+    status = Path(f"/proc/{worker.pid}/status").read_text(encoding="utf-8")
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
