@@ -7,65 +7,119 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemd.catalog.files import read_folder
+from gemd.catalog.files import nested_choice, read_folder, unknown_model
 from gemd.catalog.local import file_size, is_path, local_profile, told_apart
-from gemd.catalog.profile import LocalSource
-from gemd.errors import GemdError, ModelNotFoundError
+from gemd.catalog.named import NamedChoice
+from gemd.catalog.profile import Profile
+from gemd.catalog.sources import LocalSource
+from gemd.errors import GemdError, InvalidRequestError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gemd.catalog.profile import Profile
-
 
 class Catalog:
-    """Profiles by id.
+    """Profiles by id, and names that are a choice among some of them.
 
     It also remembers the files that were named by path, so that ``local/<stem>`` works as a
     name for the rest of the daemon's life. Not for use from several threads.
+
+    Args:
+        profiles: The models.
+        choices: Names that stand for one of several of these models.
+
+    Raises:
+        ConfigError: A choice names a model that is not there, or another choice.
+
     """
 
-    def __init__(self, profiles: Iterable[Profile]) -> None:
+    def __init__(self, profiles: Iterable[Profile], choices: Iterable[NamedChoice] = ()) -> None:
         self._profiles = {profile.id: profile for profile in profiles}
+        self._choices = {choice.id: choice for choice in choices}
+        for choice in self._choices.values():
+            for model in choice.choice:
+                if model in self._choices:
+                    raise nested_choice(choice, model)
+                if model not in self._profiles:
+                    raise unknown_model(choice, model, sorted(self._profiles))
+        self._settled = {choice.id: choice.choice[0] for choice in self._choices.values()}
         self._local: dict[str, Profile] = {}
         self._by_path: dict[str, Profile] = {}
 
     @classmethod
     def load(cls, shipped: Path, user: Path | None = None) -> Catalog:
-        """The profiles of two folders; one of the user's replaces the shipped one of its id.
+        """What two folders hold; a file of the user's replaces the shipped one of its id.
 
         Raises:
-            ConfigError: A file is no valid profile.
+            ConfigError: A file is neither a valid profile nor a valid choice among some.
 
         """
         own = read_folder(user) if user else {}
-        return cls((read_folder(shipped) | own).values())
+        entries = (read_folder(shipped) | own).values()
+        return cls(
+            [entry for entry in entries if isinstance(entry, Profile)],
+            [entry for entry in entries if isinstance(entry, NamedChoice)],
+        )
 
     @property
     def profiles(self) -> tuple[Profile, ...]:
-        """Those of the catalogue by id, then the files that were named by path."""
+        """Those of the catalogue by id, then the files that were named by path. No choices."""
         known = sorted(self._profiles.values(), key=lambda profile: profile.id)
         return (*known, *self._local.values())
 
-    def resolve(self, name: str) -> Profile:
-        """The profile that an id or an absolute path to a ``.gguf`` file means.
+    @property
+    def choices(self) -> tuple[NamedChoice, ...]:
+        """The names that stand for one of several models, by id."""
+        return tuple(sorted(self._choices.values(), key=lambda choice: choice.id))
 
-        A file that was named before is known by its path even if it is gone now.
+    def choice(self, name: str) -> NamedChoice | None:
+        """The choice of that name; None if it is that of a model, or unknown."""
+        return self._choices.get(name)
+
+    def settle(self, choice_id: str, model_id: str) -> None:
+        """From now on that choice means that model.
+
+        Raises:
+            ModelNotFoundError: There is no such choice.
+            InvalidRequestError: The model is none of its.
+
+        """
+        choice = self._choices.get(choice_id)
+        if choice is None:
+            raise self._unknown(choice_id)
+        if model_id not in choice.choice:
+            raise InvalidRequestError(
+                f"{choice_id} cannot mean {model_id}",
+                why=f"it is a choice among {', '.join(choice.choice)}",
+                metadata={"field": "model", "model": choice_id, "value": model_id},
+            )
+        self._settled[choice_id] = model_id
+
+    def resolve(self, name: str) -> Profile:
+        """The profile that an id, a choice or an absolute path to a ``.gguf`` file means.
+
+        A choice means the model that it was settled on, else its first. A file that was named
+        before is known by its path even if it is gone now.
 
         Raises:
             ModelNotFoundError: None; the advice names the nearest ids.
             InvalidRequestError: The path is no model file.
 
         """
-        known = self._profiles.get(name) or self._local.get(name)
+        meant = self._settled.get(name, name)
+        known = self._profiles.get(meant) or self._local.get(meant)
         if known:
             return known
         if is_path(name):
             return self._local_profile(name)
-        close = difflib.get_close_matches(name.lower(), self._profiles, n=3, cutoff=0.4)
-        raise ModelNotFoundError(
+        raise self._unknown(name)
+
+    def _unknown(self, name: str) -> ModelNotFoundError:
+        names = sorted((*self._profiles, *self._choices))
+        close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4)
+        return ModelNotFoundError(
             f"there is no model {name!r}",
-            why=f"the catalogue has {', '.join(sorted(self._profiles)) or 'no models'}",
+            why=f"the catalogue has {', '.join(names) or 'no models'}",
             advice=(
                 *(f"use {match}" for match in close),
                 "gemctl list",

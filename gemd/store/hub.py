@@ -46,23 +46,30 @@ class HubFile:
         url: Address of exactly this revision.
         token: The user's, or empty.
         commit: The revision.
+        size_bytes: Its size; 0 if the hub did not say.
+        sha256: Its hash; empty if the hub did not say.
 
     """
 
     url: str
     token: str
     commit: str
+    size_bytes: int = 0
+    sha256: str = ""
 
 
 async def ask(source: HubSource, variant: Variant, transport: Transport) -> HubFile:
     """Asks the hub for a file within `transport.hub_timeout_s`, everything included.
+
+    What it has must be what the variant promises; if that promises nothing, it must say what it is.
 
     Raises:
         HubUnreachableError: No sensible answer in time.
         AuthRequiredError: A token is needed, or the one there is does not do.
         RepoGatedError: The terms have to be accepted on the hub first.
         ModelNotFoundError: No such repository, revision or file.
-        ContentMismatchError: It has another file by now than the one that is pinned.
+        ContentMismatchError: It has another file by now than the one that is pinned, or does not
+            say which one it has, so that nothing could be verified.
 
     """
     limit = transport.hub_timeout_s
@@ -73,26 +80,50 @@ async def ask(source: HubSource, variant: Variant, transport: Transport) -> HubF
         raise unreachable(transport.hub_endpoint, f"no answer within {limit:g} s") from None
     if isinstance(found, GemdError):
         raise found
-    file, size, etag = found
-    if (size is not None and size != variant.size_bytes) or (
-        etag and _SHA256.fullmatch(etag) and etag != variant.sha256
-    ):
-        raise ContentMismatchError(
-            f"{source.repository} has another {source.file} by now than the pinned one",
-            why=f"{size} bytes with SHA-256 {etag}, {variant.size_bytes} and {variant.sha256} "
-            "were expected",
-            advice=(f"open {transport.hub_endpoint}/{source.repository}",),
-            metadata={
-                "repository": source.repository,
-                "file": source.file,
-                "commit": file.commit,
-                "expected_sha256": variant.sha256,
-                "actual": etag or "",
-                "size_bytes": size,
-                "expected_size_bytes": variant.size_bytes,
-            },
-        )
-    return file
+    page = f"{transport.hub_endpoint}/{source.repository}"
+    if variant.announced:
+        if not (found.sha256 and found.size_bytes):
+            raise _unverifiable(source, found, page)
+    elif (found.size_bytes or variant.size_bytes) != variant.size_bytes or (
+        found.sha256 or variant.sha256
+    ) != variant.sha256:
+        raise _another(source, variant, found, page)
+    return found
+
+
+def _another(
+    source: HubSource, variant: Variant, found: HubFile, page: str
+) -> ContentMismatchError:
+    return ContentMismatchError(
+        f"{source.repository} has another {source.file} by now than the pinned one",
+        why=f"{found.size_bytes} bytes with SHA-256 {found.sha256 or 'unknown'}, "
+        f"{variant.size_bytes} and {variant.sha256} were expected",
+        advice=(f"open {page}",),
+        metadata={
+            "repository": source.repository,
+            "file": source.file,
+            "commit": found.commit,
+            "expected_sha256": variant.sha256,
+            "actual": found.sha256,
+            "size_bytes": found.size_bytes,
+            "expected_size_bytes": variant.size_bytes,
+        },
+    )
+
+
+def _unverifiable(source: HubSource, found: HubFile, page: str) -> ContentMismatchError:
+    missing = "SHA-256" if found.size_bytes else "size"
+    return ContentMismatchError(
+        f"{source.file} of {source.origin} cannot be verified",
+        why=f"the profile names no SHA-256 for it, and the hub did not say its {missing}",
+        advice=(f"open {page}", "put sha256 and size_bytes into a profile of your own"),
+        metadata={
+            "repository": source.repository,
+            "file": source.file,
+            "commit": found.commit,
+            "missing": missing,
+        },
+    )
 
 
 async def first_bytes_within(
@@ -140,10 +171,8 @@ async def first_bytes_within(
         raise unreachable(transport.hub_endpoint, why) from None
 
 
-def _head(
-    source: HubSource, transport: Transport
-) -> tuple[HubFile, int | None, str | None] | GemdError:
-    """The file with size and etag, or the error, which is returned so that causes stay short."""
+def _head(source: HubSource, transport: Transport) -> HubFile | GemdError:
+    """The file, or the error, which is returned so that causes stay short."""
     endpoint = transport.hub_endpoint
     # The client asks this server, whatever endpoint a call names, for a list that goes into
     # its user agent; it must not ask the public hub when a mirror is set.
@@ -182,8 +211,15 @@ def _head(
         return unreachable(endpoint, f"the hub's client cannot be used: {error}")
     if not metadata.commit_hash:
         return unreachable(endpoint, "the answer is not that of a model hub")
-    file = HubFile(address(metadata.commit_hash), token, metadata.commit_hash)
-    return file, metadata.size, metadata.etag
+    etag = metadata.etag or ""
+    return HubFile(
+        address(metadata.commit_hash),
+        token,
+        metadata.commit_hash,
+        metadata.size or 0,
+        # Of a small file the hub has no SHA-256, and its etag is something else.
+        etag if _SHA256.fullmatch(etag) else "",
+    )
 
 
 def refusal(

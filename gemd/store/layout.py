@@ -5,6 +5,7 @@
     <root>/blobs/<sha256>.gguf              content-addressed, read-only
     <root>/manifests/<model>/<variant>.json written last: what has none is not on disk
     <root>/partial/<sha256>.*               unfinished, resumable
+    <root>/announced/<model>/<variant>      hash of an unfinished file that only the hub knew
     <root>/locks/<sha256>.lock              flock of whoever fetches that blob
 """
 
@@ -65,6 +66,10 @@ class Layout:
         return self.root / "partial"
 
     @property
+    def _announced(self) -> Path:
+        return self.root / "announced"
+
+    @property
     def _locks(self) -> Path:
         return self.root / "locks"
 
@@ -75,6 +80,16 @@ class Layout:
     def manifest(self, model: str, variant: str) -> Path:
         """The manifest of one variant."""
         return self.manifests / checked_id(model) / f"{checked_id(variant)}.json"
+
+    def announced(self, model: str, variant: str) -> Path:
+        """The note of which file is being fetched for a variant that has no hash of its own."""
+        return self._announced / checked_id(model) / checked_id(variant)
+
+    def variants(self, model: str) -> set[str]:
+        """Ids of those variants of a model that have a manifest or such a note."""
+        found = {file.stem for file in (self.manifests / checked_id(model)).glob("*.json")}
+        found |= {note.name for note in (self._announced / checked_id(model)).glob("*")}
+        return {each for each in found if _ID.fullmatch(each)}
 
     def part(self, sha256: str) -> Path:
         """The unfinished file whose whole content has that hash."""
@@ -87,6 +102,10 @@ class Layout:
     def second_way(self, sha256: str) -> Path:
         """Folder in which an installer works on the file `sha256`."""
         return self.partial / f"{sha256}.second-way"
+
+    def has_unfinished(self, sha256: str) -> bool:
+        """Whether anything is there that was meant to become the file `sha256`."""
+        return bool(self._unfinished(sha256))
 
     def unfinished_bytes(self, sha256: str) -> int:
         """What everything takes on disk that was meant to become the file `sha256`."""
@@ -103,6 +122,8 @@ class Layout:
         return freed
 
     def _unfinished(self, sha256: str) -> list[Path]:
+        if not sha256:
+            return []
         return sorted(self.partial.glob(f"{sha256}.*"))
 
     def lock(self, sha256: str) -> Path:
@@ -124,7 +145,7 @@ class Layout:
         for folder in reversed([self.root, *self.root.parents]):
             # One by one: `parents` would leave those above to the umask.
             folder.mkdir(mode=0o700, exist_ok=True)
-        for folder in (self.blobs, self.manifests, self.partial, self._locks):
+        for folder in (self.blobs, self.manifests, self.partial, self._announced, self._locks):
             folder.mkdir(mode=0o700, exist_ok=True)
         mode = stat.S_IMODE(self.root.stat().st_mode)
         if mode & stat.S_IWOTH:

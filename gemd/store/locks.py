@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 _POLL_S = 0.2
@@ -26,7 +26,7 @@ async def exclusive(file: Path, waiting: Callable[[], None]) -> AsyncIterator[No
         waiting: Called once if it has to be waited for.
 
     """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = _opened(file)
     try:
         told = False
         while not _taken(descriptor):
@@ -37,6 +37,24 @@ async def exclusive(file: Path, waiting: Callable[[], None]) -> AsyncIterator[No
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def if_idle(file: Path) -> Iterator[bool]:
+    """Holds the flock of a file unless somebody else does; whether it is held.
+
+    For cleaning up: what somebody is just fetching is theirs.
+    """
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor = _opened(file)
+    try:
+        yield _taken(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _opened(file: Path) -> int:
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _taken(descriptor: int) -> bool:

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from gemd.catalog.sources import HubSource
 from gemd.errors import ConfigError, ContentMismatchError
 from gemd.store.disk import write_whole
 
 if TYPE_CHECKING:
     import os
     from pathlib import Path
+
+    from gemd.catalog import Variant
 
 SourceKind = Literal["hub", "python-package", "local"]
 
@@ -41,7 +44,10 @@ class Manifest(BaseModel):
         sha256: Of the content.
         stamp: Of the file when it was hashed.
         source: Kind of source the bytes came from.
-        origin: Repository, packages or file, with revision or versions.
+        origin: Repository, packages or file, with revision or versions; of a repository the
+            commit that was fetched.
+        hub_file: Path inside the repository; empty for other sources.
+        hub_revision: What was asked for there: a branch, tag or commit; empty for other sources.
         url: Address of the (first) file that was fetched, without credentials and query; empty
             if none.
         licence: As in the profile.
@@ -60,6 +66,8 @@ class Manifest(BaseModel):
     stamp: Stamp
     source: SourceKind
     origin: str
+    hub_file: str = ""
+    hub_revision: str = ""
     url: str = ""
     licence: str = ""
     accepted_licence: str = ""
@@ -68,6 +76,21 @@ class Manifest(BaseModel):
     def file(self, root: Path) -> Path:
         """The file, in the store at `root` or elsewhere."""
         return root / self.path
+
+    def is_about(self, variant: Variant) -> bool:
+        """Whether it is about the bytes that the variant means today.
+
+        Those of a variant without a hash are whatever one of its sources had when it was pulled.
+        """
+        if not variant.announced:
+            return self.sha256 == variant.sha256
+        repository = self.origin.rpartition("@")[0]
+        return any(
+            (source.repository, source.file, source.revision)
+            == (repository, self.hub_file, self.hub_revision)
+            for source in variant.sources
+            if isinstance(source, HubSource)
+        )
 
     def write(self, file: Path) -> None:
         """Writes it whole, or not at all."""
@@ -97,6 +120,6 @@ class Manifest(BaseModel):
             raise ContentMismatchError(
                 f"the manifest {file} is damaged",
                 why=error.errors()[0]["msg"],
-                advice=(f"gemctl pull {file.parent.name} --force",),
+                advice=(f"gemctl pull {file.parent.name} --variant {file.stem} --force",),
                 metadata={"path": file, "model": file.parent.name},
             ) from error

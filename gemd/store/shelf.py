@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gemd.catalog.profile import LocalSource
+from gemd.catalog.sources import LocalSource
 from gemd.errors import (
     ConfigError,
     ContentMismatchError,
@@ -18,7 +18,10 @@ from gemd.errors import (
 )
 from gemd.store.disk import sha256_of
 from gemd.store.layout import Layout
+from gemd.store.locks import if_idle
 from gemd.store.manifest import Manifest, Stamp
+from gemd.store.notes import drop_note, read_note
+from gemd.store.refusals import pull_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,7 +123,18 @@ class Shelf:
     def on_disk(self, profile: Profile, variant: str = "") -> bool:
         """Whether a variant (or any) was pulled and its file is there; content is not checked."""
         candidates = [self.chosen(profile, variant)] if variant else profile.variants
-        return any(self._is_there(profile, candidate) for candidate in candidates)
+        return any(self.path_of(profile, candidate) for candidate in candidates)
+
+    def path_of(self, profile: Profile, variant: Variant) -> Path | None:
+        """Where a variant's file is if it is on disk; content is not checked."""
+        if path := as_found(variant):
+            return path if path.is_file() else None
+        try:
+            manifest = self._manifest(profile, variant)
+        except (ContentMismatchError, ConfigError):
+            return None
+        path = manifest.file(self.root) if manifest else None
+        return path if path and path.is_file() else None
 
     def entries(self) -> list[Entry]:
         """Every manifest, by model and variant; those that cannot be read are left out."""
@@ -135,6 +149,8 @@ class Shelf:
     def delete(self, profile: Profile, variant: str = "") -> Deleted:
         """Removes a variant, or all of the model, and what unfinished pulls left.
 
+        What another model's pull is just fetching stays.
+
         Raises:
             InvalidRequestError: Its file is used as found; such files are never removed.
 
@@ -147,7 +163,11 @@ class Shelf:
                     why="it was not pulled but named by its path",
                     metadata={"field": "model", "model": profile.id, "path": path},
                 )
-        results = [self._delete_variant(profile, candidate) for candidate in doomed]
+        hashes = {candidate.id: candidate.sha256 for candidate in doomed}
+        if not variant:
+            # Also what a profile of this model had that was replaced since.
+            hashes = dict.fromkeys(sorted(self._layout.variants(profile.id)), "") | hashes
+        results = [self._delete_variant(profile.id, each, hashes[each]) for each in hashes]
         return Deleted(
             freed_bytes=sum(result.freed_bytes for result in results),
             kept_bytes=sum(result.kept_bytes for result in results),
@@ -173,16 +193,7 @@ class Shelf:
     def _manifest(self, profile: Profile, variant: Variant) -> Manifest | None:
         """Its manifest, if that is about the bytes which the profile names today."""
         manifest = Manifest.read(self._layout.manifest(profile.id, variant.id))
-        return manifest if manifest and manifest.sha256 == variant.sha256 else None
-
-    def _is_there(self, profile: Profile, variant: Variant) -> bool:
-        if path := as_found(variant):
-            return path.is_file()
-        try:
-            manifest = self._manifest(profile, variant)
-        except (ContentMismatchError, ConfigError):
-            return False
-        return manifest is not None and manifest.file(self.root).is_file()
+        return manifest if manifest and manifest.is_about(variant) else None
 
     def _verified(self, profile: Profile, variant: Variant, manifest: Manifest) -> ModelFile:
         path = manifest.file(self.root)
@@ -207,7 +218,7 @@ class Shelf:
                 f"{path} is not the file that was pulled for {profile.id}",
                 why=f"{manifest.stamp.size_bytes} bytes with SHA-256 {manifest.sha256} were "
                 f"pulled, {found} was found",
-                advice=(f"gemctl pull {profile.id} --force",),
+                advice=(pull_command(profile, variant, "--force"),),
                 metadata={
                     "model": profile.id,
                     "variant": variant.id,
@@ -224,23 +235,38 @@ class Shelf:
             # The file is the right one all the same; it will be hashed again next time.
             log.warning("store.not_noted", path=str(path), error=str(error))
 
-    def _delete_variant(self, profile: Profile, variant: Variant) -> Deleted:
-        file = self._layout.manifest(profile.id, variant.id)
+    def _delete_variant(self, model: str, variant: str, sha256: str) -> Deleted:
+        file = self._layout.manifest(model, variant)
         manifest = None
         with contextlib.suppress(ContentMismatchError):
             manifest = Manifest.read(file)
         file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             file.parent.rmdir()
-        freed = self._layout.discard_unfinished(variant.sha256)
+        note = self._layout.announced(model, variant)
+        noted = read_note(note)
+        freed = sum(map(self._discarded, {sha256, noted}))
+        if not self._layout.has_unfinished(noted):
+            drop_note(note)
         if manifest is None:
             return Deleted(freed, 0)
-        path = manifest.file(self.root)
+        released = self._released(manifest.file(self.root))
+        return Deleted(freed + released.freed_bytes, released.kept_bytes)
+
+    def _discarded(self, sha256: str) -> int:
+        """Removes what unfinished pulls of a file left, if none goes on; the bytes it took."""
+        if not self._layout.has_unfinished(sha256):
+            return 0
+        with if_idle(self._layout.lock(sha256)) as idle:
+            return self._layout.discard_unfinished(sha256) if idle else 0
+
+    def _released(self, path: Path) -> Deleted:
+        """Removes a file, if it is the store's and no manifest names it any more."""
         shared = any(entry.path == path for entry in self.entries())
         if shared or path.parent != self._layout.blobs:
             stamp = _stamp(path)
-            return Deleted(freed, stamp.size_bytes if stamp else 0)
-        return Deleted(freed + _removed(path), 0)
+            return Deleted(0, stamp.size_bytes if stamp else 0)
+        return Deleted(_removed(path), 0)
 
 
 def _removed(path: Path) -> int:
@@ -259,7 +285,7 @@ def _stamp(path: Path) -> Stamp | None:
 
 def as_found(variant: Variant) -> Path | None:
     """The file of a variant that nobody promised a hash for: it is used as it lies there."""
-    if variant.sha256:
+    if not variant.as_found:
         return None
     places = [source.path for source in variant.sources if isinstance(source, LocalSource)]
     return next((path for path in places if path.is_file()), places[0])
@@ -284,10 +310,16 @@ def found_file(profile: Profile, variant: Variant, path: Path) -> ModelFile:
 
 
 def _not_on_disk(profile: Profile, variant: Variant) -> ModelNotFoundError:
+    if variant.several_files:
+        why = f"{variant.id} is several files, and this version of gemd cannot pull such"
+        advice = "gemctl list"
+    else:
+        why = f"nothing was pulled yet; {variant.id} is {variant.size_bytes} bytes"
+        advice = pull_command(profile, variant)
     return ModelNotFoundError(
         f"the weights of {profile.id} are not on disk",
-        why=f"nothing was pulled yet; {variant.id} is {variant.size_bytes} bytes",
-        advice=(f"gemctl pull {profile.id}",),
+        why=why,
+        advice=(advice,),
         metadata={
             "model": profile.id,
             "variant": variant.id,

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gemd.errors import (
+    ConfigError,
     ContentMismatchError,
     GemdError,
     OperationConflictError,
@@ -18,8 +19,10 @@ from gemd.errors import (
 )
 from gemd.store.disk import PULL_AGAIN, disk_errors
 from gemd.store.manifest import Manifest, Stamp
+from gemd.store.notes import drop_note
 from gemd.store.progress import PullProgress, Tracker
 from gemd.store.pulling import Got, Pulling, Request
+from gemd.store.refusals import pull_command
 from gemd.store.shelf import Deleted, ModelFile, Shelf, as_found, found_file
 from gemd.store.threads import in_thread
 from gemd.store.transport import Transport
@@ -113,6 +116,7 @@ class Store(Shelf):
             ContentMismatchError: They have other bytes.
             DiskFullError: No room; what there is is kept.
             ConfigError: The store's folder cannot be used.
+            NotImplementedYetError: It is several files, or to be quantized here.
 
         """
         chosen = self.chosen(profile, variant)
@@ -123,7 +127,8 @@ class Store(Shelf):
             # That one ends because nobody wanted it any more; its end is not ours.
             await asyncio.wait({shared.task})
         if shared is None:
-            _check_terms(profile, accepted=accept_licence or self._is_there(profile, chosen))
+            there = self.path_of(profile, chosen) is not None
+            _check_terms(profile, chosen, accepted=accept_licence or there)
             request = Request(profile, chosen, force=force, source=source)
             shared = self._start(request)
         return await self._joined(shared, profile, chosen, report)
@@ -182,73 +187,90 @@ class Store(Shelf):
         return await in_thread(lambda _: self.locate(profile, variant.id), abandon=True)
 
     async def _pull(self, request: Request, tracker: Tracker) -> None:
-        if not request.force and self._is_there(request.profile, request.variant):
+        if not request.force and self.path_of(request.profile, request.variant):
             with contextlib.suppress(ContentMismatchError):
                 await in_thread(
                     lambda _: self.locate(request.profile, request.variant.id), abandon=True
                 )
                 return
         pulling = Pulling(
-            self._layout, self._transport, tracker, disk_usage=self._disk_usage, wall=self._wall
+            self._layout,
+            self._transport,
+            tracker,
+            known=self._same_bytes,
+            record=self._record,
+            release=self._released,
+            disk_usage=self._disk_usage,
+            wall=self._wall,
         )
-        sha256 = request.variant.sha256
         with (
-            _advice_for(request.profile),
+            _advice_for(request.profile, request.variant),
             self._layout.refusals(),
             disk_errors(
-                self.root, lambda: self._layout.unfinished_bytes(sha256), request.variant.size_bytes
+                self.root,
+                lambda: self._layout.unfinished_bytes(pulling.sha256),
+                request.variant.size_bytes,
             ),
         ):
             await asyncio.to_thread(self._layout.make)
-            got = await pulling.run(request, lambda: self._same_bytes(request.variant))
-            await asyncio.to_thread(self._record, request, got)
+            await pulling.run(request)
 
-    def _same_bytes(self, variant: Variant) -> Manifest | None:
+    def _same_bytes(self, sha256: str) -> Manifest | None:
         return next(
             (
                 entry.manifest
                 for entry in self.entries()
-                if entry.intact and entry.manifest.sha256 == variant.sha256
+                if entry.intact and entry.manifest.sha256 == sha256
             ),
             None,
         )
 
     def _record(self, request: Request, got: Got) -> None:
         profile, variant = request.profile, request.variant
+        file = self._layout.manifest(profile.id, variant.id)
+        replaced = None
+        with contextlib.suppress(ContentMismatchError, ConfigError):
+            replaced = Manifest.read(file)
         manifest = Manifest(
             model=profile.id,
             variant=variant.id,
             path=self._layout.reference(got.path),
-            sha256=variant.sha256,
+            sha256=got.sha256,
             stamp=Stamp.of(got.path.stat()),
             source=got.source,
             origin=got.origin,
+            hub_file=got.asked.file if got.asked else "",
+            hub_revision=got.asked.revision if got.asked else "",
             url=got.url,
             licence=profile.licence,
             accepted_licence=profile.licence_acceptance,
             created=datetime.fromtimestamp(self._wall(), UTC),
         )
-        manifest.write(self._layout.manifest(profile.id, variant.id))
+        manifest.write(file)
+        drop_note(self._layout.announced(profile.id, variant.id))
+        if replaced is not None and replaced.sha256 != got.sha256:
+            # An update: nobody would find the old file any more.
+            self._released(replaced.file(self.root))
 
 
 @contextlib.contextmanager
-def _advice_for(profile: Profile) -> Iterator[None]:
+def _advice_for(profile: Profile, variant: Variant) -> Iterator[None]:
     """Puts the model's name into advice that was written where only bytes are known."""
     try:
         yield
     except GemdError as error:
         error.advice = tuple(
-            f"gemctl pull {profile.id}" if line == PULL_AGAIN else line for line in error.advice
+            pull_command(profile, variant) if line == PULL_AGAIN else line for line in error.advice
         )
         raise
 
 
-def _check_terms(profile: Profile, *, accepted: bool) -> None:
+def _check_terms(profile: Profile, variant: Variant, *, accepted: bool) -> None:
     if profile.licence_acceptance and not accepted:
         raise RepoGatedError(
             f"{profile.id} may be pulled only by who accepts its terms",
             why=f"read the {profile.licence_acceptance} at {profile.licence_url}",
-            advice=(f"gemctl pull {profile.id} --accept-licence",),
+            advice=(pull_command(profile, variant, "--accept-licence"),),
             metadata={
                 "model": profile.id,
                 "terms": profile.licence_acceptance,

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemd.catalog import HubSource, LocalSource, PackageSource
-from gemd.catalog.files import read_folder, read_profile
+from gemd.catalog.files import read_profile
 from gemd.errors import ConfigError
-from tests.support.models import PROFILES
+from tests.catalog.written import SHA, refused, written
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHA = "ab" * 32
 GOOD = f"""
 id = "tiny"
 display_name = "Tiny"
@@ -47,38 +46,9 @@ member_size_bytes = 30
 """
 
 
-def _file(tmp_path: Path, text: str, name: str = "tiny.toml") -> Path:
-    file = tmp_path / name
-    file.write_text(text)
-    return file
-
-
-def _refused(tmp_path: Path, text: str) -> ConfigError:
-    with pytest.raises(ConfigError) as caught:
-        read_profile(_file(tmp_path, text))
-    return caught.value
-
-
-def test_the_shipped_profiles_are_valid() -> None:
-    """The default answers greedily and comes from hub or package; both have pinned hashes."""
-    profiles = read_folder(PROFILES)
-    default = profiles["smollm2-135m"]
-    assert default.roles == ("default",)
-    assert default.kind == "chat"
-    assert default.context_tokens == 8192
-    assert default.defaults.temperature == 0
-    assert default.licence_acceptance == ""
-    assert [source.kind for source in default.variants[0].sources] == ["hub", "python-package"]
-    base = profiles["gemma3-270m"]
-    assert (base.kind, base.licence_acceptance) == ("base", "Gemma Terms of Use")
-    [source] = base.variants[0].sources
-    assert isinstance(source, PackageSource)
-    assert len(source.parts) == 4
-
-
 def test_a_good_profile_is_typed(tmp_path: Path) -> None:
     """Every part of the file has its type, and what it leaves out its default."""
-    profile = read_profile(_file(tmp_path, GOOD))
+    profile = read_profile(written(tmp_path, GOOD))
     [variant] = profile.variants
     assert isinstance(variant.sources[0], HubSource)
     assert variant.sources[0].origin == "a/b@main"
@@ -101,7 +71,7 @@ def test_a_good_profile_is_typed(tmp_path: Path) -> None:
 )
 def test_an_unknown_key_names_the_nearest(tmp_path: Path, wrong: str, right: str, key: str) -> None:
     """On every level, with file and path of the key."""
-    error = _refused(tmp_path, GOOD.replace(f"{right} =", f"{wrong} = 1\n{right} =", 1))
+    error = refused(tmp_path, GOOD.replace(f"{right} =", f"{wrong} = 1\n{right} =", 1))
     assert error.metadata["nearest"] == right
     assert error.metadata["key"] == key
     assert str(tmp_path / "tiny.toml") in error.message
@@ -110,7 +80,7 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path, wrong: str, right: str
 
 def test_an_unknown_default_names_the_nearest(tmp_path: Path) -> None:
     """The sampling defaults are checked like everything else."""
-    error = _refused(tmp_path, GOOD.replace("[[variants]]", "[defaults]\ntemp = 1\n[[variants]]"))
+    error = refused(tmp_path, GOOD.replace("[[variants]]", "[defaults]\ntemp = 1\n[[variants]]"))
     assert error.metadata["nearest"] == "temperature"
 
 
@@ -132,7 +102,7 @@ def test_an_unknown_default_names_the_nearest(tmp_path: Path) -> None:
 )
 def test_a_wrong_value_names_its_key(tmp_path: Path, old: str, new: str, key: str) -> None:
     """File and key are in the error, as text and as metadata."""
-    error = _refused(tmp_path, GOOD.replace(old, new, 1))
+    error = refused(tmp_path, GOOD.replace(old, new, 1))
     assert error.metadata["key"] == key
     assert error.metadata["file"] == str(tmp_path / "tiny.toml")
     assert error.why
@@ -152,25 +122,49 @@ def test_what_is_no_toml_is_told(tmp_path: Path, text: str) -> None:
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     """A profile is a page of text."""
     with pytest.raises(ConfigError, match="larger than"):
-        read_profile(_file(tmp_path, "#" * ((1 << 20) + 1)))
+        read_profile(written(tmp_path, "#" * ((1 << 20) + 1)))
 
 
-def test_bytes_from_elsewhere_need_a_hash(tmp_path: Path) -> None:
-    """Only a local file may go without; its path has to be absolute."""
-    error = _refused(
-        tmp_path,
-        GOOD.replace(f'sha256 = "{SHA}"\n\n[[variants.sources]]', "[[variants.sources]]", 1),
-    )
+HUB = """
+[[variants.sources]]
+kind = "hub"
+repository = "a/b"
+file = "tiny.gguf"
+"""
+HEAD = GOOD[: GOOD.index("[[variants.sources]]")]
+UNHASHED = HEAD.replace(f'sha256 = "{SHA}"\n', "")
+LOCAL = '[[variants.sources]]\nkind = "local"\npath = "{}"\n'
+
+
+def test_bytes_of_packages_need_a_hash(tmp_path: Path) -> None:
+    """Also if the hub is another source."""
+    error = refused(tmp_path, GOOD.replace(f'sha256 = "{SHA}"\n', "", 1))
     assert "sha256 is required" in error.why
-    local = GOOD[: GOOD.index("[[variants.sources]]")].replace(f'sha256 = "{SHA}"\n', "")
-    source = '[[variants.sources]]\nkind = "local"\npath = "{}"\n'
-    profile = read_profile(_file(tmp_path, local + source.format("/models/tiny.gguf")))
-    assert isinstance(profile.variants[0].sources[0], LocalSource)
-    error = _refused(tmp_path, local + source.format("models/tiny.gguf"))
+
+
+def test_a_local_file_may_go_without_a_hash(tmp_path: Path) -> None:
+    """Its path has to be absolute, and no other kind of source may stand beside it."""
+    profile = read_profile(written(tmp_path, UNHASHED + LOCAL.format("/models/tiny.gguf")))
+    [variant] = profile.variants
+    assert isinstance(variant.sources[0], LocalSource)
+    assert variant.as_found
+    assert not variant.announced
+    error = refused(tmp_path, UNHASHED + LOCAL.format("models/tiny.gguf"))
     assert "absolute" in error.why
+    error = refused(tmp_path, UNHASHED + LOCAL.format("/models/tiny.gguf") + HUB)
+    assert "sha256 is required" in error.why
+
+
+def test_a_file_of_the_hub_may_go_without_a_hash(tmp_path: Path) -> None:
+    """Then it is the hub that announces one."""
+    [variant] = read_profile(written(tmp_path, UNHASHED + HUB)).variants
+    assert variant.announced
+    assert not variant.as_found
+    [pinned] = read_profile(written(tmp_path, HEAD + HUB)).variants
+    assert not pinned.announced
 
 
 def test_variants_have_different_ids(tmp_path: Path) -> None:
     """Two of one id could not be told apart."""
     half = GOOD[GOOD.index("[[variants]]") :]
-    assert "repeat" in _refused(tmp_path, GOOD + half).why
+    assert "repeat" in refused(tmp_path, GOOD + half).why

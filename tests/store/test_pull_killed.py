@@ -7,27 +7,37 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.file_server import Stall
 from tests.support.hub_server import HubServer
-from tests.support.stores import FILE, REPOSITORY, content, hub_profile, make_store
+from tests.support.stores import (
+    FILE,
+    REPOSITORY,
+    announced_profile,
+    content,
+    hub_profile,
+    make_store,
+)
 
 DATA = content(4_000_000)
 
 PULL = """
 import asyncio, sys
 from pathlib import Path
-from tests.support.stores import content, hub_profile, make_store
+from tests.support.stores import announced_profile, content, hub_profile, make_store
 store = make_store(Path(sys.argv[1]), hub=sys.argv[2], read_timeout_s=60)
+profile = announced_profile() if sys.argv[3:] else hub_profile(content(4_000_000))
 def report(progress):
     print(progress.current_bytes, flush=True)
-asyncio.run(store.pull(hub_profile(content(4_000_000)), report))
+asyncio.run(store.pull(profile, report))
 """
 
 
-def _killed_in_a_stall(root: Path, hub: HubServer) -> None:
+def _killed_in_a_stall(root: Path, hub: HubServer, *announced: str) -> None:
     """Pulls in a process of its own, and kills it when 3,900,000 bytes have come."""
     child = subprocess.Popen(
-        [sys.executable, "-c", PULL, str(root), hub.url],
+        [sys.executable, "-c", PULL, str(root), hub.url, *announced],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
@@ -40,14 +50,19 @@ def _killed_in_a_stall(root: Path, hub: HubServer) -> None:
         child.kill()
 
 
-async def test_after_kill_9_the_next_process_resumes(tmp_path: Path) -> None:
-    """The lock goes with the process, there is no model, and at most 5 % are fetched twice."""
+@pytest.mark.parametrize("announced", [False, True], ids=["pinned", "announced"])
+async def test_after_kill_9_the_next_process_resumes(tmp_path: Path, *, announced: bool) -> None:
+    """The lock goes with the process, there is no model, and at most 5 % are fetched twice.
+
+    Where the profile names no hash, what is left says by itself which file it is of.
+    """
     with HubServer() as hub:
         hub.add(REPOSITORY, FILE, DATA)
         hub.fault(Stall(3_900_000))
-        await asyncio.to_thread(_killed_in_a_stall, tmp_path, hub)
+        flags = ["announced"] if announced else []
+        await asyncio.to_thread(_killed_in_a_stall, tmp_path, hub, *flags)
         store = make_store(tmp_path, hub=hub.url)
-        profile = hub_profile(DATA)
+        profile = announced_profile() if announced else hub_profile(DATA)
         assert not store.on_disk(profile)
         got = await store.pull(profile)
         assert got.path.read_bytes() == DATA

@@ -124,6 +124,12 @@ class FileServer:
         """All requests of that method that no single fault is planned for fail so."""
         self._always[method] = fault
 
+    def fault_free(self) -> None:
+        """Nothing fails any more."""
+        for queue in self._faults.values():
+            queue.clear()
+        self._always = dict.fromkeys(self._always)
+
     def next_fault(self, method: str) -> Fault | None:
         """What happens to a request that has just come in."""
         queue = self._faults[method]
@@ -214,23 +220,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _file(self, path: str, fault: Fault | None) -> None:
         content = self.owner.files[path]
         total = len(content)
-        start = 0
+        start, end = 0, total
         span = self.headers.get("Range", "")
-        if span and not isinstance(fault, NoRanges):
-            start = int(span.removeprefix("bytes=").rstrip("-"))
+        ranged = bool(span) and not isinstance(fault, NoRanges)
+        if ranged:
+            first, _, last = span.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(total, int(last) + 1 if last else total)
         headers = {
             "Content-Type": self.owner.types.get(path, "application/octet-stream"),
-            "Content-Length": str(total - start),
+            "Content-Length": str(end - start),
             **self.owner.extra_headers(path),
         }
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
+        if ranged:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{total}"
         if isinstance(fault, TooMany):
             del headers["Content-Length"]
             content += b"surplus"
-        self._head(206 if start else 200, headers)
+        self._head(206 if ranged else 200, headers)
         if self.command == "GET":
-            self._body(content[start:], fault)
+            self._body(content[start:end] if ranged else content, fault)
 
     def _body(self, content: bytes, fault: Fault | None) -> None:
         match fault:

@@ -34,6 +34,25 @@ def hub_profile(data: bytes, *more: Source, terms: str = "") -> Profile:
     return profile_of(data, HUB_SOURCE, *more, terms=terms)
 
 
+def announced_profile(*sources: HubSource, size_bytes: int = 1000, model: str = "tiny") -> Profile:
+    """A model on the hub whose bytes only the hub knows; `size_bytes` is what is predicted."""
+    return Profile(
+        id=model,
+        display_name=model,
+        family="test",
+        licence="MIT",
+        variants=(
+            Variant(
+                id="q4",
+                quantization="Q4_0",
+                file_name=FILE,
+                size_bytes=size_bytes,
+                sources=sources or (HUB_SOURCE,),
+            ),
+        ),
+    )
+
+
 def package_profile(data: bytes, *parts: PackagePart) -> Profile:
     """A model in packages only."""
     return profile_of(data, PackageSource(parts=parts))
