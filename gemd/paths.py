@@ -39,6 +39,8 @@ class Paths:
     """What can be fetched or computed again."""
     store_dir: Path
     """Model files."""
+    engines_dir: Path
+    """Engine builds, which took minutes to compile: no cache."""
     runtime_dir: Path
     """Private directory of the socket."""
     socket: Path
@@ -56,6 +58,7 @@ class _Bases:
     config: Path
     state: Path
     cache: Path
+    data: Path
     logs: Path
 
 
@@ -108,6 +111,7 @@ def resolve_paths(
         state_dir=bases.state,
         cache_dir=bases.cache,
         store_dir=settings.store_dir or bases.cache / "models",
+        engines_dir=bases.data / "engines",
         runtime_dir=socket.parent,
         socket=socket,
         socket_origin=origin,
@@ -121,12 +125,19 @@ def _bases(environ: Mapping[str, str], platform: str, home: Path) -> _Bases:
     if platform == "darwin":
         library = home / "Library"
         support = library / "Application Support" / "gemd"
-        return _Bases(support, support, library / "Caches" / "gemd", library / "Logs" / "gemd")
+        return _Bases(
+            config=support,
+            state=support,
+            cache=library / "Caches" / "gemd",
+            data=support,
+            logs=library / "Logs" / "gemd",
+        )
     state = _xdg(environ, "XDG_STATE_HOME", home / ".local" / "state")
     return _Bases(
         config=_xdg(environ, "XDG_CONFIG_HOME", home / ".config"),
         state=state,
         cache=_xdg(environ, "XDG_CACHE_HOME", home / ".cache"),
+        data=_xdg(environ, "XDG_DATA_HOME", home / ".local" / "share"),
         logs=state,
     )
 

@@ -100,10 +100,19 @@ def _write_path(value: Path | None) -> str:
 
 def endpoint(value: object) -> object:
     """An http(s) address without a login in it, and without a slash at its end."""
+    return _address(value, "the hub takes a token from HF_TOKEN")
+
+
+def package_index(value: object) -> object:
+    """The same for an index of packages."""
+    return _address(value, "pip and uv take them from ~/.netrc")
+
+
+def _address(value: object, login: str) -> object:
     if not isinstance(value, str):
         return value
     if LOGIN.search(value):
-        raise ValueError("must hold no user name or password; the hub takes a token from HF_TOKEN")
+        raise ValueError(f"must hold no user name or password; {login}")
     if not re.fullmatch(r"https?://[^\s?#]+", value) or not _has_host(value):
         raise ValueError("has to start with http:// or https:// and name a host")
     return value.rstrip("/")

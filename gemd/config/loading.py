@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FOREIGN: Final = {"hub_endpoint": "HF_ENDPOINT"}
-_OTHER_VARIABLES: Final = frozenset({"GEMD_AUTOSTART", "GEMD_CONFIG", "GEMD_DEBUG"})
+OTHER_VARIABLES: Final = frozenset({"GEMD_AUTOSTART", "GEMD_CONFIG", "GEMD_DEBUG"})
 """Read elsewhere: no settings of the daemon."""
 _RESEMBLANCE: Final = 0.8
 """difflib ratio from which an unknown GEMD_ variable is taken for a misspelt setting."""
@@ -76,7 +76,7 @@ def _entries(
 def _environment_entries(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
     variables = {variable_of(key): key for key in Settings.model_fields}
     for variable, value in environ.items():
-        if not variable.startswith("GEMD_") or variable in _OTHER_VARIABLES or not value:
+        if not variable.startswith("GEMD_") or variable in OTHER_VARIABLES or not value:
             continue
         if variable in variables:
             yield variables[variable], variable, value

@@ -22,6 +22,7 @@ from gemd.config.forms import (
     SchedulesField,
     SocketField,
     endpoint,
+    package_index,
     whole,
 )
 from gemd.quantities import MIB, Budget
@@ -60,10 +61,10 @@ class Settings(BaseModel):
         le=15.0,
         description="Time that running requests get to end at shutdown; at most 15s.",
     )
-    default_model: Annotated[str, Form("a model's name or a path to a .gguf file")] = Field(
-        default="smollm2-135m",
+    default_model: Annotated[str, Form("auto, a model's name or a path to a .gguf file")] = Field(
+        default="auto",
         min_length=1,
-        description="Model that answers a request which names none.",
+        description="Who answers a request that names no model; auto: the plan's if it is on disk.",
     )
     context_tokens: Annotated[int, *whole(256, 2**24)] = Field(
         default=4096,
@@ -104,6 +105,22 @@ class Settings(BaseModel):
         default=Budget(percent=100.0),
         description="Memory of each GPU that all warm models together may take.",
     )
+    plan_context: Annotated[int, *whole(256, 2**24)] = Field(
+        default=16_384,
+        ge=256,
+        le=2**24,
+        description="Tokens of context that a model has to have room for to be planned.",
+    )
+    plan_min_speed: Annotated[int, *whole(0, 100_000)] = Field(
+        default=15,
+        ge=0,
+        le=100_000,
+        description="Tokens per second that a plan wants; the fastest model where none reaches it.",
+    )
+    cpu_consent: Flag = Field(
+        default=False,
+        description="Let models compute on the processor of a machine whose GPU they cannot use.",
+    )
     devices_file: PathField = Field(
         default=None,
         description="Rehearse on the GPUs that this file describes instead of the real ones.",
@@ -140,6 +157,23 @@ class Settings(BaseModel):
         default=300.0,
         gt=0,
         description="Time without a sign of life after which a worker with requests is ended.",
+    )
+    engine_backend: Annotated[
+        Literal["auto", "cuda", "hip", "vulkan", "metal", "cpu"],
+        Form("auto, cuda, hip, vulkan, metal or cpu"),
+    ] = Field(
+        default="auto",
+        description="Engine build that workers use; auto is the best that the GPU can run.",
+    )
+    engine_index: Annotated[str, BeforeValidator(package_index), Form("an http(s) address")] = (
+        Field(
+            default="https://abetlen.github.io/llama-cpp-python/whl",
+            description="Where `gemctl engine install` finds compiled engines, by backend.",
+        )
+    )
+    torch_index: Annotated[str, BeforeValidator(package_index), Form("an http(s) address")] = Field(
+        default="https://download.pytorch.org/whl",
+        description="The same for torch, by CUDA version.",
     )
     hub_endpoint: Annotated[str, BeforeValidator(endpoint), Form("an http(s) address")] = Field(
         default="https://huggingface.co",

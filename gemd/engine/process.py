@@ -70,7 +70,9 @@ class WorkerProcess:
                 stdout=write_end,
                 stderr=write_end,
                 cwd="/",
-                env=worker_environment(spec.environ, checkout=checkout_directory()),
+                env=worker_environment(
+                    spec.environ, checkout=checkout_directory(), overlay=spec.overlay
+                ),
                 # The terminal's signals are for the daemon.
                 start_new_session=True,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -76,7 +77,9 @@ class WorkerSpec:
         stall_timeout_s: A load without a sign of life for so long has failed.
         answer_stall_timeout_s: The same for a worker that has requests; the longest step of its
             engine has to take less.
-        python: The interpreter; another one for an engine environment of its own.
+        python: The interpreter.
+        overlay: The directory of an engine build, whose packages come before the interpreter's;
+            None for the engine in gemd's own environment.
         ladder: Patience while ending it.
 
     """
@@ -88,11 +91,12 @@ class WorkerSpec:
     stall_timeout_s: float = 60.0
     answer_stall_timeout_s: float = 300.0
     python: str = sys.executable
+    overlay: Path | None = None
     ladder: Ladder = Ladder()
 
 
 def worker_environment(
-    environ: Mapping[str, str], *, checkout: Path | None = None
+    environ: Mapping[str, str], *, checkout: Path | None = None, overlay: Path | None = None
 ) -> dict[str, str]:
     """The variables a worker gets, out of the daemon's.
 
@@ -103,6 +107,8 @@ def worker_environment(
         environ: The daemon's variables.
         checkout: The directory that holds the package if it is not installed; see
             `checkout_directory`.
+        overlay: The directory of an engine build. Its packages come first, and so do the
+            run-time libraries of CUDA that it may have brought along.
 
     """
     kept = {
@@ -112,8 +118,13 @@ def worker_environment(
     }
     # A worker reads local files; a library must not ask the hub behind its back.
     kept["HF_HUB_OFFLINE"] = "1"
-    if checkout is not None:
-        kept["PYTHONPATH"] = str(checkout)
+    path = [str(directory) for directory in (overlay, checkout) if directory is not None]
+    if path:
+        kept["PYTHONPATH"] = os.pathsep.join(path)
+    libraries = [] if overlay is None else [str(each) for each in overlay.glob("nvidia/*/lib")]
+    if libraries:
+        known = kept.get("LD_LIBRARY_PATH")
+        kept["LD_LIBRARY_PATH"] = os.pathsep.join([*sorted(libraries), *([known] if known else [])])
     return kept
 
 

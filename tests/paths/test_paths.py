@@ -44,14 +44,17 @@ def test_linux_follows_xdg() -> None:
     assert paths.config_file == HOME / ".config/gemd/config.toml"
     assert paths.state_dir == HOME / ".local/state/gemd"
     assert paths.store_dir == HOME / ".cache/gemd/models"
+    assert paths.engines_dir == HOME / ".local/share/gemd/engines"
     assert paths.socket == Path("/run/user/7/gemd/gemd.sock")
     assert paths.runtime_dir == Path("/run/user/7/gemd")
     assert paths.socket_origin == "XDG_RUNTIME_DIR"
-    moved = _paths({f"XDG_{name}_HOME": f"/x/{name}" for name in ("CONFIG", "STATE", "CACHE")})
+    names = ("CONFIG", "STATE", "CACHE", "DATA")
+    moved = _paths({f"XDG_{name}_HOME": f"/x/{name}" for name in names})
     assert moved.config_file == Path("/x/CONFIG/gemd/config.toml")
     assert moved.log_file == Path("/x/STATE/gemd/gemd.log")
     assert moved.token.parent == moved.state_dir
     assert moved.cache_dir == Path("/x/CACHE/gemd")
+    assert moved.engines_dir == Path("/x/DATA/gemd/engines")
 
 
 def test_relative_xdg_variables_are_ignored() -> None:
@@ -68,6 +71,7 @@ def test_macos_uses_the_library() -> None:
     assert paths.socket == HOME / "Library/Application Support/gemd/run/gemd.sock"
     assert paths.log_file == HOME / "Library/Logs/gemd/gemd.log"
     assert paths.store_dir == HOME / "Library/Caches/gemd/models"
+    assert paths.engines_dir == HOME / "Library/Application Support/gemd/engines"
 
 
 def test_the_settings_overrule_the_socket_and_the_store() -> None:

@@ -1,0 +1,178 @@
+"""A long command that ends with us."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from gemd.engine.builds.running import (
+    NotStartedError,
+    bytes_in,
+    ended_in_order,
+    run,
+    steps_in,
+)
+from tests.support.workers import alive, wait_until_gone
+
+ENVIRON = {"PATH": os.environ["PATH"]}
+
+
+def shell(script: str, lines: list[str] | None = None) -> tuple[int, str]:
+    """Run a script; its exit code and the log."""
+    log = io.BytesIO()
+    on_line = (lines if lines is not None else []).append
+    command = ["/bin/sh", "-c", script]
+    code = run(command, environ=ENVIRON, cwd=Path("/"), log=log, on_line=on_line)
+    return code, log.getvalue().decode()
+
+
+def test_both_streams_are_read_line_by_line() -> None:
+    """And kept in the log."""
+    lines: list[str] = []
+    code, log = shell("echo one; echo two >&2; exit 3", lines)
+    assert (code, lines) == (3, ["one", "two"])
+    assert log == "one\ntwo\n"
+
+
+def test_no_password_of_an_index_is_kept() -> None:
+    """Neither shown nor logged."""
+    lines: list[str] = []
+    _, log = shell("echo Looking in https://me:secret@host/simple", lines)
+    assert lines == ["Looking in https://host/simple"]
+    assert "secret" not in log
+
+
+def test_an_at_sign_ends_no_password() -> None:
+    """Whoever did not quote it: pip takes the last one for the end as well."""
+    lines: list[str] = []
+    shell("echo https://me:se@cr@et@host/simple", lines)
+    assert lines == ["https://host/simple"]
+
+
+def test_it_sees_its_own_environment_and_no_terminal() -> None:
+    """A question of a program gets no answer instead of ours."""
+    lines: list[str] = []
+    shell('echo "$HOME-$PATH"; read x || echo nothing', lines)
+    assert lines == [f"-{ENVIRON['PATH']}", "nothing"]
+
+
+def test_an_interrupt_ends_the_whole_group() -> None:
+    """Children of children too, which ignore the first signal."""
+    seen: list[int] = []
+
+    def on_line(line: str) -> None:
+        seen.append(int(line))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    script = "trap '' TERM; echo $$; sh -c 'trap \"\" TERM; echo $$; sleep 600; sleep 600'"
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            ["/bin/sh", "-c", script],
+            environ=ENVIRON,
+            cwd=Path("/"),
+            log=io.BytesIO(),
+            on_line=on_line,
+        )
+    for pid in seen:
+        wait_until_gone(pid, seconds=5)
+
+
+def test_a_second_interrupt_ends_the_group_at_once() -> None:
+    """Who presses Ctrl-C again, while the first one is being obeyed, leaves nothing running."""
+    seen: list[int] = []
+
+    def on_line(line: str) -> None:
+        seen.append(int(line))
+        raise KeyboardInterrupt
+
+    script = "trap 'kill -INT $PPID' TERM; echo $$; while :; do sleep 600 & wait; done"
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            ["/bin/sh", "-c", script],
+            environ=ENVIRON,
+            cwd=Path("/"),
+            log=io.BytesIO(),
+            on_line=on_line,
+        )
+    wait_until_gone(seen[0], seconds=2)
+
+
+def test_a_leftover_that_holds_the_pipe_holds_nobody_up() -> None:
+    """What a compile leaves in the background inherits its output, and never closes it."""
+    lines: list[str] = []
+    code, _ = shell("sleep 600 & echo $!; exit 3", lines)
+    assert code == 3
+    wait_until_gone(int(lines[0]), seconds=5)
+
+
+def test_what_cannot_be_started_is_told_from_a_full_disk() -> None:
+    """The first is the command's fault, the second nobody's."""
+    with pytest.raises(NotStartedError, match="No such file"):
+        run(["/no/such"], environ={}, cwd=Path("/"), log=io.BytesIO(), on_line=print)
+    with (
+        Path("/dev/full").open("wb", buffering=0) as full,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        run(["/bin/echo", "x"], environ={}, cwd=Path("/"), log=full, on_line=print)
+
+
+def test_what_outlives_its_leader_is_ended() -> None:
+    """A compiler that was left in the background holds nothing open."""
+    lines: list[str] = []
+    code, _ = shell("sleep 600 >/dev/null 2>&1 & echo $!", lines)
+    assert code == 0
+    wait_until_gone(int(lines[0]), seconds=5)
+    assert not alive(int(lines[0]))
+
+
+def test_it_works_on_any_thread() -> None:
+    """Nothing of it needs signals."""
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(shell("exit 4")[0]))
+    thread.start()
+    thread.join()
+    assert codes == [4]
+
+
+@pytest.mark.parametrize(
+    "line,says",
+    [
+        ("[17/335] Building CXX object x.o", (17, 335)),
+        ("  [2/3] x", (2, 3)),
+        ("[ 42%] Building CXX object x.o", (42, 100)),
+        ("[100%] Linking", (100, 100)),
+        ("-- [1/2] no", None),
+        ("Building", None),
+        ("", None),
+    ],
+)
+def test_how_far_a_compile_is(line: str, says: tuple[int, int] | None) -> None:
+    """Ninja counts steps, make per cent."""
+    assert steps_in(line) == says
+
+
+def test_how_far_a_download_is() -> None:
+    """As pip's bar for programs tells it."""
+    assert bytes_in("Progress 131072 of 25500000") == (131072, 25500000)
+    assert bytes_in("Progress 0 of 0") is None
+    assert bytes_in("Progress is made") is None
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """A compile under nohup outlives its terminal; otherwise the end of it is an interrupt."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_in_order():
+            os.kill(os.getpid(), signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with pytest.raises(KeyboardInterrupt), ended_in_order():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
