@@ -55,5 +55,6 @@ def _files(session: Session) -> Iterator[tuple[str, str, str]]:
     yield "config_file", str(paths.config_file), found
     yield "socket", str(paths.socket), paths.socket_origin
     yield "store_dir", str(paths.store_dir), store_origin
+    yield "engines_dir", str(paths.engines_dir), "the user's directories"
     yield "state_dir", str(paths.state_dir), "the user's directories"
     yield "log_file", str(paths.log_file), "the user's directories"

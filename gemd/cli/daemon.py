@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from gemd.cli import autostart
+from gemd.cli.device_tables import print_devices
 from gemd.cli.documents import document, listing
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.lease import print_leases
-from gemd.cli.memory import print_devices, print_memory
+from gemd.cli.memory import print_memory
 from gemd.cli.session import Session, pass_session
 from gemd.cli.text import format_bytes, format_moment, format_seconds
 from gemd.cli.values import seconds
@@ -165,16 +166,13 @@ def _print_conditions(conditions: Iterable[Condition], output: Output) -> None:
 @_json_option
 @pass_session
 def devices(session: Session, *, as_json: bool) -> None:
-    """Show the processors of this machine and their memory."""
+    """Show the processors, what they can and who holds their memory."""
     with session.client(start=True) as client:
         found = client.devices()
     if as_json:
         session.output.document(listing("devices", found))
         return
     print_devices(found, session.output)
-    for one in found:
-        if not one.usable:
-            session.output.line(f"{one.id} is not used: {one.unusable_reason}")
 
 
 @click.command()

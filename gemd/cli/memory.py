@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gemd.cli.text import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from gemd.cli.output import Output
     from gemd.client import Device
@@ -38,7 +38,7 @@ def print_memory(devices: Sequence[Device], output: Output) -> None:
         for one in devices
     ]
     indent = " " * (max((len("device"), *(len(one.id) for one in devices))) + 2)
-    below = [f"{indent}[{bar(one, _BAR_COLUMNS)}]  {_name(one)}".rstrip() for one in devices]
+    below = [f"{indent}[{bar(one, _BAR_COLUMNS)}]  {name_of(one)}".rstrip() for one in devices]
     output.table(headers, rows, right=set(headers[1:]), below=below)
     output.aside(indent + _MEANING)
 
@@ -85,27 +85,8 @@ def shares(sizes: Sequence[int], columns: int) -> list[int]:
     return counts
 
 
-def print_devices(devices: Iterable[Device], output: Output) -> None:
-    """A row for each device, under its full name."""
-    output.table(
-        ("device", "name", "capacity", "budget", "ours", "others", "free"),
-        [
-            (
-                one.id,
-                _name(one),
-                _bytes(one.capacity_bytes),
-                _bytes(one.budget_bytes),
-                _bytes(one.ours_bytes),
-                _bytes(one.others_bytes),
-                _bytes(one.free_bytes),
-            )
-            for one in devices
-        ],
-        right={"capacity", "budget", "ours", "others", "free"},
-    )
-
-
-def _name(device: Device) -> str:
+def name_of(device: Device) -> str:
+    """What it is sold as, and whether it is made up."""
     name = device.display_name or device.kind.lower()
     return f"{name}, simulated" if device.simulated else name
 

@@ -31,14 +31,13 @@ def list_models(session: Session, *, as_json: bool) -> None:
         session.output.document(listing("models", models))
         return
     session.output.table(
-        ("model", "state", "size", "quantization", "source", "licence"),
+        ("model", "state", "size", "quantization", "licence"),
         [
             (
                 one.id,
                 one.state.lower(),
                 format_bytes(one.size_bytes) if one.size_bytes else "-",
                 one.quantization or "-",
-                one.source or "-",
                 one.licence or "-",
             )
             for one in models
@@ -49,15 +48,26 @@ def list_models(session: Session, *, as_json: bool) -> None:
 
 @click.command()
 @_model_argument
+@click.option(
+    "--variant", metavar="VARIANT", help="This one of MODEL; `gemctl plan MODEL` names them."
+)
 @click.option("--force", is_flag=True, help="Fetch again what is on disk already.")
 @click.option("--accept-licence", is_flag=True, help="You have read the licence and agree.")
 @_json_option
 @pass_session
-def pull(session: Session, model: str, *, force: bool, accept_licence: bool, as_json: bool) -> None:
+def pull(
+    session: Session,
+    model: str,
+    *,
+    variant: str | None,
+    force: bool,
+    accept_licence: bool,
+    as_json: bool,
+) -> None:
     """Fetch MODEL and verify it. Ctrl-C leaves the download running in the daemon."""
     output, name = session.output, model_name(model)
     with session.client(start=True) as client:
-        begun = client.pull(name, force=force, accept_licence=accept_licence)
+        begun = client.pull(name, variant=variant or "", force=force, accept_licence=accept_licence)
         last = follow_operation(client, begun, output)
     if as_json:
         output.document(document(last.raw))
@@ -133,31 +143,38 @@ def pin(session: Session, model: str, *, off: bool, as_json: bool) -> None:
 
 @click.command("rm")
 @_model_argument
+@click.option("--variant", metavar="VARIANT", help="Only this one of MODEL.")
 @click.option("--force", is_flag=True, help="Unload it first if it is loaded.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @_json_option
 @pass_session
-def remove(session: Session, model: str, *, force: bool, yes: bool, as_json: bool) -> None:
+def remove(
+    session: Session, model: str, *, variant: str | None, force: bool, yes: bool, as_json: bool
+) -> None:
     """Remove the files of MODEL from this machine."""
     output, name = session.output, model_name(model)
     with session.client(start=True) as client:
         found = client.model(name)
         if not yes:
-            _confirm_removal(session, found)
-        last = follow_operation(client, client.delete(found.id, force=force), output)
+            _confirm_removal(session, found, variant)
+        begun = client.delete(found.id, variant=variant or "", force=force)
+        last = follow_operation(client, begun, output)
     if as_json:
         output.document(document(last.raw))
     else:
-        output.note(f"{found.id} is removed ({format_bytes(last.raw.delete.freed_bytes)} freed)")
+        what = f"{found.id} {variant}" if variant else found.id
+        output.note(f"{what} is removed ({format_bytes(last.raw.delete.freed_bytes)} freed)")
 
 
-def _confirm_removal(session: Session, model: Model) -> None:
+def _confirm_removal(session: Session, model: Model, variant: str | None) -> None:
+    what = f"{model.id} {variant}" if variant else f"{model.id} ({format_bytes(model.size_bytes)})"
     if session.output.can_ask():
-        if click.confirm(f"Remove {model.id} ({format_bytes(model.size_bytes)})?", err=True):
+        if click.confirm(f"Remove {what}?", err=True):
             return
         raise CommandError(f"{model.id} was not removed", Exit.FAILURE)
+    only = f" --variant {variant}" if variant else ""
     raise CommandError(
         f"removing {model.id} needs a yes",
         Exit.USAGE,
-        advice=(f"gemctl rm --yes {model.id}",),
+        advice=(f"gemctl rm --yes {model.id}{only}",),
     )

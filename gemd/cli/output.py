@@ -91,6 +91,10 @@ class Output:
         """One line of data that matters less than the others."""
         self._write(self.stdout, f"{content}\n", Colour.DIM)
 
+    def marked(self, content: str, colour: Colour | None) -> None:
+        """One line of data in a colour, where there are colours."""
+        self._write(self.stdout, f"{content}\n", colour)
+
     def document(self, content: Any) -> None:
         """The one JSON document of a command."""
         import json

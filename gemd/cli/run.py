@@ -128,13 +128,15 @@ def _fetch_missing(
 
 def _show(generation: Generation, output: Output, *, quiet: bool) -> Generation:
     """Read a generation to its end and write its text as it comes."""
-    from gemd.client import Delta, Loading, Queued
+    from gemd.client import Delta, Loading, Queued, Routed
 
     last = ""
     with Progress(output) as progress, generation:
         try:
             for event in generation:
-                if isinstance(event, Queued | Loading):
+                if isinstance(event, Routed) and event.reason == "EMBEDDED_MODEL":
+                    output.hint(event.explanation)
+                elif isinstance(event, Queued | Loading):
                     show_loading(progress, event)
                 elif isinstance(event, Delta) and event.text and not event.candidate:
                     progress.clear()

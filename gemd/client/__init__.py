@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gemd.client.answers import Answer, ContinuationScore, Embeddings, Scores, TokenCount
     from gemd.client.calls import GenerationOptions
     from gemd.client.decisions import Alternative, Decision, MemoryChange, Reason
+    from gemd.client.diagnoses import Diagnosis
     from gemd.client.discovery import default_socket
     from gemd.client.endpoint import Endpoint
     from gemd.client.errors import (
@@ -60,6 +61,13 @@ if TYPE_CHECKING:
     )
     from gemd.client.inputs import Message, Sampling
     from gemd.client.leases import Lease
+    from gemd.client.plans import (
+        MemoryEstimate,
+        Plan,
+        PlannedDevice,
+        PlannedModel,
+        VariantVerdict,
+    )
     from gemd.client.resources import (
         Condition,
         Device,
@@ -92,6 +100,7 @@ _HOMES = {
     "Decision": "decisions",
     "Delta": "events",
     "Device": "resources",
+    "Diagnosis": "diagnoses",
     "DoesNotFitError": "errors",
     "Draft": "events",
     "Drained": "resources",
@@ -111,10 +120,14 @@ _HOMES = {
     "LoadEvent": "events",
     "Loading": "events",
     "MemoryChange": "decisions",
+    "MemoryEstimate": "plans",
     "Message": "inputs",
     "Model": "resources",
     "ModelNotFoundError": "errors",
     "Operation": "resources",
+    "Plan": "plans",
+    "PlannedDevice": "plans",
+    "PlannedModel": "plans",
     "QueueFullError": "errors",
     "Queued": "events",
     "Reason": "decisions",
@@ -135,6 +148,7 @@ _HOMES = {
     "TokenLogprob": "events",
     "UnimplementedError": "errors",
     "Usage": "events",
+    "VariantVerdict": "plans",
     "YieldedMemory": "yielded",
     "default_socket": "discovery",
 }
@@ -164,6 +178,7 @@ __all__ = [
     "Decision",
     "Delta",
     "Device",
+    "Diagnosis",
     "DoesNotFitError",
     "Draft",
     "Drained",
@@ -183,10 +198,14 @@ __all__ = [
     "LoadEvent",
     "Loading",
     "MemoryChange",
+    "MemoryEstimate",
     "Message",
     "Model",
     "ModelNotFoundError",
     "Operation",
+    "Plan",
+    "PlannedDevice",
+    "PlannedModel",
     "QueueFullError",
     "Queued",
     "Reason",
@@ -207,6 +226,7 @@ __all__ = [
     "TokenLogprob",
     "UnimplementedError",
     "Usage",
+    "VariantVerdict",
     "YieldedMemory",
     "default_socket",
 ]

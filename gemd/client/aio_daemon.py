@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from gemd.client import calls
     from gemd.client.decisions import Decision
+    from gemd.client.diagnoses import Diagnosis
+    from gemd.client.plans import Plan
     from gemd.client.resources import Device, Drained, Event, Info, Status
     from gemd.client.yielded import YieldedMemory
 
@@ -41,6 +43,43 @@ class AsyncDaemonClient:
     async def devices(self, *, deadline: float = QUICK_SECONDS) -> list[Device]:
         """The devices of this machine, GPUs first."""
         return await self._pages(daemon_calls.list_devices, deadline)
+
+    async def plan(
+        self,
+        model: str = "",
+        *,
+        variant: str = "",
+        on: str = "",
+        context: int | None = None,
+        budget: int | None = None,
+        ignore_others: bool = False,
+        allow_cpu: bool = False,
+        deadline: float = WORK_SECONDS,
+    ) -> Plan:
+        """Which weights suit this machine or another one, and why. Changes nothing.
+
+        Args:
+            model: Only this one; empty means the best pair or single model.
+            variant: Only this one of it.
+            on: A device profile such as ``rtx-4090-24gb``, or the absolute path of a device file;
+                empty means this machine.
+            context: Room for so many tokens; None takes the settings'.
+            budget: Bytes of each GPU, or of main memory where there is none; None as above.
+            ignore_others: As if no other program held memory.
+            allow_cpu: A GPU may be left unused.
+            deadline: In seconds.
+
+        """
+        call = daemon_calls.plan(
+            model=model,
+            variant=variant,
+            device_profile=on,
+            context_length=context,
+            budget_bytes=budget,
+            ignore_others=ignore_others,
+            allow_cpu=allow_cpu,
+        )
+        return await self._transport.unary(call, deadline)
 
     async def explain(
         self,
@@ -120,6 +159,21 @@ class AsyncDaemonClient:
     ) -> tuple[YieldedMemory, ...]:
         """End the `keep_off` of an earlier `give_back`; `device` is as there."""
         return await self._transport.unary(daemon_calls.resume(device), deadline)
+
+    async def diagnose(
+        self, checks: Sequence[str] = (), *, thorough: bool = False, deadline: float = WORK_SECONDS
+    ) -> tuple[Diagnosis, ...]:
+        """Look for what is wrong with the installation and the machine, as the daemon sees them.
+
+        Args:
+            checks: Only these, such as ``gpu-driver``; empty means all.
+            thorough: Also run the engines and read every model's file, which takes minutes.
+            deadline: Of the call, in seconds.
+
+        """
+        return await self._transport.unary(
+            daemon_calls.diagnose(checks, thorough=thorough), deadline
+        )
 
     async def drain(self, *, grace: float | None = None, deadline: float = WORK_SECONDS) -> Drained:
         """End the daemon in good order; running requests may take `grace` seconds."""

@@ -284,12 +284,15 @@ def pin(model: str, *, pinned: bool) -> Unary[Model]:
 # --- files and operations ---------------------------------------------------------------
 
 
-def pull(model: str, *, force: bool, accept_licence: bool, source: str) -> Unary[Operation]:
+def pull(
+    model: str, *, variant: str, force: bool, accept_licence: bool, source: str
+) -> Unary[Operation]:
     """Fetch a model; a running pull of the same model is joined."""
     return Unary(
         "/gemd.v1.StoreService/PullModel",
         store_service_pb2.PullModelRequest(
             model=model,
+            variant=variant,
             force=force,
             accept_licence=accept_licence,
             source=source,
@@ -301,11 +304,11 @@ def pull(model: str, *, force: bool, accept_licence: bool, source: str) -> Unary
     )
 
 
-def delete(model: str, *, force: bool) -> Unary[Operation]:
+def delete(model: str, *, variant: str, force: bool) -> Unary[Operation]:
     """Remove a model's files."""
     return Unary(
         "/gemd.v1.StoreService/DeleteModel",
-        store_service_pb2.DeleteModelRequest(model=model, force=force),
+        store_service_pb2.DeleteModelRequest(model=model, variant=variant, force=force),
         store_service_pb2.DeleteModelResponse,
         lambda response: Operation.of(response.operation),
         retried=False,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from gemd.client import inputs
 from gemd.client.calls import Stream, Unary, always
 from gemd.client.decisions import Decision
+from gemd.client.diagnoses import Diagnosis
+from gemd.client.plans import Plan
 from gemd.client.resources import Device, Drained, Event, Info, Status
 from gemd.client.yielded import YieldedMemory
 from gemd.v1 import daemon_service_pb2, decision_pb2, event_pb2
@@ -42,6 +44,33 @@ def list_devices(page_token: str) -> Unary[tuple[list[Device], str]]:
         daemon_service_pb2.ListDevicesRequest(page_token=page_token),
         daemon_service_pb2.ListDevicesResponse,
         lambda page: ([Device.of(one) for one in page.devices], page.next_page_token),
+    )
+
+
+def plan(
+    *,
+    model: str,
+    variant: str,
+    device_profile: str,
+    context_length: int | None,
+    budget_bytes: int | None,
+    ignore_others: bool,
+    allow_cpu: bool,
+) -> Unary[Plan]:
+    """Which weights suit a machine."""
+    return Unary(
+        "/gemd.v1.DaemonService/Plan",
+        daemon_service_pb2.PlanRequest(
+            model=model,
+            variant=variant,
+            device_profile=device_profile,
+            context_length=context_length,
+            budget_bytes=budget_bytes,
+            ignore_others=ignore_others,
+            allow_cpu=allow_cpu,
+        ),
+        daemon_service_pb2.PlanResponse,
+        lambda response: Plan.of(response.plan),
     )
 
 
@@ -110,6 +139,16 @@ def _yield(
         daemon_service_pb2.YieldResponse,
         lambda response: tuple(YieldedMemory.of(one) for one in response.yielded),
         retried=retried,
+    )
+
+
+def diagnose(checks: Iterable[str], *, thorough: bool) -> Unary[tuple[Diagnosis, ...]]:
+    """Look for what is wrong."""
+    return Unary(
+        "/gemd.v1.DaemonService/Diagnose",
+        daemon_service_pb2.DiagnoseRequest(checks=checks, thorough=thorough),
+        daemon_service_pb2.DiagnoseResponse,
+        lambda response: tuple(Diagnosis.of(one) for one in response.diagnoses),
     )
 
 

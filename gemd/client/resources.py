@@ -154,7 +154,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A processor with its memory. Figures that no sensor tells are None."""
+    """A processor with its memory; fields as in the message. What no sensor tells is None."""
 
     raw: device_pb2.Device = field(repr=False, compare=False)
     id: str
@@ -162,6 +162,17 @@ class Device:
     kind: str
     """``CPU``, ``DISCRETE_GPU``, ``INTEGRATED_GPU`` or ``UNIFIED``."""
     vendor: str
+    architecture: str
+    driver_version: str
+    features: tuple[str, ...]
+    backends: tuple[str, ...]
+    cores: int
+    """Of a processor; compute units or multiprocessors of a GPU. 0 if unknown."""
+    bandwidth_bytes_per_second: int | None
+    drives_display: bool | None
+    power_watts: float | None
+    utilization: float | None
+    """Share of time that it was busy, from 0 to 1."""
     usable: bool
     unusable_reason: str
     simulated: bool
@@ -193,6 +204,15 @@ class Device:
             display_name=proto.display_name,
             kind=enum_word(proto, "kind"),
             vendor=enum_word(proto, "vendor"),
+            architecture=proto.architecture,
+            driver_version=proto.driver_version,
+            features=tuple(proto.features),
+            backends=tuple(proto.backends),
+            cores=proto.cores,
+            bandwidth_bytes_per_second=optional(proto, "bandwidth_bytes_per_second"),
+            drives_display=optional(proto, "drives_display"),
+            power_watts=optional(proto, "power_watts"),
+            utilization=optional(proto, "utilization"),
             usable=proto.usable,
             unusable_reason=proto.unusable_reason,
             simulated=proto.simulated,

@@ -258,20 +258,31 @@ class Client(DaemonClient):
         self,
         model: str,
         *,
+        variant: str = "",
         force: bool = False,
         accept_licence: bool = False,
         source: str = "",
         deadline: float = QUICK_SECONDS,
     ) -> Operation:
-        """Begin to fetch a model, or join a pull of it; follow it with `watch`."""
-        call = calls.pull(model, force=force, accept_licence=accept_licence, source=source)
+        """Begin to fetch a model, or join a pull of it; follow it with `watch`.
+
+        Without a variant it is the one that suits the daemon's machine.
+        """
+        call = calls.pull(
+            model, variant=variant, force=force, accept_licence=accept_licence, source=source
+        )
         return self._transport.unary(call, deadline)
 
     def delete(
-        self, model: str, *, force: bool = False, deadline: float = QUICK_SECONDS
+        self,
+        model: str,
+        *,
+        variant: str = "",
+        force: bool = False,
+        deadline: float = QUICK_SECONDS,
     ) -> Operation:
-        """Begin to remove a model's files; `force` unloads it first."""
-        return self._transport.unary(calls.delete(model, force=force), deadline)
+        """Begin to remove a model's files, or those of one variant; `force` unloads it first."""
+        return self._transport.unary(calls.delete(model, variant=variant, force=force), deadline)
 
     def watch(self, operation: str, *, deadline: float | None = None) -> Stream[Operation]:
         """Snapshots of an operation, from the present one to the last."""

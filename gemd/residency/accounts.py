@@ -7,12 +7,12 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from gemd.hardware import RAM, Blind, default_margin
+from gemd.hardware import RAM, Blind, DeviceKind, default_margin
 from gemd.quantities import Budget
 from gemd.residency.ledger import Account, Closed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from gemd.hardware import DeviceReading, Sample
 
@@ -24,6 +24,13 @@ slowly, and a program that allocates in waves does not make it load and unload i
 WHOLE: Final = Budget(percent=100.0)
 
 
+_PLACES: Final = frozenset({DeviceKind.DISCRETE_GPU, DeviceKind.UNIFIED})
+
+
+def _is_made_up(reading: DeviceReading) -> bool:
+    return reading.simulated
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What settings say of memory; bytes.
@@ -33,6 +40,7 @@ class Limits:
         gpu_budget: The same of each GPU.
         gpu_margin: What stays free on each GPU; None for `hardware.default_margin`.
         ram_margin: The same for main memory.
+        placeable: Whether models are placed on a GPU: it is made up, or an engine runs there.
 
     """
 
@@ -40,6 +48,7 @@ class Limits:
     gpu_budget: Budget = WHOLE
     gpu_margin: int | None = None
     ram_margin: int | None = None
+    placeable: Callable[[DeviceReading], bool] = _is_made_up
 
 
 class Accounts:
@@ -67,7 +76,7 @@ class Accounts:
 
     @property
     def gpus(self) -> tuple[str, ...]:
-        """Ids of the GPUs that models are placed on: so far those of a device file."""
+        """Ids of the GPUs with memory of their own that models are placed on."""
         return tuple(self._placeable)
 
     @property
@@ -85,12 +94,18 @@ class Accounts:
 
         """
         self._blind = None
+        placeable = [
+            each for each in sample.devices if each.kind in _PLACES and self._limits.placeable(each)
+        ]
+        # What a GPU shares with the processor is booked as main memory.
+        self._placeable |= dict.fromkeys(
+            each.device for each in placeable if each.kind is DeviceKind.DISCRETE_GPU
+        )
         for reading in sample.devices:
             past = self._past.setdefault(reading.device, _Outside())
             surge = past.surge(_outside(reading), sample.time, leaving.get(reading.device, 0))
-            self._known[reading.device] = self._account(reading, sample.time, surge)
-            if reading.simulated and reading.device != RAM:
-                self._placeable[reading.device] = None
+            budget = self._budget(reading, placeable)
+            self._known[reading.device] = self._account(reading, sample.time, surge, budget)
         self._lost = {
             device: self._lost.get(device, sample.time)
             for device in sample.lost
@@ -152,13 +167,25 @@ class Accounts:
             )
         return account
 
-    def _account(self, reading: DeviceReading, time: float, surge: int) -> Account:
+    def _budget(self, reading: DeviceReading, placeable: Sequence[DeviceReading]) -> int:
+        """The most that models may take of it.
+
+        Main memory that a GPU shares on equal terms is what that GPU computes from: its working
+        set and the budget of GPUs count, not the half that is left to a processor.
+        """
+        if reading.device != RAM:
+            return self._limits.gpu_budget.of(reading.capacity_bytes)
+        for gpu in placeable:
+            if gpu.kind is DeviceKind.UNIFIED:
+                return self._limits.gpu_budget.of(gpu.capacity_bytes or reading.capacity_bytes)
+        return self._limits.ram_budget.of(reading.capacity_bytes)
+
+    def _account(self, reading: DeviceReading, time: float, surge: int, budget: int) -> Account:
         ram = reading.device == RAM
-        budget = self._limits.ram_budget if ram else self._limits.gpu_budget
         margin = self._limits.ram_margin if ram else self._limits.gpu_margin
         capacity = reading.capacity_bytes
         return Account(
-            budget=budget.of(capacity),
+            budget=budget,
             capacity=capacity,
             margin=default_margin(reading) if margin is None else min(margin, capacity),
             free=reading.free_bytes,

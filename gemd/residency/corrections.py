@@ -62,8 +62,7 @@ class Corrections:
 
     def corrected(self, located: Located) -> Located:
         """The same with sizes as they are to be expected by what was measured."""
-        seen = self._ratios.get(file_of(located), {})
-        factors = {device: _factor(device, ratios) for device, ratios in seen.items()}
+        factors = self.factors(located.spec.model, PurePath(located.spec.load.path).name)
         return replace(
             located,
             estimate_bytes=_scaled(located.demand, factors)[RAM],
@@ -72,6 +71,11 @@ class Corrections:
                 ContextSize(size.tokens, _scaled(size.demand, factors)) for size in located.smaller
             ),
         )
+
+    def factors(self, model: str, file: str) -> dict[str, float]:
+        """What predictions of a model's file are multiplied by, by device; empty if by nothing."""
+        seen = self._ratios.get(_kept_under(model, file), {})
+        return {device: _factor(device, ratios) for device, ratios in seen.items()}
 
     def note(
         self, file: str, device: str, *, predicted: int, measured: int, whole: bool = True
@@ -111,7 +115,11 @@ class Corrections:
 
 def file_of(located: Located) -> str:
     """What a model's sizes are kept under: its id and its file."""
-    return f"{located.spec.model}@{PurePath(located.spec.load.path).name}"
+    return _kept_under(located.spec.model, PurePath(located.spec.load.path).name)
+
+
+def _kept_under(model: str, file: str) -> str:
+    return f"{model}@{file}"
 
 
 def ratios_of(text: str) -> Ratios:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gemd.hardware import DeviceKind
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,14 +24,15 @@ def on_made_up_gpu(table: DeviceTable, estimate_bytes: int) -> Mapping[str, int]
         estimate_bytes: The peak of the worker's resident size.
 
     Returns:
-        Bytes by device; empty if the file has no GPU.
+        Bytes by device; empty if the file has no GPU with memory of its own: what shares the main
+        memory is counted there.
 
     """
-    gpus = table.gpus()
+    gpus = [gpu for gpu in table.gpus() if gpu.device_kind is DeviceKind.DISCRETE_GPU]
     if not gpus:
         return {}
     gpu = max(
         [each for each in gpus if not each.lost] or gpus,
-        key=lambda each: each.capacity - each.others,
+        key=lambda each: each.capacity_bytes - each.others,
     )
     return {gpu.id: int(estimate_bytes * gpu.scale)}

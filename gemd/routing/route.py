@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gemd.errors import InvalidRequestError, NotImplementedYetError, UnsupportedInputError
 from gemd.routing.request import Mode, Tier
@@ -35,7 +35,7 @@ class Route:
     Attributes:
         model: The id of the model that answers.
         tier: Its tier.
-        reason: MODEL_NAMED, TIER_ASKED or DEFAULT_MODEL.
+        reason: MODEL_NAMED, TIER_ASKED, or that of the default.
         explanation: The reason in one sentence.
 
     """
@@ -46,16 +46,35 @@ class Route:
     explanation: str
 
 
+EMBEDDED: Final = "EMBEDDED_MODEL"
+"""The reason of a default that answers until something better is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """Who answers if the client has no wish.
+
+    Attributes:
+        candidate: The profile.
+        reason: DEFAULT_MODEL, PLANNED_MODEL or EMBEDDED_MODEL.
+        explanation: The reason in one clause.
+
+    """
+
+    candidate: Candidate
+    reason: str
+    explanation: str
+
+
 def route(
-    request: Request, *, resolve: Callable[[str], Candidate], default: Callable[[], Candidate]
+    request: Request, *, resolve: Callable[[str], Candidate], default: Callable[[], Default]
 ) -> Route:
     """Decide who answers.
 
     Args:
         request: What is asked.
         resolve: Finds a profile by name; raises ModelNotFoundError.
-        default: Finds the profile of the model that answers if the client has no wish; as
-            `resolve`.
+        default: Decides who answers if the client has no wish; raises as `resolve`.
 
     Raises:
         InvalidRequestError: Token ids without the model whose vocabulary they are of.
@@ -74,7 +93,8 @@ def route(
             why="token ids mean something only in the vocabulary of one model",
             metadata={"field": "model"},
         )
-    chosen = default()
+    fallback = default()
+    chosen = fallback.candidate
     if request.tier is Tier.STRONG:
         return Route(
             chosen.id,
@@ -83,13 +103,13 @@ def route(
             f"the strong tier was asked for; {chosen.id} is the only model this version places "
             "in a tier",
         )
-    return Route(
-        chosen.id,
-        tier_of(chosen),
-        "DEFAULT_MODEL",
-        f"no model was named, and {chosen.id} is the default; mode {request.mode.value} makes no "
-        "difference, because this version has one tier only",
-    )
+    explanation = f"no model was named: {fallback.explanation}"
+    if fallback.reason != EMBEDDED:
+        explanation += (
+            f"; mode {request.mode.value} makes no difference, because this version has one tier "
+            "only"
+        )
+    return Route(chosen.id, tier_of(chosen), fallback.reason, explanation)
 
 
 def tier_of(candidate: Candidate) -> Tier:

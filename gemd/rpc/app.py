@@ -13,7 +13,6 @@ import structlog
 from gemd.errors import ModelNotFoundError
 from gemd.hardware import Resumed, Sample
 from gemd.residency.hub import Hub
-from gemd.residency.kept_corrections import kept_corrections
 from gemd.residency.lease_book import LeaseBook
 from gemd.residency.manager import Manager
 from gemd.residency.refusals import shutting_down
@@ -23,6 +22,8 @@ from gemd.residency.states import State
 from gemd.rpc import auth, server
 from gemd.rpc.activity import Activity
 from gemd.rpc.daemon import DaemonService
+from gemd.rpc.default_model import DefaultModel
+from gemd.rpc.diagnostics import Diagnostics
 from gemd.rpc.generation import GenerationService
 from gemd.rpc.idle import IdleExit
 from gemd.rpc.interceptor import Interceptor
@@ -42,12 +43,15 @@ if TYPE_CHECKING:
     import grpc
 
     from gemd.config import Settings
+    from gemd.doctor import Surroundings
     from gemd.hardware import Cpu, Report, Sensor
     from gemd.paths import Paths
     from gemd.residency.accounts import Limits
+    from gemd.residency.corrections import Corrections
     from gemd.residency.crashes import CrashPolicy
     from gemd.residency.parking import Parking
     from gemd.residency.states import Locate, Spawn
+    from gemd.rpc.advisor import Advisor
     from gemd.rpc.library import Library
     from gemd.rpc.lifecycle import Identity
 
@@ -72,12 +76,14 @@ class App:
         spawn: Starts a worker.
         cpu: The processor.
         sensor: Reads the memory of all devices.
+        surroundings: Where the doctor makes its checks.
         limits: What workers may hold of each memory, and what stays free.
         default_origin: What set `settings.default_model`, as in `gemd.config.Resolved.origins`.
         pins: Models pinned from the start.
         pins_file: Where pins are kept.
+        advisor: Makes plans; it sees what the sensor sees.
+        corrections: What models were measured to take.
         policy: How crashes are answered.
-        corrections_file: Where what models were measured to take is kept; None keeps nothing.
 
     """
 
@@ -92,12 +98,14 @@ class App:
         spawn: Spawn,
         cpu: Cpu,
         sensor: Sensor,
+        surroundings: Surroundings,
         limits: Limits,
         default_origin: str = "default",
         pins: Iterable[str] = (),
         pins_file: Path,
+        advisor: Advisor,
+        corrections: Corrections,
         policy: CrashPolicy | None = None,
-        corrections_file: Path | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._settings = settings
@@ -118,7 +126,7 @@ class App:
             queue_limit=settings.queue_limit,
             pinned=pins,
             policy=policy,
-            corrections=None if corrections_file is None else kept_corrections(corrections_file),
+            corrections=corrections,
             look=self.senses.look,
         )
         self.leases = LeaseBook(
@@ -134,6 +142,15 @@ class App:
             record=self.manager.decisions.record,
             time=self.manager.time,
         )
+        self._advisor = advisor
+        advisor.look_with(self._fresh_sample)
+        default_model = DefaultModel(
+            settings.default_model,
+            default_origin,
+            library=library,
+            planned=lambda: advisor.strong,
+            clock=loop.time,
+        )
         self._parking = _parking(settings.parking, self.manager) if settings.parking else None
         observer = Observer(
             lifecycle=self.lifecycle,
@@ -146,16 +163,27 @@ class App:
             hub=self.hub,
             cpu=cpu,
             senses=self.senses,
+            placeable=limits.placeable,
             wall=time.time,
         )
         self._services = server.Services(
-            daemon=DaemonService(observer=observer, manager=self.manager, drain=self.drain),
+            daemon=DaemonService(
+                observer=observer,
+                manager=self.manager,
+                advisor=advisor,
+                diagnostics=Diagnostics(
+                    surroundings,
+                    observer=observer,
+                    senses=self.senses,
+                    planned=lambda: advisor.strong,
+                ),
+                drain=self.drain,
+            ),
             generation=GenerationService(
                 library=library,
                 manager=self.manager,
                 requests=self.requests,
-                default_model=settings.default_model,
-                default_origin=default_origin,
+                default=default_model.choose,
             ),
             lease=LeaseService(observer=observer, leases=self.leases),
             model=ModelService(observer=observer, manager=self.manager, pins_file=pins_file),
@@ -178,6 +206,7 @@ class App:
         await self.manager.__aenter__()
         try:
             await self.senses.start(self.manager)
+            await self._advisor.settle()
             self._listen()
             for listener in self._servers:
                 await listener.start()
@@ -261,6 +290,10 @@ class App:
             self.schedules.power_changed(report.on_battery)
         elif isinstance(report, Resumed):
             self.schedules.resumed()
+
+    async def _fresh_sample(self) -> Sample | None:
+        await self.senses.fresh()
+        return self.senses.sample
 
     async def _close_manager(self) -> None:
         try:

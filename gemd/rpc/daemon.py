@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gemd.errors import EventsLostError
 from gemd.hardware import RAM
-from gemd.rpc.convert import yielding
+from gemd.rpc.convert import diagnoses, plans, yielding
 from gemd.rpc.convert.fields import check_known, model_id, page, seconds, short_text
 from gemd.rpc.unimplemented import not_yet
 from gemd.v1 import daemon_service_pb2 as service
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from gemd.residency.manager import Manager
+    from gemd.rpc.advisor import Advisor
     from gemd.rpc.calls import Context
+    from gemd.rpc.diagnostics import Diagnostics
     from gemd.rpc.observer import Observer
 
 DRAIN_DEFAULT_S = 20.0
@@ -29,6 +31,8 @@ class DaemonService(stubs.DaemonServiceServicer):
     Args:
         observer: Sees all of it.
         manager: Residency.
+        advisor: Makes plans.
+        diagnostics: Looks for what is wrong.
         drain: Ends running requests within that many seconds, asks for the daemon's end,
             and returns how many finished and how many were cut off.
 
@@ -39,10 +43,14 @@ class DaemonService(stubs.DaemonServiceServicer):
         *,
         observer: Observer,
         manager: Manager,
+        advisor: Advisor,
+        diagnostics: Diagnostics,
         drain: Callable[[float], Awaitable[tuple[int, int]]],
     ) -> None:
         self._observer = observer
         self._manager = manager
+        self._advisor = advisor
+        self._diagnostics = diagnostics
         self._drain = drain
 
     async def GetInfo(
@@ -117,8 +125,10 @@ class DaemonService(stubs.DaemonServiceServicer):
     async def Diagnose(
         self, request: service.DiagnoseRequest, context: Context
     ) -> service.DiagnoseResponse:
-        """Not part of this version."""
-        raise not_yet("Diagnose", "the checks are not written; `gemctl status` shows conditions")
+        """What is wrong with the installation and the machine, and how to mend it."""
+        names = [short_text(name, field="checks") for name in request.checks]
+        found = await self._diagnostics.examine(names, thorough=request.thorough)
+        return diagnoses.response(found)
 
     async def Yield(self, request: service.YieldRequest, context: Context) -> service.YieldResponse:
         """Give memory back to other programs now, and maybe keep off it."""
@@ -131,8 +141,9 @@ class DaemonService(stubs.DaemonServiceServicer):
         return yielding.response(given, wall_of=self._observer.wall_of)
 
     async def Plan(self, request: service.PlanRequest, context: Context) -> service.PlanResponse:
-        """Not part of this version."""
-        raise not_yet("Plan", "there is one variant per model and nothing to choose")
+        """Which weights suit this or another machine, and why."""
+        advice = await self._advisor.plan(plans.ask_of(request))
+        return service.PlanResponse(plan=plans.plan(advice.plan, machine=advice.question.machine))
 
     async def Explain(
         self, request: service.ExplainRequest, context: Context

@@ -9,8 +9,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from gemd import wire
-from gemd.config import mend
-from gemd.errors import ContextTooLongError, GemdError, NotImplementedYetError
+from gemd.errors import ContextTooLongError, NotImplementedYetError
 from gemd.residency.states import Waiting
 from gemd.routing.route import route
 from gemd.rpc.calls import time_remaining
@@ -22,14 +21,13 @@ from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import generation_service_pb2_grpc as stubs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
-    from gemd.catalog import Profile
     from gemd.residency.hold import Hold
     from gemd.residency.manager import Manager
     from gemd.residency.states import LoadStep
     from gemd.routing.request import Request
-    from gemd.routing.route import Route
+    from gemd.routing.route import Default, Route
     from gemd.rpc.calls import Context
     from gemd.rpc.library import Library
     from gemd.rpc.requests import RequestLog, Tracked
@@ -44,8 +42,7 @@ class GenerationService(stubs.GenerationServiceServicer):
         library: What models there are.
         manager: Who is warm.
         requests: Where requests are told of.
-        default_model: Who answers a request without a wish.
-        default_origin: What set that, as in `gemd.config.Resolved.origins`.
+        default: Who answers a request without a wish.
 
     """
 
@@ -55,14 +52,12 @@ class GenerationService(stubs.GenerationServiceServicer):
         library: Library,
         manager: Manager,
         requests: RequestLog,
-        default_model: str,
-        default_origin: str,
+        default: Callable[[], Default],
     ) -> None:
         self._library = library
         self._manager = manager
         self._requests = requests
-        self._default_model = default_model
-        self._default_origin = default_origin
+        self._default = default
 
     async def Generate(
         self,
@@ -177,21 +172,7 @@ class GenerationService(stubs.GenerationServiceServicer):
         return route(asked, resolve=self._library.resolve, default=self._default)
 
     def _named_or_default(self, model: str | None) -> str:
-        return (self._library.resolve(model) if model else self._default()).id
-
-    def _default(self) -> Profile:
-        try:
-            return self._library.resolve(self._default_model)
-        except GemdError as error:
-            # The client named no model; it has to be told who did.
-            error.why = f"{self._default_origin} sets default_model to it, and {error.why}"
-            error.advice = (
-                mend("default_model", self._default_origin),
-                "gemctl stop",
-                *error.advice,
-            )
-            error.metadata["origin"] = self._default_origin
-            raise
+        return self._library.resolve(model).id if model else self._default().candidate.id
 
     def _track(
         self,

@@ -6,18 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 from gemd import wire
 from gemd.catalog import LocalSource
+from gemd.catalog.choice.placing import MAPS
 from gemd.engine.spec import WorkerSpec
 from gemd.hardware import RAM
 from gemd.residency.states import ContextSize, Located
 from gemd.rpc.convert.models import OnDisk
+from gemd.rpc.placing import ON_PROCESSOR, Spot
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from gemd.catalog import Catalog, Profile, Variant
     from gemd.config import Settings
     from gemd.footprint import GgufHeader
+    from gemd.footprint.shape import GgufShape
+    from gemd.rpc.placing import Placer
     from gemd.store import Entry, ModelFile, Store
 
 SMALLEST_CONTEXT = 1024
@@ -37,7 +42,9 @@ class Library:
         settings: Context, sequences, threads and patience of workers.
         threads: Threads of a worker.
         environ: The daemon's environment; workers get a part of it.
-        place: By the peak of a worker's resident size, what it will hold of other devices.
+        placer: Finds where a worker goes; None places all of them on the processor.
+        made_up: By the peak of a worker's resident size, what it will hold of a GPU that a device
+            file plays.
 
     """
 
@@ -49,14 +56,16 @@ class Library:
         settings: Settings,
         threads: int,
         environ: Mapping[str, str],
-        place: Callable[[int], Mapping[str, int]] = lambda _: {},
+        placer: Placer | None = None,
+        made_up: Callable[[int], Mapping[str, int]] = lambda _: {},
     ) -> None:
         self.catalog = catalog
         self.store = store
         self._settings = settings
         self._threads = threads
         self._environ = environ
-        self._place = place
+        self._placer = placer
+        self._made_up = made_up
 
     def resolve(self, name: str) -> Profile:
         """The profile a name means. Raises ModelNotFoundError."""
@@ -69,6 +78,10 @@ class Library:
     async def on_disk(self) -> dict[str, dict[str, OnDisk]]:
         """Complete files by model and variant."""
         return await in_thread(lambda _: self._scan(), abandon=True)
+
+    def file_of(self, profile: Profile, variant: Variant) -> Path | None:
+        """Where a variant's file is if it is on disk; its content is not checked. Blocks."""
+        return self.store.path_of(profile, variant)
 
     def sampling_defaults(self, model: str) -> dict[str, Any]:
         """What sampling fields are where a request leaves them unset."""
@@ -87,6 +100,9 @@ class Library:
             ModelNotFoundError: The bytes are not on disk; the advice fetches them.
             ContentMismatchError: They are not those that were promised.
             BadModelFileError: The header of the file is damaged, or a part of it is missing.
+            EngineMissingError: No engine is installed for the GPU that the model belongs on.
+            CpuConsentNeededError: It fits no GPU of this machine, and the processor was not
+                allowed.
 
         """
         profile = self.catalog.resolve(model)
@@ -95,7 +111,6 @@ class Library:
         file = await in_thread(lambda _: self.store.locate(profile), abandon=True)
         variant = profile.variant(file.variant)
         assert variant is not None
-        engine = variant.engine
         load = wire.Load(
             path=str(file.path),
             context_tokens=self.context_tokens(profile),
@@ -104,25 +119,61 @@ class Library:
             threads=self._threads,
             chat_template=profile.chat_template,
         )
-        estimates = {load.context_tokens: file.size_bytes}
-        if engine == "llama":
-            estimates = await in_thread(lambda _: _estimates(file, load), abandon=True)
+        if variant.engine != "llama":
+            return self._located(
+                profile, variant, load, ON_PROCESSOR, {load.context_tokens: {RAM: file.size_bytes}}
+            )
+        return await in_thread(lambda _: self._placed(profile, variant, file, load), abandon=True)
+
+    def _placed(
+        self, profile: Profile, variant: Variant, file: ModelFile, load: wire.Load
+    ) -> Located:
+        """A GGUF model where it goes. Blocks: headers are read."""
+        from gemd.footprint import gguf_shape  # noqa: PLC0415 - first load only
+
+        shape = gguf_shape(_header(file))
+        spot = ON_PROCESSOR
+        if self._placer is not None:
+            spot = self._placer.spot(
+                profile, variant, shape, context=load.context_tokens, file=file.path.name
+            )
+        load = load.model_copy(
+            update={
+                "gpu_layers": spot.placement.gpu_layers,
+                "host_expert_layers": spot.placement.host_experts,
+                "cache_type": spot.placement.cache_type,
+                "max_sequences": spot.sequences or load.max_sequences,
+            }
+        )
+        return self._located(profile, variant, load, spot, _estimates(shape, load, spot))
+
+    def _located(
+        self,
+        profile: Profile,
+        variant: Variant,
+        load: wire.Load,
+        spot: Spot,
+        estimates: Mapping[int, Mapping[str, int]],
+    ) -> Located:
         spec = WorkerSpec(
             model=profile.id,
-            engine=engine,
+            engine=variant.engine,
             load=load,
-            environ=self._environ,
+            environ={**self._environ, **spot.environ},
             stall_timeout_s=self._settings.load_stall_timeout,
             answer_stall_timeout_s=self._settings.answer_stall_timeout,
+            overlay=spot.overlay,
         )
-        (_, estimate), *smaller = estimates.items()
+        sizes = [
+            ContextSize(tokens, {**demand, **self._made_up(demand[RAM])})
+            for tokens, demand in estimates.items()
+        ]
+        whole = dict(sizes[0].demand)
         return Located(
             spec,
-            estimate,
-            self._place(estimate),
-            tuple(
-                ContextSize(tokens, {RAM: size, **self._place(size)}) for tokens, size in smaller
-            ),
+            whole.pop(RAM),
+            whole,
+            tuple(sizes[1:]),
             helper=bool(profile.roles) and _HELPING.issuperset(profile.roles),
         )
 
@@ -140,7 +191,7 @@ class Library:
 
     def _scan(self) -> dict[str, dict[str, OnDisk]]:
         intact = {
-            (entry.manifest.model, entry.manifest.variant, entry.manifest.sha256): entry
+            (entry.manifest.model, entry.manifest.variant): entry
             for entry in self.store.entries()
             if entry.intact
         }
@@ -157,10 +208,10 @@ class Library:
         self,
         profile: Profile,
         variant: Variant,
-        intact: Mapping[tuple[str, str, str], Entry],
+        intact: Mapping[tuple[str, str], Entry],
     ) -> OnDisk | None:
-        entry = intact.get((profile.id, variant.id, variant.sha256))
-        if entry is not None:
+        entry = intact.get((profile.id, variant.id))
+        if entry is not None and entry.manifest.is_about(variant):
             return OnDisk(
                 size_bytes=entry.manifest.stamp.size_bytes,
                 source=entry.manifest.source,
@@ -169,7 +220,7 @@ class Library:
                 owned=entry.path.is_relative_to(self.store.root),
             )
         source = variant.sources[0]
-        if not variant.sha256 and isinstance(source, LocalSource) and source.path.is_file():
+        if variant.as_found and isinstance(source, LocalSource) and source.path.is_file():
             return OnDisk(
                 size_bytes=variant.size_bytes,
                 source=source.kind,
@@ -186,21 +237,31 @@ def _header(file: ModelFile) -> GgufHeader:
     return read_gguf_model(file.path)
 
 
-def _estimates(file: ModelFile, load: wire.Load) -> dict[int, int]:
-    """The peak of a worker by tokens of context, the whole context first."""
-    from gemd.footprint import estimate_gguf  # noqa: PLC0415 - as above
+def _estimates(shape: GgufShape, load: wire.Load, spot: Spot) -> dict[int, dict[str, int]]:
+    """The peak of a worker on each device by tokens of context, the whole context first."""
+    from gemd.footprint import predict_gguf  # noqa: PLC0415 - as above
 
-    header = _header(file)
-    return {
-        tokens: estimate_gguf(
-            header,
+    found = {}
+    for tokens in _contexts(load.context_tokens):
+        predicted = predict_gguf(
+            shape,
             context_tokens=tokens,
             max_sequences=load.max_sequences,
+            placement=spot.placement,
             prompt_cache_bytes=load.prompt_cache_bytes,
             batch=LLAMA_BATCH,
-        ).total_bytes
-        for tokens in _contexts(load.context_tokens)
-    }
+            backend=spot.backend,
+        )
+        found[tokens] = {RAM: predicted.host_peak}
+        if spot.shared:
+            # One memory, and where one file is mapped into it, what both sides have of that is
+            # there once.
+            weights = predicted.host.weights + predicted.gpu.weights
+            twice = max(0, weights - shape.weights.total) if spot.backend == MAPS else 0
+            found[tokens][RAM] += predicted.gpu_peak - twice
+        elif spot.gpu:
+            found[tokens][spot.gpu] = predicted.gpu_peak
+    return found
 
 
 def _contexts(whole: int) -> list[int]:

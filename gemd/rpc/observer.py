@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from gemd.catalog import Profile
-    from gemd.hardware import Cpu
+    from gemd.hardware import Cpu, DeviceReading
     from gemd.residency.hub import Hub, Numbered, Subscription
     from gemd.residency.lease_book import LeaseBook
     from gemd.residency.manager import Manager
@@ -69,6 +69,7 @@ class Observer:
         hub: Events.
         cpu: The processor.
         senses: What the sensors say.
+        placeable: Whether models are placed on a GPU.
         wall: Seconds since the epoch.
 
     """
@@ -86,6 +87,7 @@ class Observer:
         hub: Hub[Happening],
         cpu: Cpu,
         senses: Senses,
+        placeable: Callable[[DeviceReading], bool],
         wall: Callable[[], float],
     ) -> None:
         self._lifecycle = lifecycle
@@ -98,6 +100,7 @@ class Observer:
         self._hub = hub
         self._cpu = cpu
         self._senses = senses
+        self._placeable = placeable
         self._wall = wall
 
     @property
@@ -272,6 +275,7 @@ class Observer:
             self._senses.sample,
             self._manager.ledger(),
             self._manager.pressures(),
+            placeable=self._placeable,
             now=self._manager.time(),
         )
         quarantined = [

@@ -21,7 +21,9 @@ from tests.bench import (
     machine,
     parking,
     planning,
+    prediction,
     pressure,
+    sampling,
     second_turn,
 )
 from tests.bench.build_peers import build
@@ -39,11 +41,13 @@ MEASUREMENTS: dict[str, Callable[[Setting], Awaitable[Section]]] = {
     "first-token": first_token.measure,
     "second-turn": second_turn.measure,
     "idle": idle.measure,
+    "sampling": sampling.measure,
     "command-line": command_line.measure,
     "channel": channel.measure,
     "pressure": pressure.measure,
     "parking": parking.measure,
     "planning": planning.measure,
+    "prediction": prediction.measure,
     "day": day.measure,
 }
 MODEL = "smollm2-135m"

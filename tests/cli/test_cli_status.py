@@ -69,7 +69,7 @@ def test_status_says_that_the_machine_runs_on_battery(inside: Inside, daemon: Fa
 
 def test_devices_and_info(inside: Inside, daemon: FakeDaemon) -> None:
     """Each as text and as a document."""
-    assert inside("devices").stdout.splitlines()[1].startswith("cpu     Ryzen 9  64.0 GiB")
+    assert inside("devices").stdout.splitlines()[2].startswith("        Ryzen 9, 16 cores")
     (device,) = json.loads(inside("devices", "--json").stdout)["devices"]
     assert (device["id"], device["cores"]) == ("cpu", 16)
     assert "API v1, started by manual" in inside("info").stdout

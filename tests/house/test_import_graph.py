@@ -30,13 +30,14 @@ ALLOWED: dict[str, set[str]] = {
     "catalog": SETTINGS | {"hardware", "footprint"},
     "store": BOTTOM,
     "engine": BOTTOM,
+    "doctor": BOTTOM | {"store", "engine"},
     "residency": BOTTOM | {"store", "engine"},
     "routing": BOTTOM | {"store", "engine", "residency"},
-    "rpc": BOTTOM | {"store", "engine", "residency", "routing", "logs", "v1"},
+    "rpc": BOTTOM | {"store", "engine", "residency", "routing", "logs", "doctor", "v1"},
     "daemon": BOTTOM | {"store", "engine", "residency", "routing", "logs", "rpc"},
     "worker": {"wire", "footprint", "errors"},
     "client": SETTINGS | {"v1"},
-    "cli": SETTINGS | {"client", "hardware", "catalog"},
+    "cli": SETTINGS | {"client", "hardware", "catalog", "engine", "doctor"},
     "v1": set(),
     "__init__": set(),
     "__main__": {"daemon"},
@@ -223,6 +224,14 @@ def test_nobody_imports_the_worker() -> None:
         if _part(module) != "worker" and any(_part(name) == "worker" for name in _gemd(module))
     ]
     assert not importers
+
+
+def test_gemctl_installs_engines_and_starts_none() -> None:
+    """Of the engine room it knows the builds, which it installs without a daemon."""
+    known = {name for m in _modules() if _part(m) == "cli" for name in _gemd(m)}
+    rooms = {name for name in known if _part(name) == "engine"}
+    assert rooms
+    assert all(name.startswith("gemd.engine.builds") for name in rooms)
 
 
 def test_the_stubs_have_two_users() -> None:

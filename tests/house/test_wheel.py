@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import gemd
+from gemd.catalog import Catalog
 from tests.support.app import short_directory
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def test_the_installed_commands_work(unpacked: Path, home: Path) -> None:
     try:
         listed = gemctl(unpacked, home, "list")
         assert listed.returncode == 0, listed.stderr
-        for profile in (ROOT / "profiles" / "models").glob("*.toml"):
-            assert profile.stem in listed.stdout
+        for profile in Catalog.load(ROOT / "profiles" / "models").profiles:
+            assert profile.id in listed.stdout
         log = home / ".local" / "state" / "gemd" / "gemd.log"
         assert str(ROOT) not in log.read_text(encoding="utf-8")
     finally:

@@ -13,7 +13,7 @@ from gemd.errors import (
     UnsupportedInputError,
 )
 from gemd.routing.request import Mode, Request, Tier
-from gemd.routing.route import Candidate, route
+from gemd.routing.route import EMBEDDED, Candidate, Default, route
 from gemd.wire import Prompt
 
 TEXT = Prompt(text="x")
@@ -30,7 +30,8 @@ def resolve(name: str) -> Candidate:
 def decide(default: str = "small", **fields: Any) -> Any:
     """The route of a request with these fields."""
     request = Request(**({"prompt": TEXT} | fields))
-    return route(request, resolve=resolve, default=lambda: resolve(default))
+    fallback = Default(resolve(default), "DEFAULT_MODEL", f"{default} is the default")
+    return route(request, resolve=resolve, default=lambda: fallback)
 
 
 def test_a_named_model_answers() -> None:
@@ -47,6 +48,16 @@ def test_without_a_wish_the_default_answers() -> None:
         found = decide(mode=mode)
         assert (found.model, found.reason) == ("small", "DEFAULT_MODEL")
         assert "one tier only" in found.explanation
+
+
+def test_a_default_says_why_it_is_one() -> None:
+    """The embedded model is answered with for the time being; modes are no matter then."""
+    for reason, modes in ((EMBEDDED, False), ("PLANNED_MODEL", True)):
+        chosen = Default(resolve("small"), reason, "it is here")
+        found = route(Request(prompt=TEXT), resolve=resolve, default=lambda: chosen)  # noqa: B023 -- called at once
+        assert (found.model, found.reason) == ("small", reason)
+        assert found.explanation.startswith("no model was named: it is here")
+        assert ("one tier only" in found.explanation) is modes
 
 
 def test_the_strong_tier_is_the_default_model() -> None:

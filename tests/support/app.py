@@ -19,17 +19,23 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from gemd.catalog import Catalog, LocalSource, Profile, SamplingDefaults, Variant
-from gemd.config import Settings
+from gemd.config import Resolved, Settings
+from gemd.doctor import Surroundings
 from gemd.engine.worker import Worker
-from gemd.hardware import Cpu
-from gemd.paths import Paths, resolve_paths
+from gemd.hardware import Cpu, SensorBlindError
+from gemd.paths import Paths, data_dir, resolve_paths
 from gemd.quantities import Budget
 from gemd.residency.accounts import Limits
+from gemd.residency.corrections import Corrections
 from gemd.residency.crashes import CrashPolicy
+from gemd.rpc.advisor import Advisor
 from gemd.rpc.app import App
+from gemd.rpc.engine_figures import EngineFigures
+from gemd.rpc.headers import Headers
 from gemd.rpc.library import Library
 from gemd.rpc.lifecycle import Identity, StartedBy
-from gemd.store import Store
+from gemd.store import Store, Transport
+from gemd.store.look import Looks
 from gemd.v1 import (
     daemon_service_pb2_grpc,
     generation_service_pb2_grpc,
@@ -48,12 +54,13 @@ if TYPE_CHECKING:
     from gemd import wire
     from gemd.engine.reports import StuckCallback
     from gemd.engine.spec import WorkerSpec
-    from gemd.hardware import Sensor
+    from gemd.hardware import Sample, Sensor
     from gemd.residency.states import Located
 
 MIB = 2**20
 GIB = 2**30
 MODEL = "local/scripted"
+TEST_CPU = Cpu("Test CPU", 2, frozenset({"avx2", "sse2"}))
 
 
 def profile(path: Path, *, name: str = MODEL, **changes: Any) -> Profile:
@@ -200,17 +207,48 @@ async def serving(
             library=library,
             locate=locate,
             spawn=start,
-            cpu=Cpu("Test CPU", 2, frozenset({"avx2", "sse2"})),
+            cpu=TEST_CPU,
             sensor=sensor or FakeSensor(),
+            surroundings=_surroundings(in_force, environ, home),
             limits=Limits(ram_budget=Budget(absolute_bytes=budget_bytes)),
             default_origin=default_origin,
             pins_file=home / "pins.json",
+            advisor=Advisor(
+                library=library,
+                settings=in_force,
+                cpu=TEST_CPU,
+                profiles=data_dir("profiles") / "devices",
+                builds=tuple,
+                headers=Headers(Looks(home / "headers", Transport(offline=True))),
+                figures=EngineFigures(environ, tuple),
+                factors=lambda _model, _file: {},
+            ),
+            corrections=Corrections(),
             policy=CrashPolicy(first_delay_s=0.01),
         )
         async with connect(places.socket) as channel:
             running = Running(app, places, channel, profiles[0])
             async with app:
                 yield running
+
+
+def _surroundings(settings: Settings, environ: dict[str, str], home: Path) -> Surroundings:
+    """What the doctor of a test's daemon looks at; the daemon puts itself and its sensor in."""
+    resolved = Resolved(settings, dict.fromkeys(Settings.model_fields, "default"))
+
+    def unseen() -> Sample:
+        raise SensorBlindError("no sensor")
+
+    return Surroundings(
+        environ=environ,
+        platform=sys.platform,
+        home=home,
+        config_file=home / "config.toml",
+        load=lambda: resolved,
+        report=lambda: None,
+        sample=unseen,
+        in_force=resolved,
+    )
 
 
 def identity(places: Paths, settings: Settings) -> Identity:

@@ -73,6 +73,7 @@ class Script:
     devices: list[device_pb2.Device] = field(default_factory=lambda: [cpu()])
     on_battery: bool | None = None
     yielded: list[daemon_service_pb2.YieldedMemory] = field(default_factory=list)
+    diagnoses: list[daemon_service_pb2.Diagnosis] = field(default_factory=list)
     events: list[daemon_service_pb2.WatchEventsResponse] = field(default_factory=list)
     watches: list[list[daemon_service_pb2.WatchEventsResponse | Failure]] = field(
         default_factory=list
@@ -99,7 +100,6 @@ class FakeDaemon(
 ):
     """All services of one daemon; state is in `script`, what came in is in `requests`."""
 
-    Diagnose: Any = _unscripted
     Plan: Any = _unscripted
     QuantizeModel: Any = _unscripted
     Reload: Any = _unscripted

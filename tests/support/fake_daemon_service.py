@@ -24,7 +24,6 @@ class FakeDaemonService(daemon_service_pb2_grpc.DaemonServiceServicer):
     script: Script
     draining: threading.Event
     _enter: Callable[..., None]
-    Diagnose: Any
     Plan: Any
     Reload: Any
 
@@ -111,6 +110,12 @@ class FakeDaemonService(daemon_service_pb2_grpc.DaemonServiceServicer):
     ) -> daemon_service_pb2.YieldResponse:
         self._enter("Yield", request, context)
         return daemon_service_pb2.YieldResponse(yielded=self.script.yielded)
+
+    def Diagnose(
+        self, request: daemon_service_pb2.DiagnoseRequest, context: grpc.ServicerContext
+    ) -> daemon_service_pb2.DiagnoseResponse:
+        self._enter("Diagnose", request, context)
+        return daemon_service_pb2.DiagnoseResponse(diagnoses=self.script.diagnoses)
 
     def Drain(
         self, request: daemon_service_pb2.DrainRequest, context: grpc.ServicerContext

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gemd.hardware import RAM
+from gemd.hardware import DeviceKind
 from gemd.residency.ledger import Closed
 from gemd.residency.refusals import size_text, span_text
 from gemd.rpc.convert.fields import model_name
 from gemd.v1 import status_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from gemd.hardware import Sample
+    from gemd.hardware import DeviceReading, Sample
     from gemd.residency.ledger import Account, Ledger
     from gemd.residency.relief import Pressure
 
@@ -27,14 +27,25 @@ _CLOSED: Final = {
 
 
 def of_devices(
-    sample: Sample | None, ledger: Ledger, pressures: Iterable[Pressure], *, now: float
+    sample: Sample | None,
+    ledger: Ledger,
+    pressures: Iterable[Pressure],
+    *,
+    placeable: Callable[[DeviceReading], bool],
+    now: float,
 ) -> list[Condition]:
     """What holds of devices: unused, without a sensor, kept off, lost, or under pressure.
 
-    `now` is the monotonic second of the ledger's times.
+    Args:
+        sample: The last one.
+        ledger: What is booked.
+        pressures: By other programs.
+        placeable: Whether models are placed on a GPU.
+        now: The monotonic second of the ledger's times.
+
     """
     return [
-        *_unused(sample),
+        *_unused(sample, placeable),
         *(
             _closed(device, account, now=now)
             for device, account in ledger.accounts.items()
@@ -83,18 +94,22 @@ def reduced(model: str, tokens: int, whole: int) -> Condition:
     )
 
 
-def _unused(sample: Sample | None) -> Iterator[Condition]:
+def _unused(
+    sample: Sample | None, placeable: Callable[[DeviceReading], bool]
+) -> Iterator[Condition]:
     """GPUs are there and nothing computes on them: said, so that no CPU run is silent."""
     for device in () if sample is None else sample.devices:
-        if device.device != RAM and not device.simulated:
+        # An integrated GPU would be no faster than the processor, and nothing is lost by it.
+        unused = device.kind in {DeviceKind.DISCRETE_GPU, DeviceKind.UNIFIED}
+        if unused and not device.unusable_reason and not placeable(device):
             yield Condition(
                 type="GpuUnused",
                 subject=f"devices/{device.device}",
                 status=Condition.STATUS_TRUE,
                 severity=Condition.SEVERITY_WARNING,
                 reason="GPU_UNUSED",
-                message=f"{device.name} is not used: this version of gemd computes on the "
-                "processor only",
+                message=f"{device.name} is not used: no engine that is installed runs on it",
+                advice=["gemctl engine install", "gemctl plan"],
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gemd.residency.decisions import DecisionKind
 from gemd.rpc.convert.fields import duration, model_name, timestamp
@@ -11,7 +11,7 @@ from gemd.v1 import decision_pb2, device_pb2
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from gemd.residency.decisions import Decision, Reason
+    from gemd.residency.decisions import Decision
     from gemd.residency.ledger import Figures
 
 KINDS: Mapping[DecisionKind, decision_pb2.Decision.Kind.ValueType] = {
@@ -52,6 +52,22 @@ def decision(made: Decision, *, wall_of: Callable[[float], float]) -> decision_p
         inputs=dict(made.inputs),
         effect_duration=None if made.effect_s is None else duration(made.effect_s),
     )
+
+
+class Reason(Protocol):
+    """What every room's reasons have."""
+
+    @property
+    def code(self) -> str:
+        """Stable, in UPPER_SNAKE_CASE."""
+
+    @property
+    def message(self) -> str:
+        """One sentence with its numbers."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Every number of it."""
 
 
 def reason(given: Reason) -> decision_pb2.Reason:

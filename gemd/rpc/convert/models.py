@@ -103,6 +103,7 @@ def model(view: ModelView, *, wall_of: Callable[[float], float]) -> model_pb2.Mo
     profile, residence = view.profile, view.residence
     present = [variant for variant in profile.variants if variant.id in view.disk]
     chosen = (present or list(profile.variants))[0]
+    found = view.disk.get(chosen.id)
     message = model_pb2.Model(
         name=model_name(profile.id),
         id=profile.id,
@@ -110,14 +111,15 @@ def model(view: ModelView, *, wall_of: Callable[[float], float]) -> model_pb2.Mo
         state=state(view),
         variant=chosen.id,
         variants=[_variant(variant, view.disk.get(variant.id)) for variant in profile.variants],
-        size_bytes=chosen.size_bytes,
+        # Of a file on the hub without a pinned hash the profile only predicts the size.
+        size_bytes=found.size_bytes if found else chosen.size_bytes,
         context_length=view.context_tokens,
         max_context_length=profile.context_tokens,
-        engine=_engine(chosen),
+        engine=engine_name(chosen.engine),
         quantization=chosen.quantization,
         licence=profile.licence,
         licence_url=profile.licence_url,
-        roles=[_ROLES[role] for role in profile.roles],
+        roles=[role_of(role) for role in profile.roles],
         modalities=[_MODALITIES[modality] for modality in profile.modalities],
         pinned=residence.pinned,
         lease_count=view.leases,
@@ -160,7 +162,7 @@ def _variant(variant: Variant, found: OnDisk | None) -> model_pb2.Variant:
     message = model_pb2.Variant(
         id=variant.id,
         quantization=variant.quantization,
-        engine=_engine(variant),
+        engine=engine_name(variant.engine),
         size_bytes=variant.size_bytes,
         on_disk=found is not None,
     )
@@ -177,8 +179,14 @@ def _variant(variant: Variant, found: OnDisk | None) -> model_pb2.Variant:
     return message
 
 
-def _engine(variant: Variant) -> str:
-    return _ENGINES.get(variant.engine, variant.engine)
+def engine_name(engine: str) -> str:
+    """An engine as the API calls it."""
+    return _ENGINES.get(engine, engine)
+
+
+def role_of(role: str) -> model_pb2.Model.Role.ValueType:
+    """The part that a model plays."""
+    return _ROLES[role]
 
 
 def _add_memory(message: model_pb2.Model, residence: Residence) -> None:

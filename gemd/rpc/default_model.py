@@ -1,0 +1,110 @@
+"""Who answers a request that names no model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gemd.config import mend
+from gemd.errors import GemdError, ModelNotFoundError
+from gemd.routing.route import EMBEDDED, Default
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gemd.catalog import Profile
+    from gemd.rpc.library import Library
+
+AUTO: Final = "auto"
+"""The setting that leaves it to the plan."""
+_LOOK_AGAIN_S: Final = 2.0
+"""How long a look at the disk counts: requests come more often, and files seldom."""
+
+
+class DefaultModel:
+    """Decides it for every request.
+
+    Args:
+        setting: The setting `default_model`.
+        origin: What set it, as in `gemd.config.Resolved.origins`.
+        library: What models there are, and which are on disk.
+        planned: The id of the model that suits this machine; None if none does.
+        clock: Monotonic seconds.
+
+    """
+
+    def __init__(
+        self,
+        setting: str,
+        origin: str,
+        *,
+        library: Library,
+        planned: Callable[[], str | None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._setting = setting
+        self._origin = origin
+        self._library = library
+        self._planned = planned
+        self._clock = clock
+        self._looked: tuple[float, str, bool] | None = None
+
+    def choose(self) -> Default:
+        """Who, and why.
+
+        Raises:
+            ModelNotFoundError: The setting names nobody, or there is no model at all.
+
+        """
+        if self._setting != AUTO:
+            profile = self._named()
+            return Default(profile, "DEFAULT_MODEL", f"{profile.id} is the default")
+        planned = self._planned()
+        suits = None if planned is None else self._library.resolve(planned)
+        if suits is not None and self._is_on_disk(suits):
+            return Default(
+                suits, "PLANNED_MODEL", f"{suits.id} is on disk and suits this machine best"
+            )
+        embedded = next(
+            (each for each in self._library.profiles() if "default" in each.roles), None
+        )
+        if embedded is not None:
+            return Default(embedded, EMBEDDED, _instead(suits))
+        if suits is not None:
+            return Default(suits, "PLANNED_MODEL", f"{suits.id} suits this machine best")
+        raise ModelNotFoundError(
+            "no model answers a request that names none",
+            why="the catalogue has none for that, and nothing in it fits this machine",
+            advice=("gemctl list", "gemctl plan"),
+        )
+
+    def _is_on_disk(self, profile: Profile) -> bool:
+        now = self._clock()
+        if self._looked is None or now >= self._looked[0] or self._looked[1] != profile.id:
+            there = any(self._library.file_of(profile, each) for each in profile.variants)
+            self._looked = (now + _LOOK_AGAIN_S, profile.id, there)
+        return self._looked[2]
+
+    def _named(self) -> Profile:
+        try:
+            return self._library.resolve(self._setting)
+        except GemdError as error:
+            # The client named no model; it has to be told who did.
+            error.why = f"{self._origin} sets default_model to it, and {error.why}"
+            error.advice = (
+                mend("default_model", self._origin),
+                "gemctl stop",
+                *error.advice,
+            )
+            error.metadata["origin"] = self._origin
+            raise
+
+
+def _instead(suits: Profile | None) -> str:
+    """Why the embedded model answers, and what would do better."""
+    if suits is None:
+        return "the embedded model answers, because nothing larger fits this machine"
+    size = suits.variants[0].size_bytes / 2**30
+    return (
+        f"the embedded model answers; {suits.display_name} would suit this machine better: "
+        f"gemctl pull {suits.id} ({size:.1f} GiB)"
+    )

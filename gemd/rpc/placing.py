@@ -1,0 +1,216 @@
+"""Where a worker goes on this machine, and which engine build it gets.
+
+A machine with a GPU that models could use never computes on its processor in silence: the build
+for the GPU is missing, or the model does not fit there, and both are said with what to do. Only
+the embedded model goes to the processor unasked, because it is there to answer before anything
+is installed, and whoever consented.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, cast
+
+from gemd.catalog.choice import Candidate, GgufSized, Limits, Placed, expert_share, memory_of
+from gemd.catalog.choice.placing import Site, best_place
+from gemd.engine.builds.choice import choose_build
+from gemd.errors import CpuConsentNeededError, EngineMissingError
+from gemd.footprint.memory import Placement
+from gemd.hardware import DeviceKind, inventory_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from gemd.catalog import Profile, Variant
+    from gemd.config import Settings
+    from gemd.engine.builds.build import Build
+    from gemd.footprint.predict import Backend
+    from gemd.footprint.shape import GgufShape
+    from gemd.hardware import Cpu, Gpu, Inventory, Sample
+
+_AUTO: Final = "auto"
+_CPU: Final = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where one worker goes.
+
+    Attributes:
+        placement: What of the model lies where.
+        sequences: Requests that it decodes together; 0 for those of the settings.
+        gpu: Id of the GPU that it is on; empty for none.
+        backend: What drives that GPU.
+        overlay: The directory of its engine build; None for the bundled one.
+        environ: Variables that make it see that GPU and no other.
+        shared: Whether that GPU's memory is the main memory.
+
+    """
+
+    placement: Placement
+    sequences: int
+    gpu: str = ""
+    backend: Backend = "cuda"
+    overlay: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = False
+
+
+ON_PROCESSOR: Final = Spot(Placement(), 0)
+"""With the bundled engine, and as many requests at once as the settings say."""
+
+
+class Placer:
+    """Finds spots.
+
+    Args:
+        settings: Budgets, margins, consent and the backend.
+        cpu: The processor of this machine.
+        builds: The engine builds that are installed.
+        sample: The last one; None before there was any.
+        factors: By model and file name, what was measured against what was predicted, by device.
+        simulated: Whether a device file plays the GPUs: their workers compute on the processor.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        cpu: Cpu,
+        builds: Callable[[], Sequence[Build]],
+        sample: Callable[[], Sample | None],
+        simulated: bool,
+        factors: Callable[[str, str], Mapping[str, float]] = lambda *_: {},
+    ) -> None:
+        self._settings = settings
+        self._cpu = cpu
+        self._builds = builds
+        self._sample = sample
+        self._simulated = simulated
+        self._factors = factors
+
+    def spot(
+        self, profile: Profile, variant: Variant, shape: GgufShape, *, context: int, file: str = ""
+    ) -> Spot:
+        """The spot of a model with so many tokens of context. Blocks.
+
+        Args:
+            profile: The model.
+            variant: Of it.
+            shape: Of its file.
+            context: Tokens.
+            file: The file's name, under which its sizes were measured.
+
+        Raises:
+            EngineMissingError: No build for the GPU that the model belongs on, or none that works.
+            CpuConsentNeededError: It fits no GPU of this machine, and the processor was not
+                allowed.
+
+        """
+        sample = self._sample()
+        machine = None if sample is None else inventory_of(sample, self._cpu)
+        usable = () if machine is None or self._simulated else _usable(machine)
+        if sample is None or machine is None or self._on_processor(profile):
+            return self._processor()
+        if not usable:
+            # A file's GPU that is lost is refused where it is booked.
+            if sample.lost and not self._simulated and not self._settings.cpu_consent:
+                raise _lost(profile, sample.lost)
+            return self._processor()
+        try:
+            build = choose_build(
+                self._builds(), self._settings.engine_backend, usable=_backends(usable)
+            )
+        except EngineMissingError as error:
+            if self._settings.cpu_consent:
+                return self._processor()
+            error.advice = (*error.advice, "GEMD_CPU_CONSENT=true gemd")
+            raise
+        sized = GgufSized(shape, expert_share(profile), self._settings.prompt_cache)
+        factors = self._factors(profile.id, file)
+        candidate = Candidate(profile, variant, sized, on_disk=True, factors=factors)
+        placed = self._placed(candidate, machine, sample, build.backend, context)
+        if placed is not None and placed.gpu is not None:
+            return Spot(
+                placed.placement,
+                placed.sequences,
+                placed.gpu.device,
+                cast("Backend", build.backend),
+                build.path,
+                _only(placed.gpu, sample, build.backend),
+                shared=placed.gpu.kind is not DeviceKind.DISCRETE_GPU,
+            )
+        if self._settings.cpu_consent:
+            return self._processor()
+        raise _consent_needed(profile, usable)
+
+    def _on_processor(self, profile: Profile) -> bool:
+        return "default" in profile.roles or self._settings.engine_backend == _CPU
+
+    def _processor(self) -> Spot:
+        build = choose_build(self._builds(), _CPU)
+        return Spot(Placement(), self._settings.parallel, overlay=build.path)
+
+    def _placed(
+        self, candidate: Candidate, machine: Inventory, sample: Sample, backend: str, context: int
+    ) -> Placed | None:
+        settings = self._settings
+        limits = Limits(
+            ram_budget=settings.ram_budget,
+            gpu_budget=settings.gpu_budget,
+            ram_margin=settings.ram_margin,
+            gpu_margin=settings.gpu_margin,
+        )
+        memory = memory_of(machine, limits)
+        # A model goes where its engine computes: other GPUs are none for it.
+        gpus = [gpu for gpu in memory.gpus if backend in gpu.backends]
+        # The first of GPUs that are as fast is taken: on the one with less of ours there is room
+        # without an eviction.
+        gpus.sort(key=lambda gpu: _ours(sample, gpu))
+        site = Site(machine, memory.only(gpus), context, settings.parallel, backend)
+        found = best_place(candidate, site, on_cpu=False)
+        return found if isinstance(found, Placed) else None
+
+
+def _ours(sample: Sample, gpu: Gpu) -> int:
+    """What our models hold of a GPU; bytes, as far as they are known."""
+    reading = sample.of(gpu.device)
+    return 0 if reading is None else reading.ours_bytes or 0
+
+
+def _usable(machine: Inventory) -> tuple[Gpu, ...]:
+    return tuple(gpu for gpu in machine.gpus if not gpu.unusable_reason and gpu.backends)
+
+
+def _backends(gpus: Sequence[Gpu]) -> frozenset[str]:
+    return frozenset(backend for gpu in gpus for backend in gpu.backends)
+
+
+def _only(gpu: Gpu, sample: Sample, backend: str) -> dict[str, str]:
+    """What hides other GPUs from a worker; CUDA counts them by speed, and NVML by slot."""
+    reading = sample.of(gpu.device)
+    if backend != "cuda" or reading is None or not reading.hardware_id:
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": reading.hardware_id}
+
+
+def _lost(profile: Profile, devices: Sequence[str]) -> CpuConsentNeededError:
+    names = ", ".join(devices)
+    return CpuConsentNeededError(
+        f"{profile.id} belongs on a GPU, and {names} does not answer any more",
+        why="on the processor it would be slow, and nobody allowed that",
+        advice=("gemctl devices", "gemctl doctor", "GEMD_CPU_CONSENT=true gemd"),
+        metadata={"model": profile.id, "gpus": names},
+    )
+
+
+def _consent_needed(profile: Profile, gpus: Sequence[Gpu]) -> CpuConsentNeededError:
+    names = ", ".join(gpu.name or gpu.device for gpu in gpus)
+    return CpuConsentNeededError(
+        f"{profile.id} fits no GPU of this machine, not even in part",
+        why=f"on the processor it would leave {names} unused and be slow, and nobody allowed that",
+        advice=(f"gemctl plan {profile.id}", "GEMD_CPU_CONSENT=true gemd"),
+        metadata={"model": profile.id, "gpus": names},
+    )
