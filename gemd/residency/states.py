@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from gemd.hardware import RAM
-from gemd.residency.decisions import Decision
+from gemd.residency.decisions import Decision, Reason
 
 if TYPE_CHECKING:
     from gemd import wire
@@ -68,6 +68,7 @@ class Located:
         elsewhere: The same for memories of other devices, by their ids.
         smaller: Smaller contexts that would do where this one does not fit, the largest first.
         helper: Whether it is there for requests to others: it checks, or finds, what they write.
+        placed: Why it goes where it goes; None if there is nothing to say.
 
     """
 
@@ -76,6 +77,7 @@ class Located:
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     smaller: tuple[ContextSize, ...] = ()
     helper: bool = False
+    placed: Reason | None = None
 
     @property
     def demand(self) -> dict[str, int]:

@@ -99,6 +99,7 @@ class Advisor:
         self._headers = headers
         self._figures = figures
         self._factors = factors
+        self._settled = False
         self.strong: str | None = None
         """Id of the model that is this machine's strong tier; None if nothing fits."""
 
@@ -117,6 +118,9 @@ class Advisor:
         """
         wishes = self._wishes(ask)
         sample = None if ask.device_profile else await self._sample()
+        if sample is not None and not self._settled:
+            # Nothing was seen of the machine when the daemon started.
+            await self.settle(sample)
 
         def advise() -> Advice:
             return self._advise(ask, wishes, sample)
@@ -188,15 +192,19 @@ class Advisor:
         )
         return Advice(choose(question), question)
 
-    async def settle(self) -> None:
+    async def settle(self, sample: Sample | None) -> None:
         """Decide what the names of choices mean on this machine, and which model is its strong one.
 
         By what is in it, not by what other programs hold at the moment: a name shall not change
         its meaning while a browser runs.
+
+        Args:
+            sample: The last one; None leaves everything for the first plan that has one.
+
         """
-        sample = await self._sample()
         if sample is None:
             return
+        self._settled = True
         ask = Ask(ignore_others=True)
         question = await in_thread(
             lambda _: self._question(ask, self._wishes(ask), sample), abandon=True
@@ -253,6 +261,7 @@ class Advisor:
             min_speed=settings.plan_min_speed,
             sequences=settings.parallel,
             cpu_consent=ask.cpu_consent or settings.cpu_consent,
+            loaded_tokens=0 if ask.device_profile else settings.context_tokens,
         )
         if not ask.model:
             return wishes

@@ -206,7 +206,7 @@ class App:
         await self.manager.__aenter__()
         try:
             await self.senses.start(self.manager)
-            await self._advisor.settle()
+            await self._advisor.settle(self.senses.sample)
             self._listen()
             for listener in self._servers:
                 await listener.start()

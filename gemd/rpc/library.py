@@ -175,6 +175,7 @@ class Library:
             whole,
             tuple(sizes[1:]),
             helper=bool(profile.roles) and _HELPING.issuperset(profile.roles),
+            placed=spot.why,
         )
 
     async def check(self, profile: Profile, file: ModelFile) -> None:

@@ -17,6 +17,7 @@ from gemd.engine.builds.choice import choose_build
 from gemd.errors import CpuConsentNeededError, EngineMissingError
 from gemd.footprint.memory import Placement
 from gemd.hardware import DeviceKind, inventory_of
+from gemd.residency.decisions import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,7 @@ class Spot:
         overlay: The directory of its engine build; None for the bundled one.
         environ: Variables that make it see that GPU and no other.
         shared: Whether that GPU's memory is the main memory.
+        why: Why there, for whoever asks; None if there is no choice.
 
     """
 
@@ -55,6 +57,7 @@ class Spot:
     overlay: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     shared: bool = False
+    why: Reason | None = None
 
 
 ON_PROCESSOR: Final = Spot(Placement(), 0)
@@ -112,20 +115,24 @@ class Placer:
         sample = self._sample()
         machine = None if sample is None else inventory_of(sample, self._cpu)
         usable = () if machine is None or self._simulated else _usable(machine)
-        if sample is None or machine is None or self._on_processor(profile):
-            return self._processor()
+        if sample is None or machine is None:
+            return self._processor(None)
+        if self._on_processor(profile):
+            return self._processor(_EMBEDDED if usable else None)
         if not usable:
+            if self._settings.engine_backend != _AUTO and not self._settings.cpu_consent:
+                raise _no_gpu_for(profile, self._settings.engine_backend)
             # A file's GPU that is lost is refused where it is booked.
             if sample.lost and not self._simulated and not self._settings.cpu_consent:
                 raise _lost(profile, sample.lost)
-            return self._processor()
+            return self._processor(None)
         try:
             build = choose_build(
                 self._builds(), self._settings.engine_backend, usable=_backends(usable)
             )
         except EngineMissingError as error:
             if self._settings.cpu_consent:
-                return self._processor()
+                return self._processor(_consented(f"{error.message}: {error.why}"))
             error.advice = (*error.advice, "GEMD_CPU_CONSENT=true gemd")
             raise
         sized = GgufSized(shape, expert_share(profile), self._settings.prompt_cache)
@@ -139,19 +146,24 @@ class Placer:
                 placed.gpu.device,
                 cast("Backend", build.backend),
                 build.path,
-                _only(placed.gpu, sample, build.backend),
+                _only(placed.gpu, sample, usable, build.backend),
                 shared=placed.gpu.kind is not DeviceKind.DISCRETE_GPU,
+                why=_on_gpu(placed, build),
             )
         if self._settings.cpu_consent:
-            return self._processor()
+            return self._processor(_consented("it fits no GPU, not even in part"))
         raise _consent_needed(profile, usable)
 
     def _on_processor(self, profile: Profile) -> bool:
         return "default" in profile.roles or self._settings.engine_backend == _CPU
 
-    def _processor(self) -> Spot:
+    def _processor(self, why: Reason | None) -> Spot:
         build = choose_build(self._builds(), _CPU)
-        return Spot(Placement(), self._settings.parallel, overlay=build.path)
+        # A build for a GPU that computes on the processor would open a context there all the same.
+        hidden = {} if build.backend == _CPU else _hiding(build.backend)
+        return Spot(
+            Placement(), self._settings.parallel, overlay=build.path, environ=hidden, why=why
+        )
 
     def _placed(
         self, candidate: Candidate, machine: Inventory, sample: Sample, backend: str, context: int
@@ -188,12 +200,75 @@ def _backends(gpus: Sequence[Gpu]) -> frozenset[str]:
     return frozenset(backend for gpu in gpus for backend in gpu.backends)
 
 
-def _only(gpu: Gpu, sample: Sample, backend: str) -> dict[str, str]:
-    """What hides other GPUs from a worker; CUDA counts them by speed, and NVML by slot."""
-    reading = sample.of(gpu.device)
-    if backend != "cuda" or reading is None or not reading.hardware_id:
+_EMBEDDED: Final = Reason(
+    "ON_PROCESSOR", "it computes on the processor, where the embedded model always does"
+)
+
+
+def _consented(why: str) -> Reason:
+    return Reason("CPU_CONSENTED", f"it computes on the processor, as cpu_consent allows: {why}")
+
+
+def _on_gpu(placed: Placed, build: Build) -> Reason:
+    assert placed.gpu is not None
+    layers, placement = placed.candidate.sized.layers, placed.placement
+    there = min(placement.gpu_layers, layers)
+    experts = (
+        f", the experts of {placement.host_experts} of them in main memory"
+        if placement.host_experts
+        else ""
+    )
+    return Reason(
+        "ON_GPU",
+        f"{there} of {layers} layers go to {placed.gpu.device}{experts}, "
+        f"through {build.name} for {build.backend}",
+        {
+            "device": placed.gpu.device,
+            "layers": str(there),
+            "total_layers": str(layers),
+            "host_experts": str(placement.host_experts),
+            "cache_type": placement.cache_type,
+            "backend": build.backend,
+        },
+    )
+
+
+_VISIBLE: Final[Mapping[str, str]] = {
+    "cuda": "CUDA_VISIBLE_DEVICES",
+    "hip": "HIP_VISIBLE_DEVICES",
+    "vulkan": "GGML_VK_VISIBLE_DEVICES",
+}
+"""What hides GPUs from a backend. Metal has one."""
+
+
+def _only(gpu: Gpu, sample: Sample, usable: Sequence[Gpu], backend: str) -> dict[str, str]:
+    """What shows a worker its own GPU alone.
+
+    CUDA counts by speed and the driver's library by slot, so that it gets the UUID. The others
+    are told the place among the GPUs that run the backend, which they count by slot too, as far
+    as their documentation says; no machine with several of them was at hand.
+    """
+    if backend not in _VISIBLE:
         return {}
-    return {"CUDA_VISIBLE_DEVICES": reading.hardware_id}
+    reading = sample.of(gpu.device)
+    if backend == "cuda" and reading is not None and reading.hardware_id:
+        return {_VISIBLE[backend]: reading.hardware_id}
+    same = [each.device for each in usable if backend in each.backends]
+    return {_VISIBLE[backend]: str(same.index(gpu.device))} if len(same) > 1 else {}
+
+
+def _hiding(backend: str) -> dict[str, str]:
+    """What hides all GPUs from a worker."""
+    return {_VISIBLE[backend]: "-1"} if backend in _VISIBLE else {}
+
+
+def _no_gpu_for(profile: Profile, backend: str) -> CpuConsentNeededError:
+    return CpuConsentNeededError(
+        f"{profile.id} belongs on a GPU that runs {backend}, and this machine has none",
+        why=f"engine_backend is {backend}, and nobody allowed the processor",
+        advice=("gemctl devices", "GEMD_ENGINE_BACKEND=auto gemd"),
+        metadata={"model": profile.id, "backend": backend},
+    )
 
 
 def _lost(profile: Profile, devices: Sequence[str]) -> CpuConsentNeededError:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemd.catalog.choice import Candidate, Limits, Plan, Where, Wishes, choose, strong_of
@@ -292,6 +292,16 @@ def test_the_context_that_a_model_was_made_for_is_the_most() -> None:
     assert "CONTEXT_LIMITED" in reasons(plan)[1][0]
 
 
+def test_a_load_that_gets_less_context_is_said() -> None:
+    """The plan has room for more than the settings give a worker."""
+    wishes = Wishes(loaded_tokens=4096)
+    plan = choose(Asked(machine(gpu(24)), wishes=wishes).question([SMALL]))
+    [found] = [each for each in plan.reasons if each.code == "CONTEXT_OF_LOADS"]
+    assert found.metadata == {"planned_tokens": "16384", "context_tokens": "4096"}
+    enough = Asked(machine(gpu(24)), wishes=Wishes(loaded_tokens=16_384))
+    assert "CONTEXT_OF_LOADS" not in reasons(choose(enough.question([SMALL])))[0]
+
+
 def test_what_was_measured_counts() -> None:
     """A model that took a fifth more than predicted is planned with that much."""
     measured = replace(SMALL, factors={"gpu0": 1.2})
@@ -327,6 +337,7 @@ MODELS = [FAST, SMALL, MIDDLE, LARGE, MIXTURE, VERIFIER, EMBEDDED]
 SIZES = st.floats(0.25, 96)
 
 
+@settings(max_examples=40)
 @given(
     sizes=st.lists(SIZES, max_size=3),
     ram=SIZES,
@@ -370,6 +381,7 @@ def test_a_plan_always_fits_and_adds_up(
     assert choose(question) == plan
 
 
+@settings(max_examples=40)
 @given(size=SIZES, more=st.floats(0, 32), ram=SIZES)
 def test_more_memory_is_never_worse(size: float, more: float, ram: float) -> None:
     """A larger GPU of the same speed never gets a strong model of a lower rank."""

@@ -250,5 +250,18 @@ async def test_the_strong_tier_is_none_where_only_the_embedded_model_fits(tmp_pa
     builds = [Build("llama", "cpu", "0.3.36")]
     settings = Settings.model_validate({"ram_budget": "1500MiB", "offline": True})
     made = advisor(tmp_path, sample(), settings, builds, Catalog.load(PROFILES))
-    await made.settle()
+    await made.settle(sample())
     assert made.strong is None
+
+
+async def test_what_was_not_seen_at_the_start_is_settled_by_the_first_plan(tmp_path: Path) -> None:
+    """A sensor that was blind then; names keep their first meaning until it sees."""
+    catalog = Catalog.load(PROFILES)
+    builds = [Build("llama", "cpu", "0.3.36")]
+    settings = Settings.model_validate({"ram_budget": "6GiB", "offline": True})
+    made = advisor(tmp_path, sample(), settings, builds, catalog)
+    await made.settle(None)
+    assert (made.strong, catalog.resolve("gemma4-27b").id) == (None, "gemma4-31b")
+    await made.plan(Ask())
+    assert made.strong is not None
+    assert catalog.resolve("gemma4-27b").id == made.strong

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -39,6 +40,17 @@ async def explained(running: Running, **fields: Any) -> list[int]:
     """The sequence numbers of what Explain answers."""
     answer = await running.daemon.Explain(daemon_service_pb2.ExplainRequest(**fields))
     return [each.sequence for each in answer.decisions]
+
+
+async def test_a_load_says_why_it_goes_where_it_goes() -> None:
+    """Beside why it was loaded at all."""
+    why = Reason("ON_GPU", "3 of 4 layers go to gpu0", {"layers": "3"})
+    async with serving(adapt=lambda located: replace(located, placed=why)) as running:
+        await running.answer("a b c")
+        answer = await running.daemon.Explain(daemon_service_pb2.ExplainRequest(model=MODEL))
+        [load] = [each for each in answer.decisions if each.kind == decision_pb2.Decision.KIND_LOAD]
+        assert [each.code for each in load.reasons] == ["WANTED", "ON_GPU"]
+        assert load.reasons[1].message == why.message
 
 
 def test_a_decision_becomes_its_message() -> None:

@@ -81,6 +81,8 @@ def test_a_model_goes_whole_to_the_gpu_that_it_fits() -> None:
     assert (found.gpu, found.backend, found.placement.gpu_layers) == ("gpu0", "cuda", 49)
     assert found.environ == {"CUDA_VISIBLE_DEVICES": "GPU-gpu0"}
     assert (found.sequences, found.shared) == (8, False)
+    assert found.why is not None
+    assert found.why.message == "48 of 48 layers go to gpu0, through bundled for cuda"
 
 
 def test_the_card_with_room_is_taken() -> None:
@@ -106,6 +108,11 @@ def test_without_a_build_for_the_gpu_nothing_is_loaded() -> None:
     assert any("CPU_CONSENT" in each for each in caught.value.advice)
     allowed = spot("gemma4-12b", card(24), backends=("cpu",), cpu_consent=True)
     assert (allowed.gpu, allowed.placement.gpu_layers) == ("", 0)
+    assert allowed.why is not None
+    assert (allowed.why.code, "no llama engine for cuda" in allowed.why.message) == (
+        "CPU_CONSENTED",
+        True,
+    )
 
 
 def test_what_fits_no_gpu_needs_consent_for_the_processor() -> None:
@@ -165,6 +172,29 @@ def test_a_gpu_that_does_not_answer_any_more_is_no_silent_processor() -> None:
     assert spot("gemma4-12b", lost=("gpu0",), cpu_consent=True).gpu == ""
     assert spot("gemma4-12b", card(24, "gpu1"), lost=("gpu0",)).gpu == "gpu1"
     assert spot("smollm2-135m", lost=("gpu0",)).gpu == ""
+
+
+def test_of_several_gpus_of_a_vendor_a_worker_sees_its_own() -> None:
+    """By place where the backend knows no other name."""
+    amd: dict[str, Any] = {"vendor": "amd", "architecture": "gfx1100", "backends": ("hip",)}
+    taken = card(24, free_bytes=GIB, others_bytes=23 * GIB, **amd)
+    found = spot("gemma4-12b", taken, card(24, "gpu1", **amd), backends=("hip",))
+    assert (found.gpu, found.environ) == ("gpu1", {"HIP_VISIBLE_DEVICES": "1"})
+    assert spot("gemma4-12b", card(24, **amd), backends=("hip",)).environ == {}
+
+
+def test_a_build_for_a_gpu_sees_none_where_it_computes_on_the_processor() -> None:
+    """Otherwise it would open a context there that nobody booked."""
+    found = spot("smollm2-135m", card(24), backends=("cuda",))
+    assert (found.gpu, found.environ) == ("", {"CUDA_VISIBLE_DEVICES": "-1"})
+
+
+def test_a_backend_that_no_gpu_runs_is_no_reason_for_the_processor() -> None:
+    """The setting names a GPU's backend on a machine without one."""
+    with pytest.raises(CpuConsentNeededError) as caught:
+        spot("gemma4-12b", engine_backend="cuda")
+    assert "GEMD_ENGINE_BACKEND=auto gemd" in caught.value.advice
+    assert spot("gemma4-12b", engine_backend="cuda", cpu_consent=True).gpu == ""
 
 
 def test_unified_memory_is_told() -> None:

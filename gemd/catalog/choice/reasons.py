@@ -202,6 +202,17 @@ def of_plan(question: Question, models: Sequence[PlannedModel]) -> tuple[Reason,
     ]
     if question.memory.gpus and on_cpu:
         found.append(_on_cpu(question, " and ".join(on_cpu)))
+    planned = max((each.placed.context_tokens for each in models), default=0)
+    if 0 < question.wishes.loaded_tokens < planned:
+        found.append(
+            reason(
+                "CONTEXT_OF_LOADS",
+                f"room is planned for {planned} tokens of context, and a worker gets "
+                f"{question.wishes.loaded_tokens}: the setting context_tokens",
+                planned_tokens=planned,
+                context_tokens=question.wishes.loaded_tokens,
+            )
+        )
     if _assumes_bandwidth(question, models):
         found.append(
             reason(

@@ -140,6 +140,7 @@ class Wishes:
         min_speed: Tokens per second that the strong tier should reach.
         sequences: Requests that a model should decode together; it may be fewer.
         cpu_consent: Whether a GPU may be left unused.
+        loaded_tokens: Of context that a worker gets on this machine; 0 if that is no matter.
 
     """
 
@@ -152,6 +153,7 @@ class Wishes:
     min_speed: float = DEFAULT_MIN_SPEED
     sequences: int = DEFAULT_SEQUENCES
     cpu_consent: bool = False
+    loaded_tokens: int = 0
 
     def asks_for(self, candidate: Candidate) -> bool:
         """Whether a variant is one that was asked for; all are if none was named."""

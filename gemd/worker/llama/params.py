@@ -43,6 +43,8 @@ def model_params(*, gpu_layers: int, host_expert_layers: int) -> Any:
     """
     params = c.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
+    # By default layers go to all GPUs that the library sees, and one of them is booked.
+    params.split_mode = c.LLAMA_SPLIT_MODE_NONE
     if host_expert_layers:
         table = experts_in_main_memory(host_expert_layers)
         params.tensor_buft_overrides = ctypes.cast(table, ctypes.c_void_p)
