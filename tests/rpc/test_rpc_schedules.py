@@ -9,6 +9,7 @@ from gemd.catalog import LocalSource
 from gemd.residency.decisions import DecisionKind
 from gemd.v1 import daemon_service_pb2, event_pb2, model_pb2, status_pb2
 from tests.support.app import MODEL, Running, profile, serving, until
+from tests.support.sensing import FakeSensor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,11 +108,14 @@ async def test_a_model_that_is_not_on_disk_is_a_condition() -> None:
 
 async def test_begins_and_ends_are_decisions_and_events() -> None:
     """`Explain` has them, and who watches gets them."""
-    async with serving(schedules=RULES) as running:
+    sensor = FakeSensor()
+    async with serving(schedules=RULES, sensor=sensor) as running:
         watch = running.daemon.WatchEvents(
             daemon_service_pb2.WatchEventsRequest(types=[event_pb2.Event.TYPE_DECISION])
         )
         await watch.initial_metadata()
+        # The next sample, whenever it comes, has to say the same.
+        sensor.on_battery = True
         running.app.schedules.power_changed(on_battery=True)
         summaries = []
         async for response in watch:

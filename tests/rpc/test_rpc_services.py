@@ -27,7 +27,7 @@ from gemd.v1 import (
     store_service_pb2,
 )
 from gemd.v1 import status_pb2 as status_messages
-from tests.support.app import GIB, MODEL, Running, fails, profile, serving, until
+from tests.support.app import GIB, MODEL, Failure, Running, fails, profile, serving, until
 from tests.support.sensing import FakeSensor, Memory
 
 if TYPE_CHECKING:
@@ -683,7 +683,7 @@ async def test_tcp_wants_the_token_on_every_method() -> None:
                     (("authorization", token),),
                     (("authorization", f"Bearer {token}x"),),
                 ):
-                    found = await fails(call(channel, path, method, metadata))
+                    found = await refused(channel, path, method, metadata)
                     assert found.code is grpc.StatusCode.UNAUTHENTICATED, (path, metadata)
                     assert found.reason == "AUTH_REQUIRED"
             right = (("authorization", f"Bearer {token}"),)
@@ -692,6 +692,20 @@ async def test_tcp_wants_the_token_on_every_method() -> None:
             reflected = call(channel, *named("ServerReflectionInfo"), right)
             assert [answer async for answer in reflected]
         assert await running.answer("the socket needs none") == "the socket needs none"
+
+
+async def refused(channel: grpc.aio.Channel, path: str, method: Any, metadata: Any) -> Failure:
+    """What a call is refused with, asked again where the client's library does not tell.
+
+    The server ends the call before it has the request; if it is quicker than the client's
+    sending, gRPC says that the sending failed, and nothing of the answer.
+    """
+    while True:
+        try:
+            return await fails(call(channel, path, method, metadata))
+        except AssertionError as error:
+            if "SendMessageOperation" not in str(error):
+                raise
 
 
 def named(name: str) -> tuple[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.support.desktop import Desktop
 
 CLIENTS = 64
-BUDGET_MIB = 500
+BUDGET_MIB = 512
 """Holds either model and not both."""
 DEADLINE_S = 120.0
 ENDS = {"ENGINE_CRASHED", "MODEL_QUARANTINED", "DEADLINE_EXPIRED", "ENGINE_START_FAILED"}
