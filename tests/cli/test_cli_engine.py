@@ -297,7 +297,12 @@ def test_an_interrupted_install_leaves_nothing(
     index.add_engine("cpu", engine_wheel())
     # The page comes whole, the wheel never does.
     index.fault(Fine(), Stall(100_000))
-    process = gemctl.start(*CPU, "--yes", **settings)
+    # Under nohup the tests would hand on a SIGHUP that is ignored, and an install respects that.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        process = gemctl.start(*CPU, "--yes", **settings)
+    finally:
+        signal.signal(number, before)
     assert index.reached.wait(60)
 
     process.send_signal(number)

@@ -11,7 +11,7 @@ published figures of the same models:
   0.08 ms for each of 60 dense layers.
 - DiffusionGemma's canvas takes 16 steps on average, each with the same kernels to launch. NVFP4
   has to be unpacked by cards without FP4 units, which leaves 65 % of the bandwidth: 1,260, 480 and
-  980 tokens/s come out for an H100, an RTX 4090 and an RTX 5090; published are 1,008-1,282,
+  970 tokens/s come out for an H100, an RTX 4090 and an RTX 5090; published are 1,008-1,282,
   200-450 and «700 and more».
 
 No figure is measured on the machine at hand: that needs the model. Ratios between placements on

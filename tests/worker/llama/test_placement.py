@@ -46,7 +46,7 @@ def cached_bytes(path: Path, cache_type: wire.CacheType) -> tuple[int, int]:
         return context.state_bytes(0), len(answer.tokens)
 
 
-@pytest.mark.parametrize("cache_type", ["q8_0", "q4_0"])
+@pytest.mark.parametrize("cache_type", ["q8_0", pytest.param("q4_0", marks=pytest.mark.slow)])
 def test_a_quantized_cache_answers_and_is_smaller(gemma3: Path, cache_type: CacheType) -> None:
     """The same prompt takes as much less as the block sizes say, within what else is saved."""
     plain, _ = cached_bytes(gemma3, "f16")
