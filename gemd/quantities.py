@@ -15,6 +15,9 @@ _BYTE_UNITS: Final = {
     **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", start=1)},
     **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", start=1)},
 }
+_SHOWN_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
+_STEP: Final = 1024.0
+_MANY: Final = 100.0
 _QUANTITY: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z%]+)\s*", re.IGNORECASE)
 _LONGEST_S: Final = 10 * 365 * 86400.0
 _MOST_BYTES: Final = 1024**5
@@ -76,6 +79,18 @@ def format_bytes(size: int) -> str:
         if size >= scale and size % scale == 0:
             return f"{size // scale}{unit}"
     return f"{size}B"
+
+
+def human_bytes(count: float) -> str:
+    """A size in binary units with three figures at most, such as ``5.2 GiB``."""
+    value = float(count)
+    for unit in _SHOWN_UNITS:
+        if value < _STEP or unit == _SHOWN_UNITS[-1]:
+            break
+        value /= _STEP
+    if unit == "B" or value >= _MANY:
+        return f"{value:.0f} {unit}"
+    return f"{value:.1f} {unit}"
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from gemd.cli.failures import CommandError, Exit
 from gemd.cli.lease import print_leases
 from gemd.cli.memory import print_memory
 from gemd.cli.session import Session, pass_session
-from gemd.cli.text import format_bytes, format_moment, format_seconds
+from gemd.cli.text import format_moment, format_seconds
 from gemd.cli.values import seconds
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,7 +111,7 @@ def _print_models(models: Iterable[Model], output: Output) -> None:
                 one.id + (" (pinned)" if one.pinned else ""),
                 one.state.lower(),
                 one.quantization or "-",
-                format_bytes(one.memory_bytes) if one.memory_bytes else "-",
+                human_bytes(one.memory_bytes) if one.memory_bytes else "-",
                 str(one.active_requests),
                 str(one.queued_requests),
             )
@@ -130,8 +131,8 @@ def print_operations(operations: Iterable[Operation], output: Output) -> None:
                 one.kind.lower(),
                 one.model,
                 one.state.lower(),
-                format_bytes(one.current_bytes),
-                format_bytes(one.total_bytes) if one.total_bytes else "-",
+                human_bytes(one.current_bytes),
+                human_bytes(one.total_bytes) if one.total_bytes else "-",
             )
             for one in operations
         ],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from gemd.cli.memory import name_of
-from gemd.cli.text import format_bytes
+from gemd.cli.memory import bytes_or_dash, name_of
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ def print_devices(devices: Sequence[Device], output: Output) -> None:
             (
                 one.id,
                 _KINDS.get(one.kind, one.kind.lower()),
-                format_bytes(one.capacity_bytes) if one.capacity_bytes else "-",
+                human_bytes(one.capacity_bytes) if one.capacity_bytes else "-",
                 _bandwidth(one.bandwidth_bytes_per_second),
                 ", ".join(one.backends) or "-",
                 _features(one.features),
@@ -61,8 +61,8 @@ def _print_use(devices: Sequence[Device], output: Output) -> None:
         [
             (
                 one.id,
-                format_bytes(one.budget_bytes) if one.budget_bytes else "-",
-                *(_bytes(part) if one.capacity_bytes else "-" for part in _parts(one)),
+                human_bytes(one.budget_bytes) if one.budget_bytes else "-",
+                *(bytes_or_dash(part) if one.capacity_bytes else "-" for part in _parts(one)),
                 "-" if one.power_watts is None else f"{one.power_watts:.0f} W",
                 "-" if one.utilization is None else f"{one.utilization:.0%}",
             )
@@ -107,10 +107,6 @@ def _features(features: Sequence[str]) -> str:
 
 def _bandwidth(rate: int | None) -> str:
     return "-" if rate is None else f"{rate / _GB:.0f} GB/s"
-
-
-def _bytes(count: int | None) -> str:
-    return "-" if count is None else format_bytes(count)
 
 
 def _wrapped(text: str, indent: str) -> str:

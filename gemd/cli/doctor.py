@@ -14,7 +14,7 @@ from gemd.cli.output import Colour
 from gemd.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gemd.cli.output import Output
     from gemd.client import Model
@@ -143,7 +143,7 @@ def _device(model: Model) -> str:
     return next((device for device in held if device != "cpu"), "cpu")
 
 
-def _sample(session: Session, report: Any) -> Sample:
+def _sample(session: Session, report: Callable[[], DaemonReport | None]) -> Sample:
     """A reading of all devices; what the running daemon's workers hold is not others'."""
     from gemd.doctor import CannotCheckError, NoAnswerError
     from gemd.errors import ConfigError
@@ -207,7 +207,9 @@ def _counts(found: Sequence[Diagnosis]) -> str:
 
 
 def _checks(some: Sequence[object]) -> str:
-    return "1 check" if len(some) == 1 else f"{len(some)} checks"
+    from gemd.doctor.words import counted
+
+    return counted(len(some), "check")
 
 
 def _is(found: Diagnosis, result: str) -> bool:

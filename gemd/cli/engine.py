@@ -10,13 +10,15 @@ from gemd.cli.engine_output import build_document, commit_shown, report_verdicts
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.progress import Progress
 from gemd.cli.session import Session, pass_session
-from gemd.cli.text import format_bytes, format_moment
+from gemd.cli.text import format_moment
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gemd.cli.output import Output
     from gemd.engine.builds import Build
+
 _ENGINES = ("llama", "diffusion")
 _BACKENDS = ("cuda", "hip", "metal", "vulkan", "cpu")
 _engine_option = click.option(
@@ -253,7 +255,7 @@ def remove(session: Session, *, backend: str, engine: str, yes: bool, as_json: b
     if as_json:
         removed = [build_document(one) for one in found]
         session.output.document({"removed": removed, "freed_bytes": freed})
-    session.output.note(f"{names} is removed ({format_bytes(freed)} freed)")
+    session.output.note(f"{names} is removed ({human_bytes(freed)} freed)")
 
 
 @engine.command()

@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gemd.cli.failures import CommandError, Exit
-from gemd.cli.text import format_bytes, format_seconds
+from gemd.cli.text import format_seconds
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +40,7 @@ def show_plan(
         if way.obstacle:
             output.note(f"  not {way.kind}: {way.obstacle}")
             continue
-        costs = [f"{format_bytes(way.disk_bytes)} of disk"]
+        costs = [f"{human_bytes(way.disk_bytes)} of disk"]
         if way.minutes is not None:
             minutes = format_seconds(way.minutes * 60)
             jobs = way.environ["CMAKE_BUILD_PARALLEL_LEVEL"]

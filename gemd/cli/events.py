@@ -9,7 +9,8 @@ import click
 from gemd.cli.documents import document
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.session import Session, pass_session
-from gemd.cli.text import format_bytes, format_moment, format_seconds
+from gemd.cli.text import format_moment, format_seconds
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +106,7 @@ def told(event: Event) -> str:
 
 
 def _model(model: Model) -> str:
-    memory = f", {format_bytes(model.memory_bytes)}" if model.memory_bytes else ""
+    memory = f", {human_bytes(model.memory_bytes)}" if model.memory_bytes else ""
     pinned = ", pinned" if model.pinned else ""
     failure = f": {model.failure.message}" if model.failure is not None else ""
     return f"{model.id} is {_words(model.state)}{memory}{pinned}{failure}"
@@ -120,8 +121,8 @@ def _loading(proto: Any) -> str:
 
 
 def _operation(operation: LongWork) -> str:
-    done = f", {format_bytes(operation.current_bytes)}" if operation.current_bytes else ""
-    total = f" of {format_bytes(operation.total_bytes)}" if done and operation.total_bytes else ""
+    done = f", {human_bytes(operation.current_bytes)}" if operation.current_bytes else ""
+    total = f" of {human_bytes(operation.total_bytes)}" if done and operation.total_bytes else ""
     failure = f": {operation.error.message}" if operation.error is not None else ""
     work = f"{operation.kind.lower()} {operation.model}"
     return f"{operation.name} {work} is {_words(operation.state)}{done}{total}{failure}"
@@ -159,7 +160,7 @@ def _condition(condition: Condition) -> str:
 
 def _device(device: Device) -> str:
     parts = [
-        f"{name} {format_bytes(size)}"
+        f"{name} {human_bytes(size)}"
         for name, size in (
             ("ours", device.ours_bytes),
             ("others", device.others_bytes),

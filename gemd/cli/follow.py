@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.progress import Progress
-from gemd.cli.text import format_bytes
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from gemd.cli.output import Output
@@ -120,4 +120,4 @@ def _ask(model: Model, output: Output) -> None:
 
 
 def _size(model: Model) -> str:
-    return format_bytes(model.size_bytes) if model.size_bytes else "it"
+    return human_bytes(model.size_bytes) if model.size_bytes else "it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gemd.cli.text import format_bytes
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +27,13 @@ def print_memory(devices: Sequence[Device], output: Output) -> None:
     rows = [
         (
             one.id,
-            format_bytes(one.capacity_bytes) if one.capacity_bytes else "-",
-            format_bytes(one.budget_bytes) if one.budget_bytes else "-",
-            format_bytes(one.margin_bytes),
-            _bytes(one.ours_bytes),
-            format_bytes(one.reserved_bytes),
-            _bytes(one.others_bytes),
-            _bytes(one.free_bytes),
+            human_bytes(one.capacity_bytes) if one.capacity_bytes else "-",
+            human_bytes(one.budget_bytes) if one.budget_bytes else "-",
+            human_bytes(one.margin_bytes),
+            bytes_or_dash(one.ours_bytes),
+            human_bytes(one.reserved_bytes),
+            bytes_or_dash(one.others_bytes),
+            bytes_or_dash(one.free_bytes),
         )
         for one in devices
     ]
@@ -91,5 +91,6 @@ def name_of(device: Device) -> str:
     return f"{name}, simulated" if device.simulated else name
 
 
-def _bytes(count: int | None) -> str:
-    return "-" if count is None else format_bytes(count)
+def bytes_or_dash(count: int | None) -> str:
+    """A size; ``-`` if it is unknown."""
+    return "-" if count is None else human_bytes(count)

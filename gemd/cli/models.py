@@ -11,7 +11,7 @@ from gemd.cli.failures import CommandError, Exit
 from gemd.cli.follow import follow_operation, show_loading
 from gemd.cli.progress import Progress
 from gemd.cli.session import Session, model_name, pass_session
-from gemd.cli.text import format_bytes
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from gemd.client import Model
@@ -36,7 +36,7 @@ def list_models(session: Session, *, as_json: bool) -> None:
             (
                 one.id,
                 one.state.lower(),
-                format_bytes(one.size_bytes) if one.size_bytes else "-",
+                human_bytes(one.size_bytes) if one.size_bytes else "-",
                 one.quantization or "-",
                 one.licence or "-",
             )
@@ -73,7 +73,7 @@ def pull(
         output.document(document(last.raw))
         return
     result = last.raw.pull
-    size = format_bytes(result.size_bytes or last.total_bytes)
+    size = human_bytes(result.size_bytes or last.total_bytes)
     origin = f" from {result.origin}" if result.origin else ""
     verb = "is on disk" if result.transferred_bytes else "is on disk already"
     output.note(f"{last.model} {verb} ({size}{origin})")
@@ -106,7 +106,7 @@ def load(session: Session, model: str, *, clear_failure: bool, as_json: bool) ->
     if as_json:
         session.output.document(document(ready.raw))
     else:
-        session.output.note(f"{ready.id} is warm ({format_bytes(ready.memory_bytes)})")
+        session.output.note(f"{ready.id} is warm ({human_bytes(ready.memory_bytes)})")
 
 
 @click.command()
@@ -163,11 +163,11 @@ def remove(
         output.document(document(last.raw))
     else:
         what = f"{found.id} {variant}" if variant else found.id
-        output.note(f"{what} is removed ({format_bytes(last.raw.delete.freed_bytes)} freed)")
+        output.note(f"{what} is removed ({human_bytes(last.raw.delete.freed_bytes)} freed)")
 
 
 def _confirm_removal(session: Session, model: Model, variant: str | None) -> None:
-    what = f"{model.id} {variant}" if variant else f"{model.id} ({format_bytes(model.size_bytes)})"
+    what = f"{model.id} {variant}" if variant else f"{model.id} ({human_bytes(model.size_bytes)})"
     if session.output.can_ask():
         if click.confirm(f"Remove {what}?", err=True):
             return

@@ -11,8 +11,9 @@ import click
 from gemd.cli.documents import document
 from gemd.cli.memory import shares
 from gemd.cli.session import Session, model_name, pass_session
-from gemd.cli.text import format_bytes, format_seconds
+from gemd.cli.text import format_seconds
 from gemd.cli.values import size, whole_number
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +93,7 @@ def plan(
         raise click.UsageError("--context 0 has no room for a question")
     with session.client(start=True) as client:
         made = client.plan(
-            model_name(model) if model else "",
+            "" if model is None else model_name(model),
             variant=variant or "",
             on=_place(device),
             context=context,
@@ -148,9 +149,7 @@ def _print_model(one: PlannedModel, output: Output) -> None:
         facts.append(f"{format_seconds(one.canvas)} a canvas")
     if one.gpu_layers:
         facts.append(f"{one.gpu_layers} of {one.total_layers} layers on the GPU")
-    facts.append(
-        f"download {format_bytes(one.download_bytes)}" if one.download_bytes else "on disk"
-    )
+    facts.append(f"download {human_bytes(one.download_bytes)}" if one.download_bytes else "on disk")
     _print_folded(", ".join(facts), output, indent="  ")
     for reason in one.reasons:
         _print_folded(f"why: {reason.message}", output, indent="  ")
@@ -166,15 +165,15 @@ def _print_device(planned: PlannedDevice, output: Output) -> None:
     device = planned.device
     name = device.display_name or device.kind.lower()
     output.line(f"{device.id:<5} [{bar(planned, _BAR_COLUMNS)}]")
-    figures = [f"{_NAMES[kind]} {format_bytes(size)}" for kind, size in planned.parts.items()]
+    figures = [f"{_NAMES[kind]} {human_bytes(size)}" for kind, size in planned.parts.items()]
     for label, amount in (
         ("others", planned.others_bytes),
         ("margin", planned.margin_bytes),
         ("free", planned.free_bytes),
     ):
         if amount:
-            figures.append(f"{label} {format_bytes(amount)}")
-    total = f"{name}: {format_bytes(device.capacity_bytes)} = {' + '.join(figures)}"
+            figures.append(f"{label} {human_bytes(amount)}")
+    total = f"{name}: {human_bytes(device.capacity_bytes)} = {' + '.join(figures)}"
     _print_folded(total, output, indent="      ")
 
 
@@ -206,5 +205,6 @@ def bar(planned: PlannedDevice, columns: int) -> str:
 def _verdict(one: VariantVerdict) -> str:
     speed = one.decode_tokens_per_second
     pace = "" if speed is None else f", about {speed:.0f} tokens/s"
-    needs = f"{format_bytes(one.needed_bytes)}{pace}; " if one.needed_bytes else ""
+    # Of what does not fit, the reason has the figures.
+    needs = f"{human_bytes(one.needed_bytes)}{pace}; " if one.fits else ""
     return f"{one.model} {one.variant}: {needs}{one.reason.message}"

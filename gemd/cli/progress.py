@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from gemd.cli import text
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,10 +52,10 @@ def progress_line(
             parts.append(f"[{'#' * full}{'.' * (_BAR_COLUMNS - full)}]")
         parts.append(f"{int(share * 100):3d} %")
     if bytes_counted and (current or total):
-        amount = text.format_bytes(current)
-        parts.append(f"{amount} of {text.format_bytes(total)}" if total else amount)
+        amount = human_bytes(current)
+        parts.append(f"{amount} of {human_bytes(total)}" if total else amount)
     if rate:
-        parts.append(f"{text.format_bytes(rate)}/s")
+        parts.append(f"{human_bytes(rate)}/s")
     if remaining is not None and current < total:
         parts.append(f"{text.format_seconds(remaining)} left")
     return "  ".join(parts)

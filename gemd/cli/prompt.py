@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gemd.cli.failures import CommandError, Exit
-from gemd.cli.text import format_bytes
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -68,7 +68,7 @@ def _read(stdin: BinaryIO, output: Output, hint: str = "") -> str:
     content = stdin.read(LONGEST_BYTES + 1)
     if len(content) > LONGEST_BYTES:
         raise CommandError(
-            f"standard input is longer than {format_bytes(LONGEST_BYTES)}",
+            f"standard input is longer than {human_bytes(LONGEST_BYTES)}",
             Exit.USAGE,
             why="no prompt can be",
         )

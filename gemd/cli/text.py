@@ -9,24 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_STEP = 1024.0
 _MINUTE = 60.0
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
-_MANY = 100.0
-
-
-def format_bytes(count: float) -> str:
-    """A size in binary units with three figures at most, such as ``5.2 GiB``."""
-    value = float(count)
-    for unit in _UNITS:
-        if value < _STEP or unit == _UNITS[-1]:
-            break
-        value /= _STEP
-    if unit == "B" or value >= _MANY:
-        return f"{value:.0f} {unit}"
-    return f"{value:.1f} {unit}"
 
 
 def format_seconds(seconds: float) -> str:

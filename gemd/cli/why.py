@@ -8,8 +8,9 @@ import click
 
 from gemd.cli.documents import listing
 from gemd.cli.session import Session, model_name, pass_session
-from gemd.cli.text import format_bytes, format_moment, format_seconds
+from gemd.cli.text import format_moment, format_seconds
 from gemd.cli.values import whole_number
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from gemd.cli.output import Output
@@ -81,6 +82,6 @@ def _alternative(other: Alternative) -> str:
 
 
 def _memory(change: MemoryChange) -> str:
-    after = "" if change.after_bytes is None else f" -> {format_bytes(change.after_bytes)}"
-    budget = format_bytes(change.budget_bytes)
-    return f"{change.device} {format_bytes(change.before_bytes)}{after} of {budget} held"
+    after = "" if change.after_bytes is None else f" -> {human_bytes(change.after_bytes)}"
+    budget = human_bytes(change.budget_bytes)
+    return f"{change.device} {human_bytes(change.before_bytes)}{after} of {budget} held"

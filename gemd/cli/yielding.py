@@ -9,8 +9,9 @@ import click
 from gemd.cli import autostart
 from gemd.cli.documents import listing
 from gemd.cli.session import Session, pass_session
-from gemd.cli.text import format_bytes, format_moment, format_seconds
+from gemd.cli.text import format_moment, format_seconds
 from gemd.cli.values import duration, size
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from gemd.cli.output import Output
@@ -85,7 +86,7 @@ def _print(one: YieldedMemory, output: Output) -> None:
     if one.models:
         output.line(f"  from: {', '.join(one.models)}")
     if one.kept_bytes or one.kept_reasons:
-        output.line(f"  kept: {format_bytes(one.kept_bytes)}")
+        output.line(f"  kept: {human_bytes(one.kept_bytes)}")
         for reason in one.kept_reasons:
             output.line(f"    {reason.message}")
     if one.keep_off_until is not None:
@@ -98,8 +99,8 @@ def _released(one: YieldedMemory) -> str:
     if not one.models:
         return "nothing was given back" if one.kept_bytes else "no model holds memory"
     if one.confirmed:
-        return f"{format_bytes(one.released_bytes)} given back in {took}, seen free by the sensor"
-    return f"{format_bytes(one.released_bytes)} given back in {took}; no sensor can confirm it"
+        return f"{human_bytes(one.released_bytes)} given back in {took}, seen free by the sensor"
+    return f"{human_bytes(one.released_bytes)} given back in {took}; no sensor can confirm it"
 
 
 def _hint(found: tuple[YieldedMemory, ...], where: str, output: Output) -> None:

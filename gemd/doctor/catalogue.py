@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gemd.catalog import Catalog
 from gemd.doctor.diagnosis import conclude, failure, failure_of, warning
 from gemd.doctor.words import counted, listed, quoted
 from gemd.errors import GemdError
-from gemd.paths import data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from gemd.catalog import Profile
+    from gemd.catalog import Catalog, Profile
     from gemd.doctor.diagnosis import Diagnosis, Finding
     from gemd.doctor.surroundings import Errand, Surroundings
 
@@ -55,10 +53,9 @@ class CatalogueFacts:
 def examine_catalogue(around: Surroundings, _: Errand) -> Diagnosis:
     """Read them as the daemon does and judge."""
     folder = around.user_profiles
-    shipped_folder = data_dir("profiles") / "models"
     default, default_error = around.settings.default_model, None
     try:
-        catalog = Catalog.load(shipped_folder, folder)
+        catalog = around.catalog()
     except GemdError as error:
         return check_catalogue(CatalogueFacts(folder, error=error))
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +9,7 @@ from gemd.doctor.diagnosis import conclude, warning
 from gemd.doctor.engine import cpu_library
 from gemd.doctor.words import counted
 from gemd.hardware import read_cpu
+from gemd.hardware.files import line_of
 from gemd.hardware.power import on_battery
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class CpuFacts:
 
     Attributes:
         cpu: As the sensors see it.
-        machine: Architecture.
         threads: Of a worker.
         virtual: Whether this is a virtual machine.
         built_with_amx: Whether the engine's library uses AMX.
@@ -49,7 +48,6 @@ class CpuFacts:
     """
 
     cpu: Cpu
-    machine: str = "x86_64"
     threads: int = 1
     virtual: bool = False
     built_with_amx: bool = False
@@ -66,13 +64,12 @@ def examine_cpu(around: Surroundings, _: Errand) -> Diagnosis:
     return check_cpu(
         CpuFacts(
             cpu=cpu,
-            machine=platform.machine().lower(),
             threads=around.settings.threads or cpu.physical_cores,
             virtual="hypervisor" in cpu.features,
             built_with_amx="amx_int8" in cpu.features and _has_mark(cpu_library(around), AMX_MARK),
-            governor=_text(policy / "scaling_governor"),
-            governor_driver=_text(policy / "scaling_driver"),
-            preference=_text(policy / "energy_performance_preference"),
+            governor=line_of(policy / "scaling_governor"),
+            governor_driver=line_of(policy / "scaling_driver"),
+            preference=line_of(policy / "energy_performance_preference"),
             on_battery=on_battery(around.root),
         )
     )
@@ -93,13 +90,13 @@ def check_cpu(facts: CpuFacts) -> Diagnosis:
 
 
 def _findings(facts: CpuFacts) -> Iterator[Finding]:
-    features = facts.cpu.features
-    if features and facts.machine in _X86 and "avx2" not in features:
+    features, machine = facts.cpu.features, facts.cpu.architecture.lower()
+    if features and machine in _X86 and "avx2" not in features:
         yield warning(
             "it has no AVX2, or the virtual machine hides it: models run several times slower",
             *(("give the virtual machine the host's CPU type",) if facts.virtual else ()),
         )
-    if features and facts.machine in {"aarch64", "arm64"} and "asimd" not in features:
+    if features and machine in {"aarch64", "arm64"} and "asimd" not in features:
         yield warning("it has no NEON (asimd): models run several times slower")
     if facts.virtual and facts.built_with_amx:
         yield warning(
@@ -137,10 +134,3 @@ def _has_mark(library: Path | None, mark: bytes) -> bool:
     if library is None or library.stat().st_size > _LARGEST_LIBRARY:
         return False
     return mark in library.read_bytes()
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""

@@ -10,9 +10,9 @@ from gemd.catalog import Catalog
 from gemd.doctor.catalogue import AUTO, embedded
 from gemd.doctor.diagnosis import CannotCheckError, conclude, failure, warning
 from gemd.doctor.folders import look_at
-from gemd.doctor.words import quoted, size
+from gemd.doctor.words import quoted
 from gemd.errors import GemdError
-from gemd.paths import data_dir
+from gemd.quantities import human_bytes as size
 from gemd.store import Store
 from gemd.store.disk import SPARE_BYTES
 
@@ -130,7 +130,7 @@ def _room(folder: Path, root: Path) -> Room:
 
 def _catalog(around: Surroundings) -> Catalog:
     try:
-        return Catalog.load(data_dir("profiles") / "models", around.user_profiles)
+        return around.catalog()
     except GemdError:
         # Another check says so.
         return Catalog(())

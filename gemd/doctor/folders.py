@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gemd.doctor.diagnosis import failure
 from gemd.doctor.words import quoted
+from gemd.hardware.files import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,12 +120,8 @@ def _is_open(folder: Path) -> bool:
 
 def filesystem_of(path: Path, *, root: Path) -> str:
     """The type of the file system that an existing path is on; empty if the kernel does not say."""
-    try:
-        text = (root / "proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
     found, longest = "", -1
-    for line in text.splitlines():
+    for line in text_of(root / "proc/self/mounts").splitlines():
         fields = line.split()
         if len(fields) < _MOUNT_FIELDS:
             continue

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gemd.doctor.diagnosis import CannotCheckError, conclude, failure, failure_of, warning
-from gemd.doctor.words import listed, size
-from gemd.errors import GemdError
+from gemd.doctor.diagnosis import CannotCheckError, conclude, failure, warning
+from gemd.doctor.words import listed
 from gemd.hardware import RAM, DeviceKind, SensorBlindError, default_margin
+from gemd.quantities import human_bytes as size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +29,14 @@ class GpuMemoryFacts:
     Attributes:
         devices: The GPUs that answer.
         lost: Ids of those that did once.
+        margin: What the setting `gpu_margin` leaves free on each; None for what is usual.
         blind: Why there is no reading; empty if there is one.
 
     """
 
     devices: tuple[DeviceReading, ...] = ()
     lost: tuple[str, ...] = ()
+    margin: int | None = None
     blind: str = ""
 
 
@@ -44,11 +46,11 @@ def examine_gpu_memory(around: Surroundings, _: Errand) -> Diagnosis:
         sample = around.sample()
     except SensorBlindError as error:
         return check_gpu_memory(GpuMemoryFacts(blind=str(error)))
-    except GemdError as error:
-        return conclude(NAME, [failure_of(error)], facts="")
     return check_gpu_memory(
         GpuMemoryFacts(
-            devices=tuple(each for each in sample.devices if each.device != RAM), lost=sample.lost
+            devices=tuple(each for each in sample.devices if each.device != RAM),
+            lost=sample.lost,
+            margin=around.settings.gpu_margin,
         )
     )
 
@@ -71,10 +73,11 @@ def _findings(facts: GpuMemoryFacts) -> Iterator[Finding]:
     if facts.lost:
         yield failure(f"lost: {listed(facts.lost)}", "gemctl devices", "sudo dmesg")
     for device in facts.devices:
-        yield from _of_device(device)
+        margin = default_margin(device) if facts.margin is None else facts.margin
+        yield from _of_device(device, min(margin, device.capacity_bytes))
 
 
-def _of_device(device: DeviceReading) -> Iterator[Finding]:
+def _of_device(device: DeviceReading, margin: int) -> Iterator[Finding]:
     if device.kind is DeviceKind.INTEGRATED_GPU:
         # What there is of it is main memory, of which another check tells.
         return
@@ -87,17 +90,17 @@ def _of_device(device: DeviceReading) -> Iterator[Finding]:
             "way to other programs there"
         )
         return
-    taken = (device.others_bytes or 0) + (device.unknown_bytes or 0)
+    taken = device.taken_bytes
     if taken > device.capacity_bytes * _MUCH:
         yield warning(
             f"{device.device}: {size(taken)} of {size(device.capacity_bytes)} are in use by other "
             "programs",
             "nvidia-smi" if device.vendor == "nvidia" else "gemctl devices",
         )
-    elif device.free_bytes < default_margin(device):
+    elif device.free_bytes < margin:
         yield warning(
             f"{device.device}: {size(device.free_bytes)} are free, and gemd leaves "
-            f"{size(default_margin(device))} to other programs",
+            f"{size(margin)} to other programs",
             "gemctl yield",
         )
 

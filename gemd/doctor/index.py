@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gemd.catalog import Catalog, PackageSource
+from gemd.catalog import PackageSource
 from gemd.doctor.catalogue import embedded
 from gemd.doctor.diagnosis import CannotCheckError, conclude, warning
 from gemd.doctor.network import reach, unset_proxies
 from gemd.errors import GemdError
-from gemd.paths import data_dir
 from gemd.store import Store
 from gemd.store.indexes import find_indexes
 
@@ -112,7 +111,7 @@ def _findings(facts: IndexFacts) -> Iterator[Finding]:
 def _embedded(around: Surroundings) -> Profile:
     """The model that comes from a package, so that the first answer needs no hub."""
     try:
-        found = embedded(Catalog.load(data_dir("profiles") / "models", around.user_profiles))
+        found = embedded(around.catalog())
     except GemdError as error:
         raise CannotCheckError(f"not asked, because of the catalogue: {error}") from None
     if found is None:

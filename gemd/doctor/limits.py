@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import resource
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from gemd.doctor.diagnosis import conclude, failure, warning
-from gemd.doctor.words import size
+from gemd.hardware.cgroups import group_folders
+from gemd.hardware.files import integer_of
+from gemd.quantities import human_bytes as size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,22 +132,7 @@ def _of_the_group(root: Path) -> tuple[int | None, int]:
 
 
 def _task_limits(root: Path) -> Iterator[tuple[int, int]]:
-    mount = root / "sys/fs/cgroup"
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, name = rest.partition(":")
-        path = PurePosixPath(name.lstrip("/"))
-        if ".." in path.parts or (controllers and "pids" not in controllers.split(",")):
-            continue
-        base = mount / "pids" if controllers else mount
-        for folder in (path, *path.parents):
-            most, now = _text(base / folder / "pids.max"), _text(base / folder / "pids.current")
-            if most.isdecimal() and now.isdecimal():
-                yield int(most), int(now)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""
+    for folder, _ in group_folders(root, "pids"):
+        most, now = integer_of(folder / "pids.max"), integer_of(folder / "pids.current")
+        if most is not None and now is not None:
+            yield most, now

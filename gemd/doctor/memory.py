@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from gemd.doctor.diagnosis import conclude, failure, warning
-from gemd.doctor.words import size
 from gemd.hardware import RAM, SensorBlindError
+from gemd.hardware.files import integer_of
 from gemd.quantities import MIB
+from gemd.quantities import human_bytes as size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +80,7 @@ def examine_memory(around: Surroundings, _: Errand) -> Diagnosis:
             ours=ours,
             swap=int(swap.total),
             swap_used=int(swap.used),
-            overcommit=_overcommit(around),
+            overcommit=integer_of(around.root / "proc/sys/vm/overcommit_memory"),
             blind=blind,
         )
     )
@@ -124,11 +125,3 @@ def _findings(facts: MemoryFacts) -> Iterator[Finding]:
             "short of memory",
             "ps -Ao rss,pid,comm | sort -rn | head",
         )
-
-
-def _overcommit(around: Surroundings) -> int | None:
-    file = around.root / "proc/sys/vm/overcommit_memory"
-    try:
-        return int(file.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None

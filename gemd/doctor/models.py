@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gemd.doctor.diagnosis import conclude, failure, failure_of, warning
-from gemd.doctor.words import counted, listed, quoted, size
+from gemd.doctor.words import counted, listed, quoted
 from gemd.errors import GemdError
+from gemd.quantities import human_bytes as size
 from gemd.store import Manifest
 from gemd.store.disk import sha256_of
 from gemd.store.layout import Layout

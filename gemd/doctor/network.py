@@ -12,7 +12,7 @@ from gemd.store.threads import Stop, Stopped
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PROXY_VARIABLES: Final = ("https_proxy", "http_proxy", "all_proxy", "no_proxy")
+_PROXIES: Final = ("https_proxy", "http_proxy", "all_proxy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,5 @@ def reach(
 
 def unset_proxies(environ: Mapping[str, str]) -> str:
     """The command that takes the proxies away; empty where none is set."""
-    names = [
-        name for each in PROXY_VARIABLES[:3] for name in (each, each.upper()) if environ.get(name)
-    ]
+    names = [name for each in _PROXIES for name in (each, each.upper()) if environ.get(name)]
     return f"unset {' '.join(names)}" if names else ""

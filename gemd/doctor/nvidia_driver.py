@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gemd.doctor.diagnosis import failure, warning
 from gemd.doctor.pci import nodes
+from gemd.hardware.files import text_of
 from gemd.hardware.nvidia import load_nvml
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ class NvidiaFacts:
     """The driver.
 
     Attributes:
-        present: Whether a card of theirs is on the bus.
         module: Version of the kernel's part; empty if it is not loaded.
         nouveau: Whether the free driver is loaded, which cannot compute.
         files: Its device files.
@@ -47,7 +47,6 @@ class NvidiaFacts:
 
     """
 
-    present: bool = True
     module: str = ""
     nouveau: bool = False
     files: tuple[Node, ...] = ()
@@ -74,7 +73,6 @@ def gather(root: Path, *, present: bool) -> NvidiaFacts | None:
         # Windows' GPU is of another vendor.
         return None
     return NvidiaFacts(
-        present=present,
         module=module,
         nouveau=(root / "sys/module/nouveau").exists(),
         files=files,
@@ -176,9 +174,8 @@ def _not_there(facts: NvidiaFacts) -> tuple[str, ...]:
 
 
 def _module_version(root: Path) -> str:
-    try:
-        text = (root / "proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    text = text_of(root / "proc/driver/nvidia/version")
+    if not text:
         return ""
     found = _MODULE.search(text)
     return found[1] if found else "of an unknown version"

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from gemd.hardware.files import line_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -23,14 +25,12 @@ class Adapter:
     Attributes:
         address: Such as ``0000:01:00.0``.
         vendor: ``nvidia``, ``amd`` or ``intel``.
-        product: Vendor's number of the product, such as ``0x2684``.
         driver: Kernel module that is bound to it; empty if none is.
 
     """
 
     address: str
     vendor: str
-    product: str = ""
     driver: str = ""
 
 
@@ -59,13 +59,12 @@ def adapters(root: Path) -> tuple[Adapter, ...]:
 
 def _adapters(root: Path) -> Iterator[Adapter]:
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
-        vendor = VENDORS.get(_text(device / "vendor"))
-        if vendor is not None and _text(device / "class").startswith(_DISPLAY):
+        vendor = VENDORS.get(line_of(device / "vendor"))
+        if vendor is not None and line_of(device / "class").startswith(_DISPLAY):
             driver = device / "driver"
             yield Adapter(
                 address=device.name,
                 vendor=vendor,
-                product=_text(device / "device"),
                 driver=os.path.basename(os.readlink(driver)) if driver.is_symlink() else "",  # noqa: PTH115, PTH119 - only the link's name
             )
 
@@ -105,10 +104,3 @@ def _is_member(group: int) -> bool:
 def is_container(root: Path) -> bool:
     """Whether this is a container, whose devices somebody outside decides on."""
     return any((root / name).exists() for name in (".dockerenv", "run/.containerenv"))
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""

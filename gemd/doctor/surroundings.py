@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from gemd.catalog import Catalog
 from gemd.doctor.diagnosis import CannotCheckError
 from gemd.errors import ConfigError
-from gemd.paths import resolve_paths
+from gemd.paths import data_dir, resolve_paths
 from gemd.store.threads import Stop
 
 if TYPE_CHECKING:
@@ -167,6 +168,10 @@ class Surroundings:
         return resolve_paths(
             self.environ, platform=self.platform, home=self.home, settings=self.settings
         )
+
+    def catalog(self) -> Catalog:
+        """The profiles of models as they are now, gemd's own and the user's. Raises GemdError."""
+        return Catalog.load(data_dir("profiles") / "models", self.user_profiles)
 
     @property
     def user_profiles(self) -> Path:

@@ -9,24 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
-_STEP: Final = 1024.0
-_MANY: Final = 100.0
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
-
-
-def size(count: float) -> str:
-    """Bytes in binary units with three figures at most, such as ``5.2 GiB``."""
-    value = float(count)
-    for unit in _UNITS:
-        if value < _STEP or unit == _UNITS[-1]:
-            break
-        value /= _STEP
-    if unit == "B" or value >= _MANY:
-        return f"{value:.0f} {unit}"
-    return f"{value:.1f} {unit}"
 
 
 def span(seconds: float) -> str:

@@ -22,7 +22,7 @@ from gemd.footprint.gguf import (
     read_gguf_header,
 )
 from gemd.footprint.memory import CacheType, Method, Parts, Placement, Prediction
-from gemd.footprint.predict import Fit, largest_context, predict_gguf
+from gemd.footprint.predict import predict_gguf
 from gemd.footprint.safetensors import (
     SafetensorsHeader,
     read_safetensors_header,
@@ -37,7 +37,6 @@ from gemd.footprint.weights import LayerWeights, Weights, weights_of
 __all__ = [
     "CacheType",
     "DiffusionShape",
-    "Fit",
     "GgufHeader",
     "GgufShape",
     "LayerWeights",
@@ -57,7 +56,6 @@ __all__ = [
     "diffusion_shape",
     "gguf_header",
     "gguf_shape",
-    "largest_context",
     "open_local",
     "part_paths",
     "predict_diffusion",

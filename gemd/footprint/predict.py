@@ -9,7 +9,6 @@ the first `host_experts` layers stay in main memory (llama-model.cpp, llama-mode
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from gemd.footprint import compute
@@ -17,15 +16,11 @@ from gemd.footprint.cache import cells_of, layer_bytes
 from gemd.footprint.memory import Parts, Placement, Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gemd.footprint.cache import Cells
     from gemd.footprint.shape import GgufShape
 
 DEFAULT_BATCH: Final = 512
 """Tokens of a prompt that the worker evaluates at once."""
-CONTEXT_GRAIN: Final = 256
-"""Contexts are searched in steps of llama.cpp's own padding, tokens."""
 
 Backend = Literal["cuda", "hip", "vulkan", "sycl", "metal"]
 """Which of the engine's backends drives the GPU."""
@@ -64,14 +59,6 @@ _MERGE_BYTES: Final = 190
 """The same for one merge of the tokenizer (measured)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """The longest context that fits, and what it takes."""
-
-    context_tokens: int
-    prediction: Prediction
-
-
 def process_bytes(shape: GgufShape) -> int:
     """What the worker takes of main memory beside weights, cache and scratch."""
     tables = shape.shape.vocabulary * _TOKEN_BYTES + shape.shape.merges * _MERGE_BYTES
@@ -86,7 +73,6 @@ def predict_gguf(
     placement: Placement,
     batch: int = DEFAULT_BATCH,
     prompt_cache_bytes: int = 0,
-    worker_bytes: int | None = None,
     backend: Backend = "cuda",
 ) -> Prediction:
     """The memory of this model in a worker with such a context.
@@ -98,7 +84,6 @@ def predict_gguf(
         placement: Where its tensors lie.
         batch: Tokens per step.
         prompt_cache_bytes: What the worker may keep of prompts outside the KV cache.
-        worker_bytes: What the process takes without a model; None is `process_bytes`.
         backend: What drives the GPU, if the placement uses one.
 
     """
@@ -109,11 +94,10 @@ def predict_gguf(
         shape.shape, context_tokens=context_tokens, max_sequences=max_sequences, batch=batch
     )
     gpu = placement.gpu_layers > 0
-    process = process_bytes(shape) if worker_bytes is None else worker_bytes
     beside = HOST_CONTEXT_BYTES[backend] if gpu else _copies(shape)
     host = Parts(
         projector=0 if gpu else shape.projector,
-        overhead=process + prompt_cache_bytes + beside,
+        overhead=process_bytes(shape) + prompt_cache_bytes + beside,
         output=compute.logits_bytes(shape.shape, max_sequences),
     )
     device = Parts()
@@ -129,86 +113,6 @@ def predict_gguf(
     )
     scoring = host.total + _scoring(shape, cells, placement, max_sequences, batch)
     return Prediction(host=host, gpu=device, host_peak=max(loading, scoring))
-
-
-def largest_context(
-    shape: GgufShape,
-    *,
-    host_bytes: int,
-    gpu_bytes: int = 0,
-    most: int,
-    max_sequences: int,
-    placement: Placement,
-    least: int = CONTEXT_GRAIN,
-    batch: int = DEFAULT_BATCH,
-    prompt_cache_bytes: int = 0,
-    backend: Backend = "cuda",
-) -> Fit | None:
-    """The longest context whose load never takes more than these bytes.
-
-    Args:
-        shape: Of the model.
-        host_bytes: What there is of main memory.
-        gpu_bytes: What there is of the GPU.
-        most: No context is longer, tokens: what the model was trained for, or the wish.
-        max_sequences: As in `predict_gguf`, like all that is not named here.
-        placement: The same.
-        least: Nothing shorter is of use, tokens.
-        batch: As in `predict_gguf`.
-        prompt_cache_bytes: The same.
-        backend: The same.
-
-    Returns:
-        None if not even `least` fits. A whole multiple of 256 tokens, or `most`.
-
-    """
-    assert 0 < least <= most
-
-    def predicted(tokens: int) -> Prediction:
-        return predict_gguf(
-            shape,
-            context_tokens=tokens,
-            max_sequences=max_sequences,
-            placement=placement,
-            batch=batch,
-            prompt_cache_bytes=prompt_cache_bytes,
-            backend=backend,
-        )
-
-    return longest_fit(
-        predicted, least=least, most=most, host_bytes=host_bytes, gpu_bytes=gpu_bytes
-    )
-
-
-def longest_fit(
-    predicted: Callable[[int], Prediction],
-    *,
-    least: int,
-    most: int,
-    host_bytes: int,
-    gpu_bytes: int,
-) -> Fit | None:
-    """The longest context by any prediction that grows with the context; see `largest_context`."""
-
-    def fits(prediction: Prediction) -> bool:
-        return prediction.host_peak <= host_bytes and prediction.gpu_peak <= gpu_bytes
-
-    best = Fit(most, predicted(most))
-    if fits(best.prediction):
-        return best
-    best = Fit(least, predicted(least))
-    if not fits(best.prediction):
-        return None
-    low, high = least // CONTEXT_GRAIN, -(-most // CONTEXT_GRAIN)
-    while high - low > 1:
-        middle = (low + high) // 2
-        tokens = middle * CONTEXT_GRAIN
-        prediction = predicted(tokens)
-        if fits(prediction):
-            low, best = middle, Fit(tokens, prediction)
-        else:
-            high = middle
-    return best
 
 
 def _first_on_gpu(shape: GgufShape, placement: Placement) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from gemd.hardware.files import integer_of, text_of
+from gemd.hardware.files import integer_of, line_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,6 +106,27 @@ def cpu_quota(root: Path) -> float | None:
     return min((quota for quota in _quotas(root) if quota is not None), default=None)
 
 
+def group_folders(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
+    """Folders of this process's groups for a controller, each followed by those above it.
+
+    Args:
+        root: Where /proc and /sys are.
+        controller: Such as ``memory``.
+
+    Yields:
+        A folder, which need not exist, and whether it is of version 2.
+
+    """
+    mount = root / "sys/fs/cgroup"
+    for controllers, path in _memberships(root):
+        if controllers == {""}:
+            for folder in _upwards(mount, path):
+                yield folder, True
+        elif controller in controllers:
+            for folder in _upwards(mount / controller, path):
+                yield folder, False
+
+
 def _limited(root: Path) -> Iterator[tuple[Path, _Files, int]]:
     for directory, files in _memory_directories(root):
         limit = integer_of(directory / files.limit)
@@ -114,29 +135,18 @@ def _limited(root: Path) -> Iterator[tuple[Path, _Files, int]]:
 
 
 def _memory_directories(root: Path) -> Iterator[tuple[Path, _Files]]:
-    mount = root / "sys/fs/cgroup"
-    for controllers, path in _memberships(root):
-        if controllers == {""}:
-            for directory in _upwards(mount, path):
-                yield directory, _V2
-        elif "memory" in controllers:
-            for directory in _upwards(mount / "memory", path):
-                yield directory, _V1
+    for directory, unified in group_folders(root, "memory"):
+        yield directory, _V2 if unified else _V1
 
 
 def _quotas(root: Path) -> Iterator[float | None]:
-    mount = root / "sys/fs/cgroup"
-    for controllers, path in _memberships(root):
-        if controllers == {""}:
-            for directory in _upwards(mount, path):
-                yield _ratio(text_of(directory / "cpu.max").split())
-        elif "cpu" in controllers:
-            for directory in _upwards(mount / "cpu", path):
-                quota, period = (
-                    text_of(directory / f"cpu.cfs_{name}_us").strip()
-                    for name in ("quota", "period")
-                )
-                yield _ratio([quota, period])
+    for directory, unified in group_folders(root, "cpu"):
+        if unified:
+            yield _ratio(text_of(directory / "cpu.max").split())
+        else:
+            yield _ratio(
+                [line_of(directory / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+            )
 
 
 def _memberships(root: Path) -> Iterator[tuple[set[str], PurePosixPath]]:

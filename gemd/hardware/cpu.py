@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from gemd.hardware.cgroups import cpu_quota
+from gemd.hardware.files import line_of, pairs_of, text_of
 from gemd.hardware.sysctl import number_by, sysctl, text_by
 
 if TYPE_CHECKING:
@@ -101,12 +102,7 @@ def _distinct_cores(root: Path) -> int:
 def _siblings(root: Path, cpu: int) -> str:
     topology = root / "sys/devices/system/cpu" / f"cpu{cpu}" / "topology"
     # Before Linux 5.3 the same list had the second name.
-    for name in ("core_cpus_list", "thread_siblings_list"):
-        try:
-            return (topology / name).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-    return ""
+    return line_of(topology / "core_cpus_list") or line_of(topology / "thread_siblings_list")
 
 
 def _allowed() -> frozenset[int]:
@@ -117,9 +113,4 @@ def _allowed() -> frozenset[int]:
 
 def _cpuinfo(root: Path) -> dict[str, str]:
     """Key and value of the first processor's lines."""
-    try:
-        text = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
-    return {key.strip(): value.strip() for key, _, value in lines}
+    return dict(pairs_of(text_of(root / "proc/cpuinfo").partition("\n\n")[0], ":"))

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 INTEGRATED: Final = "0000:00:02."
 """Where on the bus the GPU is that is a part of the processor."""
-"""Where on the bus the GPU is that is a part of the processor."""
 _TILE: Final = re.compile(r"tile\d+")
 
 

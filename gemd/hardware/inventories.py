@@ -35,7 +35,7 @@ def inventory_of(sample: Sample, cpu: Cpu) -> Inventory:
         architecture=(ram.architecture if ram is not None else "") or cpu.architecture,
         cores=(ram.cores if ram is not None else 0) or cpu.physical_cores,
         ram_bytes=0 if ram is None else ram.capacity_bytes,
-        taken_bytes=0 if ram is None else _taken(ram),
+        taken_bytes=0 if ram is None else ram.taken_bytes,
         features=(ram.features if ram is not None else frozenset()) or cpu.features,
         bandwidth_bytes_per_s=None if ram is None else ram.bandwidth_bytes_per_s,
     )
@@ -90,11 +90,6 @@ def unusable_reason(
     return "" if capacity else "nobody tells how much memory it has"
 
 
-def _taken(reading: DeviceReading) -> int:
-    """What others hold, and what nobody knows the holder of."""
-    return (reading.others_bytes or 0) + (reading.unknown_bytes or 0)
-
-
 def _gpu(reading: DeviceReading, processor: Processor) -> Gpu:
     return Gpu(
         device=reading.device,
@@ -102,7 +97,7 @@ def _gpu(reading: DeviceReading, processor: Processor) -> Gpu:
         vendor=reading.vendor,
         kind=reading.kind,
         capacity_bytes=reading.capacity_bytes,
-        taken_bytes=_taken(reading),
+        taken_bytes=reading.taken_bytes,
         architecture=reading.architecture,
         bandwidth_bytes_per_s=reading.bandwidth_bytes_per_s,
         features=reading.features,

@@ -107,6 +107,11 @@ class DeviceReading:
         known = self.free_bytes + (self.ours_bytes or 0) + (self.others_bytes or 0)
         return self.capacity_bytes - known
 
+    @property
+    def taken_bytes(self) -> int:
+        """What others hold, and what nobody knows the holder of, as far as anybody tells."""
+        return (self.others_bytes or 0) + (self.unknown_bytes or 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -33,6 +33,7 @@ from gemd.errors import (
 from gemd.hardware import device_profile, inventory_of, inventory_of_table
 from gemd.quantities import Budget
 from gemd.rpc.convert.plans import Ask
+from gemd.rpc.placing import limits_of
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
@@ -128,14 +129,26 @@ class Advisor:
         advice = await in_thread(lambda _: advise(), abandon=True)
         missed = None
         first = self._first(ask, advice) if wishes.models else None
-        if first is not None:
+        if first is not None and self._may_look(*first):
             missed = await self._looked(*first)
             if missed is None:
                 advice = await in_thread(lambda _: advise(), abandon=True)
-            if not _asked_for(advice):
-                raise _size_unknown(wishes.name, missed)
+        if first is not None and not _asked_for(advice):
+            raise _size_unknown(wishes.name, missed)
         advice = await self._told(advice)
-        return advice if missed is None else replace(advice, plan=_without(advice.plan, missed))
+        unread = self._unread(advice.plan) if missed is None else missed.message
+        return replace(advice, plan=_without(advice.plan, unread)) if unread else advice
+
+    def _unread(self, plan: Plan) -> str:
+        """What keeps the file of a planned model from telling its size; empty if nothing does."""
+        for model in plan.models:
+            candidate = model.placed.candidate
+            file = self._library.file_of(candidate.profile, candidate.variant)
+            if file is None or candidate.variant.engine != "llama":
+                continue
+            if self._headers.shape(candidate.profile, candidate.variant, file) is None:
+                return f"the header of {file} cannot be read, and a load will say why"
+        return ""
 
     def _first(self, ask: Ask, advice: Advice) -> tuple[Profile, Variant] | None:
         """What the plan took of a name; where nothing tells a size, what the name means."""
@@ -155,8 +168,6 @@ class Advisor:
             ContentMismatchError: The same.
 
         """
-        if not self._may_look(profile, variant):
-            return None
         try:
             await self._headers.look(profile, variant)
         except (BadModelFileError, ContentMismatchError):
@@ -207,7 +218,7 @@ class Advisor:
         self._settled = True
         ask = Ask(ignore_others=True)
         question = await in_thread(
-            lambda _: self._question(ask, self._wishes(ask), sample), abandon=True
+            lambda _: self._question(ask, self._wishes(ask), sample, roughly=True), abandon=True
         )
         for choice in self._library.catalog.choices:
             model = strong_of(question, choice.choice)
@@ -227,7 +238,10 @@ class Advisor:
         question = self._question(ask, wishes, sample)
         return Advice(choose(question), question)
 
-    def _question(self, ask: Ask, wishes: Wishes, sample: Sample | None) -> Question:
+    def _question(
+        self, ask: Ask, wishes: Wishes, sample: Sample | None, *, roughly: bool = False
+    ) -> Question:
+        """What is asked; `roughly` reads no header where a profile tells the size as well."""
         machine = self._machine(ask.device_profile, sample)
         here = not ask.device_profile
         memory = memory_of(machine, self._limits(ask, machine), ignore_others=ask.ignore_others)
@@ -236,7 +250,7 @@ class Advisor:
             machine,
             # Whoever set the processor as the backend has consented to it.
             memory.only(()) if backend == _CPU else memory,
-            self._candidates(wishes, here=here),
+            self._candidates(wishes, here=here, roughly=roughly),
             wishes,
             self._engines(here=here),
             "" if backend == _CPU else backend,
@@ -281,13 +295,7 @@ class Advisor:
 
     def _limits(self, ask: Ask, machine: Inventory) -> Limits:
         """Those of the settings; a budget that is asked for is of the GPUs, or else of the RAM."""
-        settings = self._settings
-        limits = Limits(
-            ram_budget=settings.ram_budget,
-            gpu_budget=settings.gpu_budget,
-            ram_margin=settings.ram_margin,
-            gpu_margin=settings.gpu_margin,
-        )
+        limits = limits_of(self._settings)
         if ask.budget_bytes is None:
             return limits
         budget = Budget(absolute_bytes=ask.budget_bytes)
@@ -307,7 +315,7 @@ class Advisor:
             SHIPPED, SHIPPED, {name: frozenset(backends) for name, backends in installed.items()}
         )
 
-    def _candidates(self, wishes: Wishes, *, here: bool) -> list[Candidate]:
+    def _candidates(self, wishes: Wishes, *, here: bool, roughly: bool) -> list[Candidate]:
         """Every variant whose size is known, in each model's own order of preference."""
         found = []
         for profile in self._library.profiles():
@@ -315,7 +323,7 @@ class Advisor:
             if profile.kind == "base" and profile.id not in wishes.models:
                 continue
             for variant in profile.variants:
-                candidate = self._candidate(profile, variant, here=here)
+                candidate = self._candidate(profile, variant, here=here, roughly=roughly)
                 if candidate is not None:
                     found.append(candidate)
         return found
@@ -331,21 +339,28 @@ class Advisor:
             )
         return inventory_of(sample, self._cpu)
 
-    def _candidate(self, profile: Profile, variant: Variant, *, here: bool) -> Candidate | None:
+    def _candidate(
+        self, profile: Profile, variant: Variant, *, here: bool, roughly: bool
+    ) -> Candidate | None:
         file = self._library.file_of(profile, variant)
-        sized = self._sized(profile, variant, file)
+        sized = self._sized(profile, variant, file, roughly=roughly)
         if sized is None:
             return None
         factors = self._factors(profile.id, file.name) if here and file is not None else {}
         return Candidate(profile, variant, sized, on_disk=file is not None, factors=factors)
 
-    def _sized(self, profile: Profile, variant: Variant, file: Path | None) -> Sized | None:
+    def _sized(
+        self, profile: Profile, variant: Variant, file: Path | None, *, roughly: bool
+    ) -> Sized | None:
         """By the header of the file if it is here or was looked at, else by the profile."""
+        cached = self._settings.prompt_cache
+        by_profile = profile_sized(profile, variant, prompt_cache_bytes=cached)
+        if roughly and by_profile is not None:
+            return by_profile
         shape = self._headers.shape(profile, variant, file)
-        settings = self._settings
         if shape is None:
-            return profile_sized(profile, variant, prompt_cache_bytes=settings.prompt_cache)
-        return GgufSized(shape, expert_share(profile), settings.prompt_cache)
+            return by_profile
+        return GgufSized(shape, expert_share(profile), cached)
 
 
 def _asked_for(advice: Advice) -> bool:
@@ -369,11 +384,7 @@ async def _unseen() -> Sample | None:
     return None
 
 
-def _without(plan: Plan, error: GemdError) -> Plan:
+def _without(plan: Plan, missed: str) -> Plan:
     """The plan with why the file itself was not asked."""
-    why = Reason(
-        "HEADER_NOT_READ",
-        f"figures are those of the profile: {error.message}",
-        {"reason": error.reason, "why": error.why},
-    )
+    why = Reason("HEADER_NOT_READ", f"figures are those of the profile: {missed}")
     return replace(plan, reasons=(*plan.reasons, why))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def all_checks() -> Sequence[Check]:
     """Every check of `gemd.doctor`."""
-    # 2 MB of a daemon that may never be asked for one.
+    # About a megabyte of a daemon that may never be asked for one.
     from gemd.doctor.checks import CHECKS  # noqa: PLC0415 - see above
 
     return CHECKS

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 SMALLEST_CONTEXT = 1024
 """Tokens: a question and its answer. No context is made smaller than that to make room."""
-LLAMA_BATCH = 512
-"""Tokens of a prompt that the llama engine evaluates at once; sizes its scratch memory."""
 _HELPING = frozenset({"verifier", "embedding"})
 """Roles of models that work for requests to others."""
 
@@ -250,7 +248,6 @@ def _estimates(shape: GgufShape, load: wire.Load, spot: Spot) -> dict[int, dict[
             max_sequences=load.max_sequences,
             placement=spot.placement,
             prompt_cache_bytes=load.prompt_cache_bytes,
-            batch=LLAMA_BATCH,
             backend=spot.backend,
         )
         found[tokens] = {RAM: predicted.host_peak}

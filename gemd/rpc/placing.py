@@ -168,22 +168,25 @@ class Placer:
     def _placed(
         self, candidate: Candidate, machine: Inventory, sample: Sample, backend: str, context: int
     ) -> Placed | None:
-        settings = self._settings
-        limits = Limits(
-            ram_budget=settings.ram_budget,
-            gpu_budget=settings.gpu_budget,
-            ram_margin=settings.ram_margin,
-            gpu_margin=settings.gpu_margin,
-        )
-        memory = memory_of(machine, limits)
+        memory = memory_of(machine, limits_of(self._settings))
         # A model goes where its engine computes: other GPUs are none for it.
         gpus = [gpu for gpu in memory.gpus if backend in gpu.backends]
         # The first of GPUs that are as fast is taken: on the one with less of ours there is room
         # without an eviction.
         gpus.sort(key=lambda gpu: _ours(sample, gpu))
-        site = Site(machine, memory.only(gpus), context, settings.parallel, backend)
+        site = Site(machine, memory.only(gpus), context, self._settings.parallel, backend)
         found = best_place(candidate, site, on_cpu=False)
         return found if isinstance(found, Placed) else None
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What settings say of memory."""
+    return Limits(
+        ram_budget=settings.ram_budget,
+        gpu_budget=settings.gpu_budget,
+        ram_margin=settings.ram_margin,
+        gpu_margin=settings.gpu_margin,
+    )
 
 
 def _ours(sample: Sample, gpu: Gpu) -> int:

@@ -84,7 +84,7 @@ class _Probe:
         c.llama_backend_init()
         self._devices = tuple(device.name for device in devices.devices())
         if not c.llama_supports_gpu_offload():
-            resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE_BYTES, resource.RLIM_INFINITY))
+            _limit(resource.RLIMIT_AS, _ADDRESS_SPACE_BYTES)
         self._loaded: tuple[str, int, int] | None = None
         self._model: Any = None
 

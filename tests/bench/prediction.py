@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Final
 from gemd.footprint import Placement, gguf_shape, predict_gguf, read_gguf_model
 from tests.bench import machine
 from tests.bench.report import Check, Section
-from tests.support.measured import SEQUENCES, peak_after_a_prompt
+from tests.support.measured import CONTEXTS, SEQUENCES, peak_after_a_prompt
 from tests.support.models import CACHE, ensure_model
 
 if TYPE_CHECKING:
     from tests.bench.setting import Setting
 
 MODELS: Final = ("smollm2-135m", "gemma3-270m")
-CONTEXTS: Final = (512, 1024, 2048, 4096, 8192)
 BOUND_PERCENT: Final = 5.0
 ABOVE_PERCENT: Final = 2.0
 """Predictions for main memory only grow by what is seen: what lies above a measurement stays."""

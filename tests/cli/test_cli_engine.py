@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
 import psutil
 import pytest
 
+from gemd.cli.engine import _BACKENDS, _ENGINES
 from gemd.cli.engine_output import teller
 from gemd.cli.failures import Exit
 from gemd.cli.output import Output
 from gemd.cli.progress import Progress
-from gemd.engine.builds import installed_builds
+from gemd.engine.builds import BACKENDS, ENGINES, installed_builds
 from gemd.engine.builds.build import folder_name, python_tag
 from gemd.engine.builds.installing import Notice
 from gemd.engine.builds.looking import Gpus
 from tests.conftest import INDEX_SETTINGS
+from tests.support.build_machines import gpu
 from tests.support.engine_wheel import (
     BINDING,
     FORGETFUL,
     VERSION,
     WHEEL,
     EngineIndex,
+    copy_engine,
     engine_sdist,
     engine_wheel,
     shifted,
@@ -43,6 +43,7 @@ from tests.support.file_server import Fine, Stall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.support.gemctl import Gemctl, Inside
 
@@ -245,6 +246,20 @@ def test_a_machine_without_a_gpu_has_what_it_needs(inside: Inside, engines: Path
     assert not engines.exists()
 
 
+def test_auto_is_the_best_that_the_gpu_can_run(inside: Inside) -> None:
+    """A machine with a GPU does not have what it needs; the command names what it would get."""
+    card = gpu("gpu0", "nvidia", "8.9", ("cuda", "vulkan"))
+    with mock.patch("gemd.engine.builds.looking.gpus_here", return_value=Gpus((card,))):
+        done = inside("engine", "install", GEMD_OFFLINE="1")
+    assert done.returncode == Exit.PRECONDITION
+    assert "  try: GEMD_OFFLINE=false gemctl engine install --backend cuda\n" in done.stderr
+
+
+def test_the_options_name_every_engine_and_backend() -> None:
+    """They are written twice: help does not import what the builds need."""
+    assert (_ENGINES, _BACKENDS) == (ENGINES, BACKENDS)
+
+
 def test_offline_means_offline(inside: Inside, settings: dict[str, str]) -> None:
     """The setting that forbids the network forbids this too, and says where it comes from."""
     done = inside(*CPU, "--yes", GEMD_OFFLINE="1", **settings)
@@ -267,12 +282,7 @@ def test_a_build_whose_record_was_lost_is_told_and_removed(
     gemctl: Gemctl, settings: dict[str, str], engines: Path
 ) -> None:
     """One that somebody copied there by hand; nobody knows what it is for."""
-    specification = importlib.util.find_spec("llama_cpp")
-    assert specification is not None
-    assert specification.origin is not None
-    ignored = shutil.ignore_patterns("__pycache__", "server")
-    package = Path(specification.origin).parent
-    shutil.copytree(package, engines / "llama-mine" / "llama_cpp", ignore=ignored)
+    copy_engine(engines / "llama-mine")
 
     verified = gemctl("engine", "verify", "llama-mine", **settings)
     assert verified.returncode == Exit.PRECONDITION

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemd.cli import text
+from gemd.quantities import human_bytes
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from gemd.cli import text
 )
 def test_sizes_are_in_binary_units(count: float, shown: str) -> None:
     """Three figures at most, and the unit that fits."""
-    assert text.format_bytes(count) == shown
+    assert human_bytes(count) == shown
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemd.doctor.diagnosis import Finding, Result, conclude, failure, failure_of, warning
-from gemd.doctor.words import counted, listed, quoted, size, span
+from gemd.doctor.words import counted, listed, quoted, span
 from gemd.errors import ConfigError
+from gemd.quantities import human_bytes as size
 
 FINDINGS = st.lists(
     st.builds(

@@ -80,8 +80,9 @@ async def test_a_check_that_hangs_is_given_up_and_not_made_again(tmp_path: Path)
         assert len(began) == 1
     finally:
         release.set()
-    while any(each.name == "doctor-driver" for each in threading.enumerate()):  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    for each in threading.enumerate():
+        if each.name == "doctor-driver":
+            await asyncio.to_thread(each.join, 10)
     woken, _ = await doctor.examine(around)
     assert (woken.detail, len(began)) == ("woken", 2)
 

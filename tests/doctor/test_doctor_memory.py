@@ -73,6 +73,24 @@ def test_what_no_model_is_placed_on_is_no_memory_to_worry_about(tmp_path: Path) 
     assert found(part, split).detail.startswith("gpu1 is not used: MIG splits it")
 
 
+def test_what_stays_free_is_what_the_setting_says(tmp_path: Path) -> None:
+    """Where little is left, that much of it is other programs'; without the setting the usual."""
+    card = DeviceReading("gpu0", DeviceKind.DISCRETE_GPU, 24 * GIB, GIB, {1: 23 * GIB}, 0)
+    for margin, result, says in (
+        ("auto", Result.WARNING, "gpu0: 1.0 GiB are free, and gemd leaves 1.9 GiB to other"),
+        ("3GiB", Result.WARNING, "gpu0: 1.0 GiB are free, and gemd leaves 3.0 GiB to other"),
+        ("512MiB", Result.OK, "24.0 GiB, 1.0 GiB free, models 23.0 GiB"),
+    ):
+        around = surroundings(
+            tmp_path,
+            environ={"GEMD_GPU_MARGIN": margin},
+            sample=lambda: Sample(0.0, 0.0, (card,)),
+        )
+        found = made(examine_gpu_memory, around)
+        assert found.result is result
+        assert says in found.detail
+
+
 def test_a_lost_gpu_and_a_blind_sensor_fail(tmp_path: Path) -> None:
     """And a machine without a GPU is skipped."""
     found = read(tmp_path, FakeSensor(lost=("gpu0",)))

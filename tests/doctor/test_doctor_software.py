@@ -23,7 +23,7 @@ from tests.support.doctoring import made, surroundings, write
 from tests.support.sensing import FakeSensor
 
 PYTHON = PythonFacts("/env/bin/python", "3.12.1", wanted=">=3.11")
-CPU = CpuFacts(Cpu("Ryzen", 8, frozenset({"avx2", "avx512f"})), threads=8)
+CPU = CpuFacts(Cpu("Ryzen", 8, frozenset({"avx2", "avx512f"}), "x86_64"), threads=8)
 BUNDLED = Build("llama", "cpu", "0.3.36", commit="abc")
 CUDA = replace(BUNDLED, backend="cuda", path=Path("/e/llama-cuda"), installed="prebuilt")
 
@@ -205,9 +205,9 @@ def test_the_processor_of_this_machine_is_read(tmp_path: Path) -> None:
     assert "gemctl config show --origin" in found.fixes
 
 
-def features(*names: str) -> Cpu:
+def features(*names: str, machine: str = "x86_64") -> Cpu:
     """A processor with these."""
-    return Cpu("CPU", 8, frozenset(names))
+    return Cpu("CPU", 8, frozenset(names), machine)
 
 
 @pytest.mark.parametrize(
@@ -216,8 +216,8 @@ def features(*names: str) -> Cpu:
         ({}, Result.OK, "Ryzen, 8 cores, 8 threads for each model, avx512f avx2"),
         ({"cpu": features("sse2")}, Result.WARNING, "it has no AVX2"),
         ({"cpu": features()}, Result.OK, "CPU, 8 cores"),
-        ({"cpu": features("fp"), "machine": "aarch64"}, Result.WARNING, "it has no NEON"),
-        ({"cpu": features("asimd"), "machine": "aarch64"}, Result.OK, "asimd"),
+        ({"cpu": features("fp", machine="aarch64")}, Result.WARNING, "it has no NEON"),
+        ({"cpu": features("asimd", machine="aarch64")}, Result.OK, "asimd"),
         ({"virtual": True, "built_with_amx": True}, Result.WARNING, "illegal instruction"),
         ({"virtual": True}, Result.OK, "virtual machine"),
         (

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from gemd import wire
 from gemd.engine.builds.tiny_model import tiny_model
 from gemd.engine.spec import WorkerSpec, worker_environment
+from tests.support.engine_wheel import copy_engine
 from tests.support.workers import running
 
 MARK = "0.3.36+overlay"
@@ -21,16 +20,12 @@ MARK = "0.3.36+overlay"
 @pytest.fixture
 def overlay(tmp_path: Path) -> Path:
     """An engine build: the files of this environment, whose version says that it is another one."""
-    specification = importlib.util.find_spec("llama_cpp")
-    assert specification is not None
-    assert specification.origin is not None
-    package = tmp_path / "overlay" / "llama_cpp"
-    ignored = shutil.ignore_patterns("__pycache__", "server")
-    shutil.copytree(Path(specification.origin).parent, package, ignore=ignored)
-    (package / "__init__.py").write_text(
+    directory = tmp_path / "overlay"
+    copy_engine(directory)
+    (directory / "llama_cpp" / "__init__.py").write_text(
         f'from .llama_cpp import *\nfrom .llama import *\n__version__ = "{MARK}"\n'
     )
-    return package.parent
+    return directory
 
 
 @pytest.fixture

@@ -11,12 +11,16 @@ from gemd.footprint import Placement, gguf_shape, predict_gguf, read_gguf_model
 from gemd.hardware import RAM
 from gemd.residency.corrections import Corrections, file_of
 from gemd.residency.states import Located
-from tests.support.measured import PROMPT_TOKENS, SEQUENCES, peak_after_a_prompt, worker_spec
+from tests.support.measured import (
+    CONTEXTS,
+    PROMPT_TOKENS,
+    SEQUENCES,
+    peak_after_a_prompt,
+    worker_spec,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-CONTEXTS = (512, 1024, 2048, 4096, 8192)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gemd.hardware import DeviceKind, DeviceReading
+from gemd.hardware import DeviceKind
 from gemd.hardware.amd import AmdGpus
 from gemd.hardware.drm_gpus import LOOK_S, RETRY_LEAST_S
 from gemd.hardware.kfd import gfx_target, nodes
 from gemd.hardware.ram import MainMemory
 from tests.support.clock import Clock
+from tests.support.sensing import only
 from tests.support.sysfs import Process, forbid, machine, write
 
 if TYPE_CHECKING:
@@ -31,11 +32,6 @@ def _gpus(root: Path, **changes: Any) -> AmdGpus:
     return AmdGpus(root, **(options | changes))
 
 
-def _only(gpus: AmdGpus, workers: dict[int, str]) -> DeviceReading:
-    (reading,) = gpus.read(workers).devices
-    return reading
-
-
 @pytest.fixture
 def xtx(tmp_path: Path) -> Path:
     """A machine with an RX 7900 XTX."""
@@ -44,7 +40,7 @@ def xtx(tmp_path: Path) -> Path:
 
 def test_an_rx_7900_xtx_is_known(xtx: Path) -> None:
     """Its gfx target, units and the published bandwidth of 960 GB/s follow from KFD's figures."""
-    reading = _only(_gpus(xtx), {})
+    reading = only(_gpus(xtx), {})
     assert (reading.device, reading.vendor, reading.kind) == (
         "gpu0",
         "amd",
@@ -64,7 +60,7 @@ def test_the_vendors_own_words_come_first(xtx: Path) -> None:
     """A product name on the board, and the version of a driver built outside the kernel."""
     write(xtx, f"{CARD}/device/product_name", "AMD Radeon RX 7900 XTX")
     write(xtx, "sys/module/amdgpu/version", "6.10.5")
-    reading = _only(_gpus(xtx), {})
+    reading = only(_gpus(xtx), {})
     assert (reading.name, reading.driver_version) == ("AMD Radeon RX 7900 XTX", "6.10.5")
 
 
@@ -73,7 +69,7 @@ def test_memory_is_split_by_kfd_and_fdinfo(xtx: Path) -> None:
     write(xtx, f"{CARD}/device/mem_info_vram_used", 10 * GIB)
     process = Process(xtx, WORKER)
     process.open_card(XTX, {"drm-memory-vram": f"{8 * MIB} KiB", "drm-memory-gtt": "2048 KiB"})
-    reading = _only(_gpus(xtx), WORKERS)
+    reading = only(_gpus(xtx), WORKERS)
     assert reading.processes == {WORKER: 8 * GIB}
     assert reading.others_bytes == 300 * MIB
     assert reading.free_bytes == VRAM - 10 * GIB
@@ -86,7 +82,7 @@ def test_both_lists_count_the_same_memory(xtx: Path) -> None:
     write(xtx, f"sys/class/kfd/kfd/proc/{WORKER}/vram_45127", 6 * GIB)
     process = Process(xtx, WORKER)
     process.open_card(XTX, {"drm-memory-vram": f"{7 * MIB} KiB"})
-    reading = _only(_gpus(xtx), WORKERS)
+    reading = only(_gpus(xtx), WORKERS)
     assert reading.processes == {WORKER: 7 * GIB}
     assert reading.others_bytes == 300 * MIB
 
@@ -94,7 +90,7 @@ def test_both_lists_count_the_same_memory(xtx: Path) -> None:
 def test_a_worker_that_is_gone_holds_nothing(xtx: Path) -> None:
     """It has no /proc; so does one that has opened no card."""
     Process(xtx, 4712)
-    reading = _only(_gpus(xtx), {WORKER: "gpu0", 4712: "gpu0"})
+    reading = only(_gpus(xtx), {WORKER: "gpu0", 4712: "gpu0"})
     assert reading.processes == {}
 
 
@@ -102,9 +98,9 @@ def test_a_worker_that_cannot_be_looked_at_hides_ours(xtx: Path) -> None:
     """Unless KFD lists it."""
     write(xtx, f"proc/{WORKER}/fd", "not to be listed")
     gpus = _gpus(xtx)
-    assert _only(gpus, WORKERS).processes is None
+    assert only(gpus, WORKERS).processes is None
     write(xtx, f"sys/class/kfd/kfd/proc/{WORKER}/vram_45127", 512 * MIB)
-    assert _only(gpus, WORKERS).processes == {WORKER: 512 * MIB}
+    assert only(gpus, WORKERS).processes == {WORKER: 512 * MIB}
 
 
 def test_in_a_pid_namespace_only_fdinfo_is_believed(xtx: Path) -> None:
@@ -112,7 +108,7 @@ def test_in_a_pid_namespace_only_fdinfo_is_believed(xtx: Path) -> None:
     write(xtx, f"sys/class/kfd/kfd/proc/{WORKER}/vram_45127", 6 * GIB)
     write(xtx, f"{CARD}/device/mem_info_vram_used", 10 * GIB)
     Process(xtx, WORKER).open_card(XTX, {"drm-memory-vram": f"{MIB} KiB"})
-    reading = _only(_gpus(xtx, comparable=False), WORKERS)
+    reading = only(_gpus(xtx, comparable=False), WORKERS)
     assert (reading.processes, reading.others_bytes) == ({WORKER: GIB}, None)
     assert reading.unknown_bytes == 9 * GIB
 
@@ -120,7 +116,7 @@ def test_in_a_pid_namespace_only_fdinfo_is_believed(xtx: Path) -> None:
 def test_without_kfd_others_are_unknown(xtx: Path) -> None:
     """As is what kind of GPU it is; Vulkan runs on it all the same."""
     shutil.rmtree(xtx / "sys/class/kfd")
-    reading = _only(_gpus(xtx), {})
+    reading = only(_gpus(xtx), {})
     assert (reading.name, reading.architecture) == ("AMD GPU (1002:744c)", "")
     assert reading.kind is DeviceKind.DISCRETE_GPU
     assert (reading.others_bytes, reading.processes, reading.backends) == (None, {}, ("vulkan",))
@@ -131,14 +127,14 @@ def test_nodes_that_a_container_may_not_read_are_no_nodes(xtx: Path) -> None:
     """Their files are there and fail."""
     forbid(xtx, "sys/class/kfd/kfd/topology/nodes/1/properties")
     assert nodes(xtx) == {}
-    assert _only(_gpus(xtx), {}).architecture == ""
+    assert only(_gpus(xtx), {}).architecture == ""
 
 
 @pytest.mark.parametrize("file", ["mem_info_vram_total", "mem_info_vram_used"])
 def test_figures_that_cannot_be_read_are_unknown(xtx: Path, file: str) -> None:
     """Without its size it is of no use, and says so; what is free is not made up."""
     forbid(xtx, f"{CARD}/device/{file}")
-    reading = _only(_gpus(xtx), {})
+    reading = only(_gpus(xtx), {})
     untold = file == "mem_info_vram_total"
     assert (reading.capacity_bytes == 0) is untold
     assert bool(reading.unusable_reason) is untold
@@ -149,32 +145,32 @@ def test_figures_that_cannot_be_read_are_unknown(xtx: Path, file: str) -> None:
 def test_more_in_use_than_there_is_leaves_nothing_free(xtx: Path) -> None:
     """Garbage of a driver that is being reset is cut, never negative."""
     write(xtx, f"{CARD}/device/mem_info_vram_used", 2**60)
-    assert _only(_gpus(xtx), {}).free_bytes == 0
+    assert only(_gpus(xtx), {}).free_bytes == 0
 
 
 def test_a_card_that_sleeps_is_not_woken(xtx: Path) -> None:
     """Load and power are not asked for, so that they do not keep it awake either."""
     write(xtx, f"{CARD}/device/power/runtime_status", "suspended")
-    reading = _only(_gpus(xtx), {})
+    reading = only(_gpus(xtx), {})
     assert (reading.power_watts, reading.utilization) == (None, None)
     write(xtx, f"{CARD}/device/power/runtime_status", "active")
     write(xtx, f"{CARD}-DP-1/status", "disconnected")
-    idle = _only(_gpus(xtx), {})
+    idle = only(_gpus(xtx), {})
     assert idle.drives_display is False
     assert (idle.power_watts, idle.utilization) == (None, None)
     Process(xtx, WORKER).open_card(XTX, {"drm-memory-vram": "1024 KiB"})
-    assert _only(_gpus(xtx), WORKERS).power_watts == 38.0
+    assert only(_gpus(xtx), WORKERS).power_watts == 38.0
 
 
 def test_displays_are_looked_for_once_a_minute(xtx: Path) -> None:
     """A connector that does not tell leaves it unknown."""
     clock = Clock()
     gpus = _gpus(xtx, clock=clock)
-    assert _only(gpus, {}).drives_display
+    assert only(gpus, {}).drives_display
     write(xtx, f"{CARD}-DP-1/status", "unknown")
-    assert _only(gpus, {}).drives_display
+    assert only(gpus, {}).drives_display
     clock.now += LOOK_S
-    assert _only(gpus, {}).drives_display is None
+    assert only(gpus, {}).drives_display is None
 
 
 def test_a_card_that_leaves_the_bus_is_lost_and_comes_back_as_itself(xtx: Path) -> None:
@@ -247,7 +243,7 @@ def test_cards_whose_numbers_change_keep_their_ids(xtx: Path) -> None:
 def test_an_apus_carve_out_is_integrated_memory(tmp_path: Path) -> None:
     """By its gfx target; it is no memory that a model could be in, so a glance is enough."""
     gpus = _gpus(machine("ryzen-apu", tmp_path))
-    reading = _only(gpus, {})
+    reading = only(gpus, {})
     assert (reading.kind, reading.architecture) == (DeviceKind.INTEGRATED_GPU, "gfx1103")
     assert reading.capacity_bytes == 512 * MIB
     assert reading.backends == ("vulkan",)
@@ -257,7 +253,7 @@ def test_an_apus_carve_out_is_integrated_memory(tmp_path: Path) -> None:
 
 def test_a_small_card_without_kfd_counts_as_integrated(tmp_path: Path) -> None:
     """As the graphics of a desktop processor beside another vendor's card."""
-    reading = _only(_gpus(machine("arc-b580", tmp_path)), {})
+    reading = only(_gpus(machine("arc-b580", tmp_path)), {})
     assert reading.kind is DeviceKind.INTEGRATED_GPU
 
 
@@ -269,7 +265,7 @@ def test_strix_halo_has_what_the_driver_may_map(tmp_path: Path) -> None:
     Process(root, WORKER).open_card(
         "0000:c5:00.0", {"drm-memory-vram": "0 KiB", "drm-memory-gtt": f"{20 * MIB} KiB"}
     )
-    reading = _only(_gpus(root, memory=lambda: memory), WORKERS)
+    reading = only(_gpus(root, memory=lambda: memory), WORKERS)
     assert (reading.kind, reading.architecture) == (DeviceKind.UNIFIED, "gfx1151")
     assert reading.bandwidth_bytes_per_s == 256 * 10**9
     assert (reading.capacity_bytes, reading.free_bytes) == (mapped, 40 * GIB)
@@ -281,7 +277,7 @@ def test_a_large_carve_out_is_a_memory_of_its_own(tmp_path: Path) -> None:
     """The firmware can give the GPU of Strix Halo most of the memory."""
     root = machine("strix-halo", tmp_path)
     write(root, f"{CARD}/device/mem_info_vram_total", 96 * GIB)
-    reading = _only(_gpus(root), {})
+    reading = only(_gpus(root), {})
     assert (reading.kind, reading.capacity_bytes) == (DeviceKind.DISCRETE_GPU, 96 * GIB)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gemd.hardware import DeviceKind, DeviceReading
 from gemd.hardware.intel import IntelGpus
 from tests.support.clock import Clock
+from tests.support.sensing import only
 from tests.support.sysfs import Process, forbid, machine, write
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ B580 = "0000:0a:00.0"
 
 
 def _only(root: Path, workers: dict[int, str]) -> DeviceReading:
-    (reading,) = IntelGpus(root, clock=Clock(), comparable=True).read(workers).devices
-    return reading
+    return only(IntelGpus(root, clock=Clock(), comparable=True), workers)
 
 
 def test_an_arc_b580_is_known(tmp_path: Path) -> None:

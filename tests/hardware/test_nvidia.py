@@ -8,7 +8,7 @@ from unittest import mock
 import psutil
 import pytest
 
-from gemd.hardware import DeviceKind, DeviceReading, Sensors
+from gemd.hardware import DeviceKind, Sensors
 from gemd.hardware import nvml as library
 from gemd.hardware.nvidia import NvidiaGpus, load_nvml
 from gemd.hardware.nvml import RETRY_LEAST_S, RETRY_MOST_S, Fault, fault_of
@@ -33,6 +33,7 @@ from tests.support.nvml import (
     Process,
     rtx_4090,
 )
+from tests.support.sensing import only
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,15 +47,10 @@ def _gpus(*cards: Card, clock: Clock | None = None, **changes: Any) -> NvidiaGpu
     return NvidiaGpus(FakeNvml(list(cards)), clock=clock or Clock(), **(options | changes))
 
 
-def _only(gpus: NvidiaGpus, workers: dict[int, str]) -> DeviceReading:
-    (reading,) = gpus.read(workers).devices
-    return reading
-
-
 def test_memory_is_split_by_pid() -> None:
     """What a worker, others and nobody knows who hold adds up with what is free."""
     card = rtx_4090(memory=Memory(24 * GIB, 6 * GIB), compute=[Process(WORKER, 16 * GIB)])
-    reading = _only(_gpus(card), WORKERS)
+    reading = only(_gpus(card), WORKERS)
     assert (reading.device, reading.vendor, reading.architecture) == ("gpu0", "nvidia", "8.9")
     assert (reading.kind, reading.hardware_id) == (DeviceKind.DISCRETE_GPU, "GPU-a")
     assert reading.processes == {WORKER: 16 * GIB}
@@ -68,12 +64,12 @@ def test_a_program_in_both_lists_counts_once() -> None:
     """It computes and draws, and both lists have its whole use."""
     both = Process(900, GIB)
     card = rtx_4090(compute=[both], graphics=[both])
-    assert _only(_gpus(card), {}).others_bytes == GIB
+    assert only(_gpus(card), {}).others_bytes == GIB
 
 
 def test_a_worker_that_is_not_listed_holds_nothing() -> None:
     """It has no context yet, or no more."""
-    reading = _only(_gpus(rtx_4090()), WORKERS)
+    reading = only(_gpus(rtx_4090()), WORKERS)
     assert reading.processes == {}
     assert reading.ours_bytes == 0
 
@@ -81,13 +77,13 @@ def test_a_worker_that_is_not_listed_holds_nothing() -> None:
 def test_a_worker_counts_on_every_gpu_where_it_has_a_context() -> None:
     """Its weights are elsewhere; its bytes here are ours all the same."""
     card = rtx_4090(compute=[Process(ON_CPU, 300 * MIB)])
-    assert _only(_gpus(card), {ON_CPU: "cpu"}).processes == {ON_CPU: 300 * MIB}
+    assert only(_gpus(card), {ON_CPU: "cpu"}).processes == {ON_CPU: 300 * MIB}
 
 
 def test_windows_hides_all_bytes() -> None:
     """Then neither ours nor others' are known, and what is in use is unknown memory."""
     listed = [Process(WORKER, None), Process(900, None)]
-    reading = _only(_gpus(rtx_4090(compute=listed, graphics=[])), WORKERS)
+    reading = only(_gpus(rtx_4090(compute=listed, graphics=[])), WORKERS)
     assert reading.processes is None
     assert reading.ours_bytes is None
     assert reading.others_bytes is None
@@ -97,7 +93,7 @@ def test_windows_hides_all_bytes() -> None:
 def test_a_strangers_hidden_bytes_do_not_hide_ours() -> None:
     """They count as unknown memory."""
     listed = [Process(WORKER, GIB), Process(900, None)]
-    reading = _only(_gpus(rtx_4090(compute=listed, graphics=[])), WORKERS)
+    reading = only(_gpus(rtx_4090(compute=listed, graphics=[])), WORKERS)
     assert reading.processes == {WORKER: GIB}
     assert reading.others_bytes is None
     assert reading.unknown_bytes == GIB
@@ -107,8 +103,8 @@ def test_a_strangers_hidden_bytes_do_not_hide_ours() -> None:
 def test_a_driver_that_does_not_list_hides_the_workers_that_may_be_there(code: int) -> None:
     """With none on any GPU, nothing of ours can be hidden."""
     gpus = _gpus(rtx_4090(errors={"Processes": code}))
-    assert _only(gpus, WORKERS).processes is None
-    reading = _only(gpus, {ON_CPU: "cpu"})
+    assert only(gpus, WORKERS).processes is None
+    reading = only(gpus, {ON_CPU: "cpu"})
     assert reading.processes == {}
     assert reading.others_bytes is None
     assert reading.free_bytes == 22 * GIB
@@ -131,7 +127,7 @@ def test_in_a_pid_namespace_the_list_is_believed_only_if_it_is_ours(
     """Every pid in it has to exist here, and the worker has to be in it."""
     card = rtx_4090(compute=listed, graphics=[])
     gpus = _gpus(card, comparable=False, exists=existing.__contains__)
-    reading = _only(gpus, WORKERS)
+    reading = only(gpus, WORKERS)
     assert reading.processes == ({WORKER: GIB} if told else None)
     assert reading.others_bytes == (0 if told else None)
 
@@ -140,7 +136,7 @@ def test_in_a_pid_namespace_without_workers_on_gpus_all_is_others() -> None:
     """Also under a number that a worker on the processor happens to have here."""
     card = rtx_4090(compute=[Process(ON_CPU, GIB)], graphics=[])
     gpus = _gpus(card, comparable=False, exists=lambda _: False)
-    reading = _only(gpus, {ON_CPU: "cpu"})
+    reading = only(gpus, {ON_CPU: "cpu"})
     assert reading.processes == {}
     assert reading.others_bytes == GIB
 
@@ -148,7 +144,7 @@ def test_in_a_pid_namespace_without_workers_on_gpus_all_is_others() -> None:
 def test_figures_that_contradict_each_other_are_cut() -> None:
     """The list is older than the free memory: what is free wins, nothing is negative."""
     card = rtx_4090(memory=Memory(24 * GIB, 23 * GIB), compute=[Process(WORKER, 16 * GIB)])
-    reading = _only(_gpus(card), WORKERS)
+    reading = only(_gpus(card), WORKERS)
     assert reading.processes == {WORKER: GIB}
     assert (reading.others_bytes, reading.unknown_bytes) == (0, 0)
 
@@ -163,9 +159,9 @@ def test_the_driver_stays_open_between_samples() -> None:
     gpus.read({})
     assert nvml.calls[first:] == ["MemoryInfo", "Processes", "Processes"]
     nvml.cards[0].display = (0, 0)
-    assert _only(gpus, {}).drives_display
+    assert only(gpus, {}).drives_display
     clock.now += 60
-    assert _only(gpus, {}).drives_display is False
+    assert only(gpus, {}).drives_display is False
     assert nvml.calls.count("init") == 1
 
 
@@ -178,7 +174,7 @@ def test_a_display_is_known_or_unknown(
 ) -> None:
     """One that is plugged in and dark counts."""
     card = rtx_4090(display=display, errors={} if error is None else {"Display": error})
-    assert _only(_gpus(card), {}).drives_display is drives
+    assert only(_gpus(card), {}).drives_display is drives
 
 
 def test_a_lost_gpu_does_not_hide_the_others_and_comes_back_as_itself() -> None:
@@ -348,7 +344,7 @@ def test_a_passing_error_is_no_loss() -> None:
     gpus = _gpus(card)
     gpus.read({})
     card.errors["MemoryInfo"] = UNKNOWN
-    reading = _only(gpus, {})
+    reading = only(gpus, {})
     assert reading.capacity_bytes == 24 * GIB
     assert reading.free_bytes is None
     assert reading.unknown_bytes is None

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from gemd.hardware import DeviceKind, DeviceReading
+from gemd.hardware import DeviceKind
 from gemd.hardware.ids import GpuIds
 from gemd.hardware.nvidia import NvidiaGpus
 from gemd.hardware.nvidia_facts import bandwidth
 from gemd.hardware.ram import MainMemory
 from tests.support.clock import Clock
 from tests.support.nvml import GIB, NOT_SUPPORTED, Card, FakeNvml, Process, rtx_4090
+from tests.support.sensing import only
 
 WORKER = 4711
 WORKERS = {WORKER: "gpu0"}
@@ -20,11 +21,6 @@ WORKERS = {WORKER: "gpu0"}
 
 def _gpus(card: Card, clock: Clock | None = None, **changes: Any) -> NvidiaGpus:
     return NvidiaGpus(FakeNvml([card]), clock=clock or Clock(), comparable=True, **changes)
-
-
-def _only(gpus: NvidiaGpus, workers: dict[int, str]) -> DeviceReading:
-    (reading,) = gpus.read(workers).devices
-    return reading
 
 
 def test_a_gpu_without_memory_of_its_own_is_unified() -> None:
@@ -37,7 +33,7 @@ def test_a_gpu_without_memory_of_its_own_is_unified() -> None:
         errors=dict.fromkeys(["MemoryInfo", "MemoryBusWidth", "MaxClockInfo"], NOT_SUPPORTED),
     )
     memory = MainMemory(total=120 * GIB, available=60 * GIB)
-    reading = _only(_gpus(card, memory=lambda: memory), WORKERS)
+    reading = only(_gpus(card, memory=lambda: memory), WORKERS)
     assert (reading.kind, reading.capacity_bytes) == (DeviceKind.UNIFIED, 120 * GIB)
     assert (reading.free_bytes, reading.processes) == (60 * GIB, {WORKER: 40 * GIB})
     assert reading.others_bytes == 20 * GIB
@@ -50,7 +46,7 @@ def test_a_unified_gpu_that_hides_bytes_hides_ours(listed: int | None, *, known:
     """What is free is known all the same."""
     card = rtx_4090(errors={"MemoryInfo": NOT_SUPPORTED}, compute=[Process(WORKER, listed)])
     memory = MainMemory(total=120 * GIB, available=60 * GIB)
-    reading = _only(_gpus(card, memory=lambda: memory), WORKERS)
+    reading = only(_gpus(card, memory=lambda: memory), WORKERS)
     assert reading.processes == ({WORKER: GIB} if known else None)
     assert reading.free_bytes == 60 * GIB
 
@@ -58,7 +54,7 @@ def test_a_unified_gpu_that_hides_bytes_hides_ours(listed: int | None, *, known:
 def test_what_a_gpu_can_is_asked_once() -> None:
     """Driver, units, formats and backends; the bandwidth is the published one."""
     gpus = _gpus(rtx_4090())
-    reading = _only(gpus, {})
+    reading = only(gpus, {})
     assert (reading.driver_version, reading.cores) == ("570.86.16", 128)
     assert reading.bandwidth_bytes_per_s == pytest.approx(1008e9, rel=0.001)
     assert (reading.features, reading.backends) == (frozenset({"bf16", "fp8"}), ("cuda", "vulkan"))
@@ -90,7 +86,7 @@ def test_facts_that_the_driver_does_not_tell_stay_unknown() -> None:
     """An old driver, or a virtual GPU."""
     calls = ["CudaComputeCapability", "NumGpuCores", "MemoryBusWidth", "MaxClockInfo"]
     calls += ["PowerUsage", "UtilizationRates"]
-    reading = _only(_gpus(rtx_4090(errors=dict.fromkeys(calls, NOT_SUPPORTED))), {})
+    reading = only(_gpus(rtx_4090(errors=dict.fromkeys(calls, NOT_SUPPORTED))), {})
     assert (reading.architecture, reading.cores, reading.features) == ("", 0, frozenset())
     assert reading.bandwidth_bytes_per_s is None
     assert (reading.power_watts, reading.utilization) == (None, None)
@@ -104,16 +100,16 @@ def test_power_and_load_are_asked_once_a_second() -> None:
     gpus.read({})
     card.milliwatts, card.busy_percent = 450_000, 100
     clock.now += 0.5
-    assert _only(gpus, {}).power_watts == 31.5
+    assert only(gpus, {}).power_watts == 31.5
     clock.now += 0.5
-    reading = _only(gpus, {})
+    reading = only(gpus, {})
     assert (reading.power_watts, reading.utilization) == (450, 1)
 
 
 @pytest.mark.parametrize("mode, is_split", [(None, False), ((0, 1), False), ((1, 1), True)])
 def test_a_gpu_that_mig_splits_is_unusable(mode: tuple[int, int] | None, *, is_split: bool) -> None:
     """It is listed with its memory; what counts is how it is split now, not after a reset."""
-    reading = _only(_gpus(rtx_4090(mig=mode)), {})
+    reading = only(_gpus(rtx_4090(mig=mode)), {})
     assert bool(reading.unusable_reason) is is_split
     assert reading.capacity_bytes == 24 * GIB
 
@@ -122,4 +118,4 @@ def test_ids_are_shared_with_other_sources() -> None:
     """A numbering that has given gpu0 away goes on."""
     ids = GpuIds()
     assert ids.new() == "gpu0"
-    assert _only(_gpus(rtx_4090(), ids=ids), {}).device == "gpu1"
+    assert only(_gpus(rtx_4090(), ids=ids), {}).device == "gpu1"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemd.catalog import Catalog, HubSource, Profile, Variant
+from gemd.catalog import Catalog, HubSource, LocalSource, Profile, Variant
 from gemd.catalog.choice import (
     Candidate,
     Engines,
@@ -226,6 +226,24 @@ async def test_a_model_of_which_no_size_is_known_is_not_said_to_be_too_large(
     assert "how much memory own takes" in str(caught.value)
     # The others are planned as ever.
     assert (await made.plan(Ask())).plan.models
+
+
+async def test_a_file_whose_header_is_damaged_is_named(tmp_path: Path) -> None:
+    """The plan goes by the profile meanwhile, and says so; a sound file is no word worth."""
+    file = tmp_path / "own.gguf"
+    shipped = Catalog.load(PROFILES).resolve("gemma4-e2b")
+    variant = shipped.variants[0].model_copy(update={"sources": (LocalSource(path=file),)})
+    own = shipped.model_copy(update={"id": "own", "variants": (variant,)})
+    builds = [Build("llama", "cpu", "0.3.36")]
+    made = advisor(tmp_path, sample(), Settings(offline=True), builds, Catalog([own]))
+    write_header_only(file, architecture_of("gemma4-e2b"), "own")
+    sound = await made.plan(Ask(model="own"))
+    assert "HEADER_NOT_READ" not in {each.code for each in sound.plan.reasons}
+    file.write_bytes(b"GGUF and no more")
+    damaged = await made.plan(Ask(model="own"))
+    [why] = [each for each in damaged.plan.reasons if each.code == "HEADER_NOT_READ"]
+    assert str(file) in why.message
+    assert damaged.plan.models
 
 
 async def test_a_size_that_the_profile_does_not_tell_is_read_on_the_hub(tmp_path: Path) -> None:

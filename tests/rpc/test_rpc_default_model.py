@@ -13,20 +13,10 @@ from gemd.routing.route import EMBEDDED
 from gemd.rpc.default_model import DefaultModel
 from gemd.rpc.library import Library
 from gemd.store import Store
+from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """The time."""
-        return self.now
 
 
 def profile(name: str, file: Path, *, roles: tuple[str, ...] = ()) -> Profile:
@@ -74,7 +64,7 @@ def test_the_planned_model_answers_once_it_is_on_disk(tmp_path: Path) -> None:
     file.write_bytes(b"GGUF")
     # A look at the disk counts for a while: requests come more often than files.
     assert choose.choose().reason == EMBEDDED
-    clock.now = 2.0
+    clock.now += 2.0
     found = choose.choose()
     assert (found.candidate.id, found.reason) == ("large", "PLANNED_MODEL")
 

@@ -242,6 +242,14 @@ def test_a_gpu_that_is_too_small_needs_consent(user: Home, tmp_path: Path) -> No
     assert "CPU_CONSENTED" in codes(allowed)
 
 
+def test_a_model_without_an_engine_is_not_called_too_large(user: Home) -> None:
+    """On this machine nothing of it can be placed, whatever room there is."""
+    document = planned(user, DIFFUSION)
+    assert tiers(document) == []
+    assert codes(document) == {"ENGINE_NOT_IN_THIS_VERSION"}
+    assert set(verdicts(document).values()) == {"ENGINE_NOT_IN_THIS_VERSION"}
+
+
 def test_this_machine_is_planned_for_too(user: Home) -> None:
     """By its real memory; an engine that this version lacks is no part of it."""
     document = planned(user)
@@ -293,6 +301,7 @@ def test_a_model_that_is_not_here_is_looked_at_before_it_is_planned(tmp_path: Pa
         (("gemma5",), 4, "there is no model 'gemma5'"),
         (("gemma4-12b", "--variant", "q9"), 2, "it has qat-q4_0"),
         (("--variant", "q4_k_m"), 2, "needs the MODEL"),
+        ((" ",), 2, "the model's name is empty"),
         (("--context", "0"), 2, "no room"),
         (("--budget", "12"), 2, "a number and a unit"),
     ],

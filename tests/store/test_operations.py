@@ -16,6 +16,7 @@ from gemd.errors import (
     UnexpectedError,
 )
 from gemd.store import Deleted, Kind, Operation, Operations, PullProgress, State, Unit
+from tests.support.clock import Clock
 from tests.support.file_server import Stall
 from tests.support.hub_server import HubServer
 from tests.support.stores import FILE, REPOSITORY, content, hub_profile, make_store
@@ -25,17 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DONE = Deleted(1, 0)
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """The time."""
-        return self.now
 
 
 class Job:

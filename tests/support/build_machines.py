@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gemd.engine.builds.facts import Cuda, Facts, Rocm, Tool, Vulkan
+from gemd.hardware import DeviceKind, DeviceReading
 from gemd.quantities import MIB
 
 GCC = Tool("/usr/bin/g++", (12, 2, 0), kind="gcc")
@@ -26,3 +27,18 @@ DESKTOP = Facts(
     free_bytes=100_000 * MIB,
 )
 """A machine with everything."""
+
+
+def gpu(device: str, vendor: str, architecture: str, backends: tuple[str, ...]) -> DeviceReading:
+    """A GPU with some memory."""
+    return DeviceReading(
+        device=device,
+        kind=DeviceKind.DISCRETE_GPU,
+        capacity_bytes=2**34,
+        free_bytes=None,
+        processes=None,
+        others_bytes=None,
+        vendor=vendor,
+        architecture=architecture,
+        backends=backends,
+    )

@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import re
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -59,12 +60,22 @@ def shifted(binding: bytes) -> bytes:
     return patched
 
 
-@functools.cache
-def _installed() -> tuple[tuple[str, bytes], ...]:
+def copy_engine(overlay: Path) -> None:
+    """Puts the installed package into a directory, as an installation does."""
+    ignored = shutil.ignore_patterns("__pycache__", "server")
+    shutil.copytree(_package(), overlay / "llama_cpp", ignore=ignored)
+
+
+def _package() -> Path:
     specification = importlib.util.find_spec("llama_cpp")
     assert specification is not None
     assert specification.origin is not None
-    package = Path(specification.origin).parent
+    return Path(specification.origin).parent
+
+
+@functools.cache
+def _installed() -> tuple[tuple[str, bytes], ...]:
+    package = _package()
     files = [file for file in sorted(package.rglob("*")) if file.is_file()]
     return tuple(
         (f"llama_cpp/{file.relative_to(package).as_posix()}", file.read_bytes())

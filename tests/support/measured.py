@@ -14,6 +14,7 @@ from tests.support.workers import QUICK, running, text_of
 if TYPE_CHECKING:
     from gemd.engine.worker import Worker
 
+CONTEXTS: Final = (512, 1024, 2048, 4096, 8192)
 SEQUENCES: Final = 4
 PROMPT_TOKENS: Final = 700
 """More than one step evaluates. The cache is all there from the start, because llama.cpp clears

@@ -19,6 +19,8 @@ from gemd.hardware.split import split_made_up
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from gemd.hardware.sensors import GpuSource
+
 GIB = 2**30
 
 
@@ -33,6 +35,12 @@ class Memory:
     vendor: str = "other"
     simulated: bool = False
     hidden: bool = False
+
+
+def only(source: GpuSource, workers: Mapping[int, str]) -> DeviceReading:
+    """The reading of a source that has one GPU."""
+    (reading,) = source.read(workers).devices
+    return reading
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class BytesSource:
-    """Bytes in memory. Counts what is read.
+    """Bytes in memory.
 
     Args:
         data: What there is.
@@ -20,12 +20,8 @@ class BytesSource:
         self.size = len(data) if size is None else size
         self.name = name
         self._filled = filled
-        self.reads = 0
-        self.bytes_read = 0
 
     def read_at(self, offset: int, count: int) -> bytes:
         """See `gemd.footprint.Source`."""
-        self.reads += 1
         data = self._data[offset : offset + count]
-        self.bytes_read += len(data)
         return data.ljust(min(count, max(0, self.size - offset)), b"\0") if self._filled else data

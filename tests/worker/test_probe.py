@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -176,3 +177,22 @@ def test_the_process_ends_in_the_middle_of_its_work_when_the_input_does(
         os.write(write_end, (question.model_dump_json() + "\n").encode() * 200)
         os.close(write_end)
         assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the limits of another process")
+def test_a_lower_limit_of_the_users_stays(files: dict[str, Path]) -> None:
+    """Nobody but root may raise it, and a probe that tried would not start."""
+    question = Question(path=str(files["gemma4-e2b"]), context_tokens=4096, max_sequences=1)
+    with subprocess.Popen(
+        ["/bin/sh", "-c", 'ulimit -v 7000000; exec "$0" -P -m gemd.worker.probe', sys.executable],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        _write(process.stdin, question.model_dump_json() + "\n")
+        assert planned(Answer.model_validate_json(process.stdout.readline())).kv_bytes
+        _, hard = resource.prlimit(process.pid, resource.RLIMIT_AS)
+        assert hard == 7_000_000 * 1024
+        process.stdin.close()

@@ -5,10 +5,13 @@ Pure. Every number of a sentence is in its metadata too, sizes in bytes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gemd.catalog.choice.placing import Misfit, best_place, runs_on
+from gemd.catalog.choice.speed import ASSUMED_RAM_BANDWIDTH
 from gemd.catalog.choice.values import Reason, Where
+from gemd.hardware import RAM
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +19,9 @@ if TYPE_CHECKING:
     from gemd.catalog.choice.choose import Question
     from gemd.catalog.choice.values import Candidate, Placed, PlannedModel
     from gemd.catalog.profile import Role
+    from gemd.catalog.variant import Requirements
 
-INSTALL = "gemctl engine install --backend {backend}"
+_VENDORS: Final = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
 
 
 def reason(code: str, message: str, **facts: object) -> Reason:
@@ -26,10 +30,13 @@ def reason(code: str, message: str, **facts: object) -> Reason:
     return Reason(code, message, known)
 
 
-def gib(size: int) -> str:
-    """A size for a sentence."""
-    value = size / 2**30
-    return f"{value:.1f} GiB" if value >= 1 else f"{size / 2**20:.0f} MiB"
+def needs(requires: Requirements) -> str:
+    """What a GPU would have to be, for a sentence."""
+    vendors = " or ".join(_VENDORS.get(each, each) for each in requires.vendors)
+    least = requires.compute_capability
+    return f"a GPU{f' of {vendors}' if vendors else ''}" + (
+        f" with compute capability {least} or more" if least else " that its engine can use"
+    )
 
 
 def of_model(
@@ -107,7 +114,7 @@ def _lies(question: Question, placed: Placed, role: Role) -> list[Reason]:
     variant, placement = placed.candidate.variant, placed.placement
     if variant.why:
         found.append(reason("VARIANT", variant.why, variant=variant.id))
-    host = placed.parts.get(question.memory.pool_of["cpu"])
+    host = placed.parts.get(question.memory.pool_of[RAM])
     if placed.where is Where.SPLIT and host is not None:
         found.append(_split(placed, host.weights))
     if placement.cache_type != "f16":
@@ -126,6 +133,7 @@ def _lies(question: Question, placed: Placed, role: Role) -> list[Reason]:
                 f"it decodes {_requests(placed.sequences)} instead of "
                 f"{wanted.sequences} together, because each keeps a window of its own",
                 sequences=placed.sequences,
+                wanted_sequences=wanted.sequences,
             )
         )
     if placed.context_tokens < wanted.context_tokens and not placed.candidate.sized.canvas:
@@ -135,6 +143,7 @@ def _lies(question: Question, placed: Placed, role: Role) -> list[Reason]:
                 f"it was made for {placed.context_tokens} tokens of context, not for "
                 f"{wanted.context_tokens}",
                 context_tokens=placed.context_tokens,
+                wanted_tokens=wanted.context_tokens,
             )
         )
     if variant.engine not in question.engines.shipped:
@@ -146,7 +155,7 @@ def _lies(question: Question, placed: Placed, role: Role) -> list[Reason]:
             )
         )
     elif question.engines.lacks(variant.engine, placed.backend):
-        command = INSTALL.format(backend=placed.backend)
+        command = f"gemctl engine install --backend {placed.backend}"
         found.append(
             reason(
                 "ENGINE_MISSING",
@@ -168,7 +177,7 @@ def _split(placed: Placed, host_weights: int) -> Reason:
         return reason(
             "EXPERTS_IN_RAM",
             f"the experts of {placement.host_experts} of {layers} layers lie in main memory, where "
-            f"the model has {gib(host_weights)} of its weights",
+            f"the model has {human_bytes(host_weights)} of its weights",
             layers=placement.host_experts,
             total_layers=layers,
             host_weights_bytes=host_weights,
@@ -176,8 +185,8 @@ def _split(placed: Placed, host_weights: int) -> Reason:
     there = layers + 1 - placement.gpu_layers
     return reason(
         "LAYERS_IN_RAM",
-        f"{there} of {layers} layers lie in main memory, {gib(host_weights)}, and compute on the "
-        "processor",
+        f"{there} of {layers} layers lie in main memory, {human_bytes(host_weights)}, and compute "
+        "on the processor",
         layers=there,
         total_layers=layers,
         host_weights_bytes=host_weights,
@@ -217,17 +226,26 @@ def of_plan(question: Question, models: Sequence[PlannedModel]) -> tuple[Reason,
         found.append(
             reason(
                 "BANDWIDTH_ASSUMED",
-                "nothing tells the bandwidth of the main memory, so 40 GB/s is assumed where a "
-                "speed depends on it",
-                bandwidth_bytes_per_second=40 * 10**9,
+                "nothing tells the bandwidth of the main memory, so "
+                f"{ASSUMED_RAM_BANDWIDTH / 1e9:g} GB/s is assumed where a speed depends on it",
+                bandwidth_bytes_per_second=ASSUMED_RAM_BANDWIDTH,
             )
         )
     return tuple(found)
 
 
 def _nothing(question: Question) -> Reason:
+    asked = [each for each in question.candidates if question.wishes.asks_for(each)]
+    engines = {each.variant.engine for each in asked}
+    if engines and engines.isdisjoint(question.engines.considered):
+        return reason(
+            "ENGINE_NOT_IN_THIS_VERSION",
+            f"{question.wishes.name or 'no model'} cannot be placed: this version of gemd has no "
+            f"{' or '.join(sorted(engines))} engine",
+            engine=",".join(sorted(engines)),
+        )
     room = {name: pool.available for name, pool in question.memory.pools.items()}
-    text = ", ".join(f"{name} has {gib(size)}" for name, size in room.items())
+    text = ", ".join(f"{name} has {human_bytes(size)}" for name, size in room.items())
     what = question.wishes.name or "no model of the catalogue"
     verb = "does not fit" if question.wishes.name else "fits"
     return reason(
@@ -242,7 +260,7 @@ def _tiers(question: Question, models: Sequence[PlannedModel]) -> Reason:
     roles = {each.role: each for each in models}
     fast, strong = roles.get("fast"), roles.get("strong")
     if fast is None:
-        return reason(*_no_fast(question, strong))
+        return _no_fast(question, strong)
     if strong is None:
         return reason("FAST_ONLY", "no strong model fits this machine beside or without it")
     if fast.warm and strong.warm:
@@ -257,30 +275,35 @@ def _tiers(question: Question, models: Sequence[PlannedModel]) -> Reason:
     )
 
 
-def _no_fast(question: Question, strong: PlannedModel | None) -> tuple[str, str]:
+def _no_fast(question: Question, strong: PlannedModel | None) -> Reason:
     candidates = [each for each in question.candidates if "fast" in each.profile.roles]
     runnable = [each for each in candidates if each.variant.engine in question.engines.considered]
     if not candidates:
-        return "STRONG_ONLY", "the catalogue has no model for the fast tier"
+        return reason("STRONG_ONLY", "the catalogue has no model for the fast tier")
     if not runnable:
-        return "FAST_NOT_IN_THIS_VERSION", "this version of gemd has no engine for the fast tier"
+        return reason(
+            "FAST_NOT_IN_THIS_VERSION", "this version of gemd has no engine for the fast tier"
+        )
     supported = [
         gpu
         for gpu in question.memory.gpus
         if any(runs_on(each.variant.requires, gpu) for each in runnable)
     ]
     if not supported:
-        return (
+        return reason(
             "FAST_UNSUPPORTED",
-            "the fast tier needs an NVIDIA GPU of compute capability 8.0 or more: strong tier only",
+            f"the fast tier needs {needs(runnable[0].variant.requires)}: strong tier only",
+            compute_capability=runnable[0].variant.requires.compute_capability,
         )
     if strong is not None and strong.placed.speed.decode is not None and _fits(question, runnable):
-        pace = f"{strong.placed.speed.decode:.0f} tokens/s"
-        return (
+        pace = strong.placed.speed.decode
+        return reason(
             "FAST_NOT_FASTER",
-            f"the fast tier fits, but is predicted slower than the strong one's {pace} here",
+            "the fast tier fits, but is predicted slower than the strong one's "
+            f"{pace:.0f} tokens/s here",
+            tokens_per_second=round(pace, 1),
         )
-    return "FAST_TOO_LARGE", "the fast tier does not fit this GPU: strong tier only"
+    return reason("FAST_TOO_LARGE", "the fast tier does not fit this GPU: strong tier only")
 
 
 def _fits(question: Question, candidates: Sequence[Candidate]) -> bool:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gemd.catalog.choice.placing import Misfit, best_place, runs_on
-from gemd.catalog.choice.reasons import gib, reason
+from gemd.catalog.choice.reasons import needs, reason
 from gemd.catalog.choice.values import Speed, Verdict
 from gemd.catalog.variant import Requirements
+from gemd.hardware import RAM
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gemd.catalog.choice.choose import Question
     from gemd.catalog.choice.values import Candidate, Placed, PlannedModel, Reason
-
-_VENDORS: Final = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
 
 
 def verdicts_of(question: Question, models: Sequence[PlannedModel]) -> tuple[Verdict, ...]:
@@ -53,7 +53,7 @@ def _fitting(
     question: Question, candidate: Candidate, placed: Placed, why: Reason, *, chosen: bool
 ) -> Verdict:
     memory = question.memory
-    device = memory.pool_of["cpu" if placed.gpu is None else placed.gpu.device]
+    device = memory.pool_of[RAM if placed.gpu is None else placed.gpu.device]
     return Verdict(
         candidate,
         chosen=chosen,
@@ -71,23 +71,14 @@ def _too_large(question: Question, candidate: Candidate, misfit: Misfit) -> Reas
         variant.requires == Requirements()
         or any(runs_on(variant.requires, gpu) for gpu in question.memory.gpus)
     ):
-        return reason("UNSUPPORTED_HERE", f"it needs {_needs(variant.requires)}; there is none")
+        return reason("UNSUPPORTED_HERE", f"it needs {needs(variant.requires)}; there is none")
     return reason(
         "TOO_LARGE",
-        f"it takes {gib(misfit.needed)} of {misfit.pool} at least, and models may have "
-        f"{gib(misfit.available)} there",
+        f"it takes {human_bytes(misfit.needed)} of {misfit.pool} at least, and models may have "
+        f"{human_bytes(misfit.available)} there",
         device=misfit.pool,
         needed_bytes=misfit.needed,
         available_bytes=misfit.available,
-    )
-
-
-def _needs(requires: Requirements) -> str:
-    """What a GPU would have to be, for a sentence."""
-    vendors = " or ".join(_VENDORS.get(each, each) for each in requires.vendors)
-    least = requires.compute_capability
-    return f"a GPU{f' of {vendors}' if vendors else ''}" + (
-        f" with compute capability {least} or more" if least else " that its engine can use"
     )
 
 

@@ -71,11 +71,6 @@ class Build:
         """The directory's name, or ``bundled``."""
         return "bundled" if self.path is None else self.path.name
 
-    @property
-    def pythonpath(self) -> tuple[Path, ...]:
-        """What has to stand in front of a worker's module search path."""
-        return () if self.path is None else (self.path,)
-
 
 def python_tag() -> str:
     """The tag of this interpreter in names of wheels, such as ``cp311``."""

@@ -24,11 +24,6 @@ def best_backend(usable: Collection[str], engine: str = "llama") -> str:
     return next((name for name in BACKENDS if name in usable and name in able), "cpu")
 
 
-def supports(engine: str, backend: str) -> bool:
-    """Whether there is such an engine for the backend at all."""
-    return engine == "llama" or backend in _DIFFUSION
-
-
 def choose_build(
     builds: Iterable[Build],
     wanted: str,

@@ -14,6 +14,7 @@ import psutil
 
 from gemd.engine.builds.facts import Cuda, Facts, Rocm, Tool, Version, Vulkan, cuda_of, version_in
 from gemd.hardware import RAM, SensorBlindError, Sensors, physical_cores, read_cpu
+from gemd.hardware.nvidia import load_nvml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -191,9 +192,9 @@ def _missing_cuda_headers(machine: Machine, nvcc: Tool) -> tuple[str, ...]:
 
 def _cuda_driver() -> Version | None:
     """What CUDA the driver can run; NVML tells it without a context on a GPU."""
-    import pynvml  # noqa: PLC0415 - only where an engine is installed
-
-    nvml: Any = pynvml
+    nvml: Any = load_nvml()
+    if nvml is None:
+        return None
     try:
         nvml.nvmlInit()
         try:

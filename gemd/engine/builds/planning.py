@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gemd.engine.builds.choice import AUTO, best_backend, supports
 from gemd.engine.builds.prerequisites import checks
 from gemd.engine.builds.recipes import ways
 from gemd.errors import EngineMissingError
@@ -39,7 +38,7 @@ class Plan:
 
 def plan(
     engine: str,
-    wanted: str,
+    backend: str,
     facts: Facts,
     *,
     only: str = "",
@@ -51,7 +50,7 @@ def plan(
 
     Args:
         engine: ``llama`` or ``diffusion``.
-        wanted: A backend, or ``auto`` for the best that the GPUs can run.
+        backend: One of `BACKENDS`.
         facts: The machine.
         only: ``prebuilt`` or ``source``, if it has to be this way.
         environ: See `ways`.
@@ -62,7 +61,6 @@ def plan(
         EngineMissingError: No way can be gone; the advice installs what is missing.
 
     """
-    backend = best_backend(facts.backends, engine) if wanted == AUTO else wanted
     found = ways(
         engine,
         backend,
@@ -72,7 +70,7 @@ def plan(
         torch_index=torch_index,
     )
     chosen = tuple(_with_room(way, facts) for way in found if only in {"", way.kind})
-    compiled = supports(engine, backend) and any(way.kind == "source" for way in chosen)
+    compiled = any(way.kind == "source" for way in chosen)
     needed = checks(backend, facts) if compiled else ()
     if all(way.obstacle for way in chosen):
         raise _impossible(engine, backend, chosen, only)

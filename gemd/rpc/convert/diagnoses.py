@@ -45,13 +45,17 @@ def report(status: status_pb2.DaemonStatus) -> DaemonReport:
     return DaemonReport(
         version=info.version,
         pid=info.pid,
-        state=_word(status_pb2.DaemonInfo.State.Name(info.state), "STATE_"),
+        state=status_pb2.DaemonInfo.State.Name(info.state).removeprefix("STATE_"),
         uptime_s=info.uptime.seconds + info.uptime.nanos / 1e9,
-        started_by=_word(status_pb2.DaemonInfo.StartedBy.Name(info.started_by), "STARTED_BY_"),
+        started_by=status_pb2.DaemonInfo.StartedBy.Name(info.started_by).removeprefix(
+            "STARTED_BY_"
+        ),
         workers={model.pid: _device(model) for model in status.models if model.pid},
         conditions=tuple(
             Condition(
-                severity=_word(status_pb2.Condition.Severity.Name(condition.severity), "SEVERITY_"),
+                severity=status_pb2.Condition.Severity.Name(condition.severity).removeprefix(
+                    "SEVERITY_"
+                ),
                 message=condition.message,
                 advice=tuple(condition.advice),
             )
@@ -65,7 +69,3 @@ def _device(model: model_pb2.Model) -> str:
     """Where its weights are: on the first GPU that holds some of it, or in main memory."""
     held = [part.device.removeprefix("devices/") for part in model.memory if part.booked_bytes]
     return next((device for device in held if device != RAM), RAM)
-
-
-def _word(name: str, prefix: str) -> str:
-    return name.removeprefix(prefix)

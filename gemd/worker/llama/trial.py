@@ -69,7 +69,6 @@ def _describe(report: dict[str, Any]) -> None:
     report["backends"] = _backends(library())
     report["devices"] = [dataclasses.asdict(device) for device in devices()]
     report["gpu_offload"] = bool(c.llama_supports_gpu_offload())
-    report["system"] = c.llama_print_system_info().decode("utf-8", "replace")
 
 
 def _text(library: Any, name: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from gemd.engine.builds.facts import Tool, cuda_of, version_in
 from gemd.engine.builds.looking import Gpus, Machine, look, vulkan_version
-from gemd.hardware import DeviceKind, DeviceReading
+from tests.support.build_machines import gpu
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,18 +176,3 @@ def test_gpus_tell_what_to_compile_for(tmp_path: Path) -> None:
     assert facts.cuda.driver == (12, 8)
     assert facts.rocm.targets == ("gfx1100",)
     assert facts.backends == ("cuda", "vulkan", "hip")
-
-
-def gpu(device: str, vendor: str, architecture: str, backends: tuple[str, ...]) -> DeviceReading:
-    """A GPU with some memory."""
-    return DeviceReading(
-        device=device,
-        kind=DeviceKind.DISCRETE_GPU,
-        capacity_bytes=2**34,
-        free_bytes=None,
-        processes=None,
-        others_bytes=None,
-        vendor=vendor,
-        architecture=architecture,
-        backends=backends,
-    )

@@ -34,11 +34,11 @@ def found(
     )
 
 
-def planned(wanted: str, facts: Facts, **options: str) -> Plan:
+def planned(backend: str, facts: Facts, **options: str) -> Plan:
     """The plan for the llama engine."""
     return plan(
         options.get("engine", "llama"),
-        wanted,
+        backend,
         facts,
         only=options.get("only", ""),
         environ={},
@@ -212,14 +212,6 @@ def test_torch_is_never_compiled_here() -> None:
     """Whoever demands it is told that there is no such way."""
     with pytest.raises(EngineMissingError, match="there is no source way to it"):
         planned("cpu", DESKTOP, engine="diffusion", only="source")
-
-
-def test_auto_takes_the_best_backend() -> None:
-    """Of those that the GPUs can run."""
-    assert planned("auto", DESKTOP).backend == "cpu"
-    gpu = replace(DESKTOP, backends=("cuda", "vulkan"))
-    assert planned("auto", gpu).backend == "cuda"
-    assert planned("vulkan", gpu).backend == "vulkan"
 
 
 def test_one_way_can_be_demanded() -> None:

@@ -46,7 +46,7 @@ def test_without_a_folder_there_is_the_bundled_one(tmp_path: Path) -> None:
     (bundled,) = installed_builds(tmp_path / "none")
     assert (bundled.name, bundled.engine, bundled.installed) == ("bundled", "llama", "bundled")
     assert (bundled.version, bundled.broken) == (PINNED["llama"], "")
-    assert bundled.pythonpath == ()
+    assert bundled.path is None
 
 
 def test_a_build_is_read_from_its_record(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_build_is_read_from_its_record(tmp_path: Path) -> None:
     folder = shelved(tmp_path, "llama-cuda-0.3.36-cp311")
     build = only(tmp_path)
     assert (build.backend, build.broken) == ("cuda", "")
-    assert build.pythonpath == (folder,)
+    assert build.path == folder
 
 
 def test_work_in_progress_is_no_build(tmp_path: Path) -> None:

@@ -14,11 +14,19 @@ from llama_cpp import llama_cpp as c
 from gemd import wire
 from gemd.errors import EngineMissingError
 from gemd.footprint import Placement, gguf_shape, predict_gguf, read_gguf_header
+from gemd.footprint.compute import SCORED_OUTPUTS
 from gemd.footprint.memory import CACHE_BYTES, CacheType
+from gemd.footprint.predict import DEFAULT_BATCH
 from gemd.worker.llama.binding import Log
 from gemd.worker.llama.devices import devices
 from gemd.worker.llama.loading import load
-from gemd.worker.llama.params import CACHE_TYPES, experts_in_main_memory, model_params
+from gemd.worker.llama.params import (
+    BATCH_TOKENS,
+    CACHE_TYPES,
+    SCORED_TOKENS,
+    experts_in_main_memory,
+    model_params,
+)
 from tests.support.gemma4_files import architecture_of, write_header_only
 from tests.support.llama import CHATML, loaded
 
@@ -59,6 +67,11 @@ def test_a_quantized_cache_answers_and_is_smaller(gemma3: Path, cache_type: Cach
 def test_wire_footprint_and_engine_mean_the_same_cache_types() -> None:
     """Three lists, because the wire imports nothing."""
     assert get_args(wire.CacheType) == get_args(CacheType) == tuple(CACHE_TYPES)
+
+
+def test_the_formula_is_about_the_workers_steps() -> None:
+    """Written twice, because footprint imports no engine."""
+    assert (DEFAULT_BATCH, SCORED_OUTPUTS) == (BATCH_TOKENS, SCORED_TOKENS)
 
 
 def test_experts_that_are_not_there_do_no_harm(smollm2: Path) -> None:
