@@ -20,9 +20,9 @@ from gemd.worker.llama.binding import NoCellsLeftError
 from gemd.worker.llama.params import BATCH_TOKENS, SCORED_TOKENS
 from gemd.worker.llama.preparation import Preparation
 from gemd.worker.llama.prompt_cache import PromptCache
-from gemd.worker.llama.schedule import Rate, chunk_budget, share
 from gemd.worker.llama.sequences import Sequences
 from gemd.worker.llama.tasks import Moment, Output, Task
+from gemd.worker.schedule import Rate, chunk_budget, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable

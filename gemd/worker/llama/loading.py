@@ -12,19 +12,14 @@ from llama_cpp import __version__ as binding_version
 from llama_cpp import llama_cpp as c
 
 from gemd import wire
-from gemd.errors import (
-    BadModelFileError,
-    EngineMissingError,
-    GemdError,
-    UnsupportedInputError,
-)
+from gemd.errors import EngineMissingError, GemdError, UnsupportedInputError
 from gemd.footprint import read_gguf_model, weights_of
 from gemd.worker.llama import binding
 from gemd.worker.llama.batch import Batch
 from gemd.worker.llama.devices import devices
-from gemd.worker.llama.prompt import PromptBuilder
-from gemd.worker.llama.template import ChatTemplate
 from gemd.worker.memory import give_back, resident_bytes
+from gemd.worker.prompting.prompt import PromptBuilder
+from gemd.worker.prompting.template import ChatTemplate, template_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +94,13 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
         log=log,
         cache_type=load.cache_type,
     )
-    template = _template(model, load.chat_template)
+    vocabulary = model.vocabulary
+    template = template_of(
+        model.chat_template,
+        load.chat_template,
+        bos=vocabulary.text(vocabulary.bos),
+        eos=vocabulary.text(vocabulary.eos),
+    )
     renderer = template if isinstance(template, ChatTemplate) else None
     progress("warmup", 0, 1)
     warm_up(model, context)
@@ -111,7 +112,7 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
         context_tokens=context.tokens,
         train_context_tokens=model.train_context_tokens,
         max_sequences=load.max_sequences,
-        vocabulary=model.vocabulary.size,
+        vocabulary=vocabulary.size,
         parameters=model.parameters,
         has_chat_template=renderer is not None,
         supports_gpu_offload=bool(c.llama_supports_gpu_offload()),
@@ -119,25 +120,7 @@ def load(load: wire.Load, progress: Progress, clock: Callable[[], float]) -> Loa
         memory_bytes=memory_bytes(),
         load_seconds=clock() - began,
     )
-    return Loaded(model, context, renderer, PromptBuilder(model.vocabulary, template), ready)
-
-
-def _template(
-    model: binding.Model, override: str | None
-) -> ChatTemplate | BadModelFileError | None:
-    source = override or model.chat_template
-    if not source:
-        return None
-    vocabulary = model.vocabulary
-    try:
-        return ChatTemplate(
-            source, bos=vocabulary.text(vocabulary.bos), eos=vocabulary.text(vocabulary.eos)
-        )
-    except BadModelFileError as problem:
-        if override:
-            raise
-        sys.stderr.write(f"no chat with this model: {problem}\n")
-        return problem
+    return Loaded(model, context, renderer, PromptBuilder(vocabulary, template), ready)
 
 
 def usable_context(model: binding.Model, context_tokens: int) -> int:

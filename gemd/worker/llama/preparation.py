@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd import wire
-from gemd.errors import InvalidRequestError
+from gemd.errors import InvalidRequestError, UnsupportedInputError
 from gemd.worker.llama.embedding import Embedding
 from gemd.worker.llama.scoring import Scoring
 from gemd.worker.llama.tasks import Generation
@@ -13,9 +13,9 @@ from gemd.worker.llama.tasks import Generation
 if TYPE_CHECKING:
     from collections.abc import Sized
 
-    from gemd.worker.llama.prompt import PromptBuilder
     from gemd.worker.llama.tasks import Task
     from gemd.worker.llama.vocabulary import Vocabulary
+    from gemd.worker.prompting.prompt import PromptBuilder
 
 
 class Preparation:
@@ -48,7 +48,10 @@ class Preparation:
         deadline = None if seconds is None else arrived + seconds
         match request:
             case wire.Generate():
-                prompt = self._builder.build(request.prompt, limit=self._context - 1)
+                _check_no_canvas(request)
+                prompt = self._builder.build(
+                    request.prompt, limit=self._context - 1, thinking=request.thinking
+                )
                 self._check_bias(request.sampling)
                 return Generation(
                     request,
@@ -81,6 +84,21 @@ class Preparation:
         _check_given(request.texts, field="texts")
         texts = [self._builder.document(text, limit=self._context) for text in request.texts]
         return Embedding(request, texts, deadline=deadline, arrived=arrived)
+
+
+def _check_no_canvas(request: wire.Generate) -> None:
+    """Refuse what only a block-diffusion model can do; the daemon should not have sent it."""
+    for field, asked in (
+        ("spans", bool(request.spans)),
+        ("watch_canvas", request.watch_canvas),
+        ("candidates", request.candidates > 1),
+    ):
+        if asked:
+            raise UnsupportedInputError(
+                f"{field} cannot be used with this model",
+                why="it writes one token after another and has no canvas",
+                metadata={"field": field},
+            )
 
 
 def _check_given(items: Sized, *, field: str) -> None:

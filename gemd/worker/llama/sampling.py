@@ -58,7 +58,8 @@ class Sampler:
             or sampling.frequency_penalty != 0
             or sampling.presence_penalty != 0
         )
-        greedy = sampling.temperature < _COLDEST
+        temperature = sampling.temperature or 0.0
+        greedy = temperature < _COLDEST
         if greedy and not bias and not penalised:
             # Plain greedy needs no candidate array: numpy finds the maximum faster.
             return
@@ -82,7 +83,7 @@ class Sampler:
             self._add(c.llama_sampler_init_top_k(sampling.top_k))
             self._add(c.llama_sampler_init_top_p(sampling.top_p, 1))
             self._add(c.llama_sampler_init_min_p(sampling.min_p, 1))
-            self._add(c.llama_sampler_init_temp(sampling.temperature))
+            self._add(c.llama_sampler_init_temp(temperature))
             seed = int.from_bytes(os.urandom(4)) if sampling.seed is None else sampling.seed
             self._add(c.llama_sampler_init_dist(seed % _SEEDS))
         if penalised:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from gemd import wire
 from gemd.errors import CancelledError, ContextTooLongError, DeadlineExpiredError
 from gemd.worker.llama.sampling import Sampler, log_softmax, token_logprob
-from gemd.worker.llama.text import TextStream
+from gemd.worker.prompting.reasoning import Splitter
+from gemd.worker.prompting.text import TextStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -185,7 +186,10 @@ class Generation(Task):
         self._sampling = request.sampling
         self._vocabulary = vocabulary
         self._limit = limit
+        self._splitter = Splitter(vocabulary, prompt)
         self._text = TextStream(request.sampling.stop)
+        self._thought = TextStream()
+        self._reasoned = 0
         self._sampler: Sampler | None = None
         self._unsent = _Unsent()
         self._sent = False
@@ -250,7 +254,14 @@ class Generation(Task):
                     self._sampling.logprobs,
                 )
             )
-        self._unsent.text += self._text.push(self._vocabulary.piece(token))
+        piece = self._splitter.take(token)
+        if piece is None:
+            return
+        if piece.reasoning:
+            self._reasoned += 1
+            self._unsent.reasoning += self._thought.push(piece.data)
+        else:
+            self._unsent.text += self._text.push(piece.data)
 
     def _reason_to_end(self) -> wire.FinishReason | None:
         if self._text.stopped_by is not None:
@@ -270,16 +281,18 @@ class Generation(Task):
     def _send(self, moment: Moment) -> None:
         # Tokens whose text is still open wait for it: one Delta, both complete. The first
         # text is what somebody waits for.
-        if self._unsent.text and (moment.send or not self._sent):
+        ready = self._unsent.text or self._unsent.reasoning
+        if ready and (moment.send or not self._sent):
             moment.emit(self._unsent.delta(self.request_id))
             self._unsent = _Unsent()
             self._sent = True
 
     def _end(self, reason: wire.FinishReason, moment: Moment) -> None:
+        self._unsent.reasoning += self._thought.finish()
         self._unsent.text += self._text.finish()
         if reason != "stop_string" and self._text.stopped_by is not None:
             reason = "stop_string"
-        if self._unsent.text or self._unsent.tokens:
+        if self._unsent.text or self._unsent.reasoning or self._unsent.tokens:
             moment.emit(self._unsent.delta(self.request_id))
             self._unsent = _Unsent()
         started = moment.now if self.times.started is None else self.times.started
@@ -292,6 +305,7 @@ class Generation(Task):
                 prompt_tokens=self.prompt_tokens,
                 cached_tokens=self.cached_tokens,
                 completion_tokens=len(self.tokens) - self.prompt_tokens,
+                reasoning_tokens=self._reasoned,
                 queue_seconds=started - self.times.arrived,
                 prefill_seconds=first - started,
                 decode_seconds=moment.now - first,
@@ -320,6 +334,7 @@ class Generation(Task):
 @dataclass
 class _Unsent:
     text: str = ""
+    reasoning: str = ""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[wire.TokenLogprob] = field(default_factory=list)
 
@@ -327,6 +342,7 @@ class _Unsent:
         return wire.Delta(
             request_id=request_id,
             text=self.text,
+            reasoning_text=self.reasoning,
             tokens=tuple(self.tokens),
             logprobs=tuple(self.logprobs),
         )

@@ -47,10 +47,15 @@ class Vocabulary:
         self.end_of_generation = frozenset(
             token for token, _ in marked if c.llama_vocab_is_eog(self._handle, token)
         )
+        self._marked = {self.text(token): token for token in self.special}
         self.control_texts = tuple(self.text(t) for t, attribute in marked if attribute & hidden)
         self.user_defined_texts = tuple(self.text(t) for t, attribute in marked if attribute & user)
         # SentencePiece vocabularies put a space before a text; not before the rest of one.
         self._guard = self._tokenize(_GUARD) if self._spaces_texts() else None
+
+    def token(self, text: str) -> int:
+        """The special token that is written so in the file; -1 if there is none."""
+        return self._marked.get(text, -1)
 
     def text(self, token: int) -> str:
         """The token as it is written in the file, control tokens included; "" for none."""

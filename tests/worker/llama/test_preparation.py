@@ -50,3 +50,16 @@ def test_a_request_for_nothing_is_refused_and_the_worker_goes_on(
     assert error.reason == "INVALID_REQUEST"
     assert error.metadata["field"]
     assert smol.engine.idle()
+
+
+@pytest.mark.parametrize(
+    "field,value",
+    [("spans", (wire.Span(free=True),)), ("watch_canvas", True), ("candidates", 2)],
+)
+def test_what_needs_a_canvas_is_refused(smol: Bench, field: str, value: object) -> None:
+    """The daemon does not send it; whoever does is told, and the worker goes on."""
+    request = wire.Generate(request_id=field, prompt=PROMPT).model_copy(update={field: value})
+    smol.run(request)
+    error = smol.of(request).one(wire.RequestFailed).error
+    assert (error.reason, error.metadata["field"]) == ("UNSUPPORTED_INPUT", field)
+    assert smol.engine.idle()

@@ -7,8 +7,9 @@ process of its own with limits on memory and processor time, without the worker'
 prompts, model or sockets, and the worker kills it when it takes too long.
 
 Protocol: one JSON object a line. The first line on stdin is ``{"template", "bos",
-"eos"}``, each later one ``{"messages", "continue"}``; the answer to each is
+"eos"}``, each later one ``{"messages", "continue", "thinking"}``; the answer to each is
 ``{"text"}``, ``{"refused"}`` (the template called `raise_exception`) or ``{"error"}``.
+`thinking` becomes the template's `enable_thinking`, which is not defined where it is null.
 """
 
 from __future__ import annotations
@@ -118,9 +119,12 @@ def render(template: Template, **variables: Any) -> str:
 
 
 def _answer(template: Template, start: dict[str, str], request: dict[str, Any]) -> dict[str, str]:
+    thinking = request["thinking"]
+    chosen = {} if thinking is None else {"enable_thinking": thinking}
     try:
         text = render(
             template,
+            **chosen,
             messages=request["messages"],
             add_generation_prompt=not request["continue"],
             bos_token=start["bos"],

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from gemd.errors import BadModelFileError, InvalidRequestError
-from gemd.worker.llama import renderer
-from gemd.worker.llama.template import ChatTemplate, TemplateRefusedError
+from gemd.worker.prompting import renderer
+from gemd.worker.prompting.template import ChatTemplate, TemplateRefusedError
 from tests.support.workers import wait_until_gone
 
 Make = Callable[..., ChatTemplate]
@@ -46,6 +46,16 @@ def test_a_template_sees_messages_tokens_and_the_generation_prompt(make: Make) -
 
     assert template.render(HELLO) == "<s>[user:hello]></s>"
     assert template.render(HELLO, continue_last=True) == "<s>[user:hello]</s>"
+
+
+def test_a_template_is_told_of_thinking_only_where_a_request_is_about_it(make: Make) -> None:
+    """Undefined is what templates that know of it take for their own habit."""
+    template = make("{{ enable_thinking if enable_thinking is defined else 'undefined' }}")
+
+    assert template.render(HELLO) == "undefined"
+    assert template.render(HELLO, thinking=True) == "True"
+    assert template.render(HELLO, thinking=False) == "False"
+    assert template.render(HELLO, continue_last=True, thinking=True) == "True"
 
 
 def test_a_template_may_refuse_and_the_next_request_is_answered(make: Make) -> None:
@@ -158,7 +168,7 @@ def test_a_template_that_computes_while_it_is_compiled_ends_by_itself() -> None:
 
 
 WORKER = f"""
-from gemd.worker.llama.template import ChatTemplate
+from gemd.worker.prompting.template import ChatTemplate
 template = ChatTemplate({LOOP!r}, bos="", eos="", patience=60)
 print(template._process.pid, flush=True)
 template.render([])

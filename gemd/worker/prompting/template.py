@@ -54,12 +54,19 @@ class ChatTemplate:
             self.close()
             raise
 
-    def render(self, messages: list[dict[str, str]], *, continue_last: bool = False) -> str:
+    def render(
+        self,
+        messages: list[dict[str, str]],
+        *,
+        continue_last: bool = False,
+        thinking: bool | None = None,
+    ) -> str:
         """The conversation as the model wants to read it.
 
         Args:
             messages: ``role`` and ``content`` of every turn.
             continue_last: Leave out the opening of a new assistant turn.
+            thinking: What the template is told as `enable_thinking`; None tells it nothing.
 
         Raises:
             TemplateRefusedError: The template called `raise_exception`.
@@ -71,7 +78,10 @@ class ChatTemplate:
             # Stopped by the last conversation, or ended by somebody else since.
             self.close()
             _usable(self._started())
-        answer = self._ask({"messages": messages, "continue": continue_last}, self._patience)
+        answer = self._ask(
+            {"messages": messages, "continue": continue_last, "thinking": thinking},
+            self._patience,
+        )
         if answer is None:
             self.close()
             raise BadModelFileError(
@@ -145,6 +155,39 @@ class ChatTemplate:
         line, _, self._buffer = self._buffer.partition(b"\n")
         answer: dict[str, str] = json.loads(line)
         return answer
+
+
+def template_of(
+    source: str | None, override: str | None, *, bos: str, eos: str
+) -> ChatTemplate | BadModelFileError | None:
+    """The template that a model is served with.
+
+    A file whose own template cannot be used still continues text; a chat is then refused
+    with the reason. A template out of the settings has to work.
+
+    Args:
+        source: The file's own, if it has one.
+        override: The settings', if they have one.
+        bos: See `ChatTemplate`.
+        eos: See `ChatTemplate`.
+
+    Returns:
+        None if there is none; what is wrong with the file's own if it cannot be used.
+
+    Raises:
+        BadModelFileError: The settings' cannot be used.
+
+    """
+    chosen = override or source
+    if not chosen:
+        return None
+    try:
+        return ChatTemplate(chosen, bos=bos, eos=eos)
+    except BadModelFileError as problem:
+        if override:
+            raise
+        sys.stderr.write(f"no chat with this model: {problem}\n")
+        return problem
 
 
 def _usable(answer: dict[str, str] | None) -> None:

@@ -20,14 +20,14 @@ from gemd.errors import (
     InvalidRequestError,
     UnsupportedInputError,
 )
-from gemd.worker.llama.control import ControlTexts
-from gemd.worker.llama.template import TemplateRefusedError
+from gemd.worker.prompting.control import ControlTexts
+from gemd.worker.prompting.template import TemplateRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gemd import wire
-    from gemd.worker.llama.template import ChatTemplate
+    from gemd.worker.prompting.template import ChatTemplate
 
 _PRIVATE_USE = range(0xF0000, 0xF0100)
 _MARKUP = re.compile(r"<\|.*>|<.*\|>|\[/?[A-Z_]+\]|<(start|end)_of_\w+>", re.DOTALL)
@@ -74,12 +74,14 @@ class PromptBuilder:
         self._control = _control_texts(vocabulary)
         self._takes_system: bool | None = None
 
-    def build(self, prompt: wire.Prompt, *, limit: int) -> list[int]:
+    def build(self, prompt: wire.Prompt, *, limit: int, thinking: bool | None = None) -> list[int]:
         """Token ids of an input.
 
         Args:
             prompt: Exactly one of its fields is set.
             limit: Most tokens that still leave room for an answer.
+            thinking: Whether a chat template is to let the model reason first; None is the
+                template's own habit.
 
         Raises:
             ContextTooLongError: There are more.
@@ -88,7 +90,9 @@ class PromptBuilder:
             BadModelFileError: Chat, but the model's chat template cannot be used.
 
         """
-        return _fitting(self._tokens(prompt), limit=limit, what="prompt", field="input")
+        return _fitting(
+            self._tokens(prompt, thinking=thinking), limit=limit, what="prompt", field="input"
+        )
 
     def continuation(self, given: str | tuple[int, ...], *, limit: int) -> list[int]:
         """Token ids of what follows a prompt; control tokens are not read in text.
@@ -98,11 +102,17 @@ class PromptBuilder:
 
         """
         if isinstance(given, str):
-            # It goes on behind a prompt: no BOS, and no space of the tokenizer's own.
-            tokens = self._tokenize(self._cut(given), continued=True)
+            tokens = self.continued(given)
         else:
             tokens = self.check_tokens(given, field="continuations")
         return _fitting(tokens, limit=limit, what="continuation", field="continuations")
+
+    def continued(self, text: str) -> list[int]:
+        """Token ids of a text behind another one; control tokens are not read in it.
+
+        There is no BOS, no space of the tokenizer's own, and for no text no token.
+        """
+        return self._tokenize(self._cut(text), continued=True) if text else []
 
     def document(self, text: str, *, limit: int) -> list[int]:
         """Token ids of a text on its own, as the model's tokenizer frames it.
@@ -137,12 +147,12 @@ class PromptBuilder:
                 )
         return tokens
 
-    def _tokens(self, prompt: wire.Prompt) -> list[int]:
+    def _tokens(self, prompt: wire.Prompt, *, thinking: bool | None) -> list[int]:
         if prompt.tokens is not None:
             return self.check_tokens(prompt.tokens, field="input.tokens")
         if prompt.text is not None:
             return self._plain(prompt.text) if prompt.text else []
-        return self._chat(prompt.chat or ())
+        return self._chat(prompt.chat or (), thinking=thinking)
 
     def _plain(self, text: str) -> list[int]:
         return self._begun(self._tokenize(self._cut(text)))
@@ -156,7 +166,7 @@ class PromptBuilder:
         mark = _unused_character([text])
         return self._control.cut(text, mark).split(mark)
 
-    def _chat(self, messages: tuple[wire.ChatMessage, ...]) -> list[int]:
+    def _chat(self, messages: tuple[wire.ChatMessage, ...], *, thinking: bool | None) -> list[int]:
         self._renderer()
         if not any(message.text for message in messages):
             return []
@@ -164,20 +174,20 @@ class PromptBuilder:
         turns: list[tuple[str, str]] = [
             (m.role, self._control.fence(m.text, mark)) for m in messages
         ]
-        rendered = self._rendered(turns, mark)
+        rendered = self._rendered(turns, mark, thinking=thinking)
         tokens = self._tokenize(rendered.split(mark), parse_special=True)
         bos = self._vocabulary.text(self._vocabulary.bos)
         # A template that writes BOS itself must not get a second one.
         return tokens if bos and rendered.startswith(bos) else self._begun(tokens)
 
-    def _rendered(self, turns: list[tuple[str, str]], mark: str) -> str:
+    def _rendered(self, turns: list[tuple[str, str]], mark: str, *, thinking: bool | None) -> str:
         """The conversation, with a system turn whatever the template thinks of those."""
         # Older templates refuse a system turn and some drop it without a word; it then
         # opens the first user turn, as the models' authors recommend.
         if turns[0][0] == "system" and turns[0][1].strip() and not self._system_turns(mark):
             turns = _folded(turns)
         try:
-            return self._opened(turns, mark)
+            return self._opened(turns, mark, thinking=thinking)
         except TemplateRefusedError as refusal:
             raise InvalidRequestError(
                 "the model's chat template rejects this conversation",
@@ -198,17 +208,18 @@ class PromptBuilder:
                 self._takes_system = mark in rendered
         return self._takes_system
 
-    def _opened(self, turns: list[tuple[str, str]], mark: str) -> str:
+    def _opened(self, turns: list[tuple[str, str]], mark: str, *, thinking: bool | None) -> str:
         """Rendered up to where the model goes on: a new answer, or the last one begun."""
         template = self._renderer()
         messages = [{"role": role, "content": text} for role, text in turns]
         if turns[-1][0] != "assistant":
-            return template.render(messages)
+            return template.render(messages, thinking=thinking)
         # The client began the answer: render a stand-in for it and cut behind what
         # precedes it, so that the template's end-of-turn is left off.
         stand_in = mark * 3
         messages[-1]["content"] = stand_in
-        head, found, _ = template.render(messages, continue_last=True).partition(stand_in)
+        rendered = template.render(messages, continue_last=True, thinking=thinking)
+        head, found, _ = rendered.partition(stand_in)
         if not found:
             raise InvalidRequestError(
                 "this model's chat template cannot continue an answer that was begun",
@@ -272,7 +283,7 @@ def _folded(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def _control_texts(vocabulary: Tokenizer) -> ControlTexts:
     """Every text that the tokenizer would read as a control token.
 
-    llama.cpp reads user-defined tokens even where control tokens are off. Most of those
+    Tokenizers read user-defined tokens even where control tokens are off. Most of those
     are ordinary text (runs of spaces, HTML tags) and stay; those that look like
     conversation markup are treated as control tokens.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemd.worker.llama.schedule import SMALLEST_CHUNK, Rate, chunk_budget, share
+from gemd.worker.schedule import SMALLEST_CHUNK, Rate, chunk_budget, share
 
 wishes = st.lists(st.integers(0, 2000), max_size=10)
 

@@ -9,7 +9,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemd.worker.llama.control import ControlTexts, _any_of
+from gemd.worker.prompting.control import ControlTexts, _any_of
 
 MARK = "\U000f0000"
 letters = st.text(alphabet="<|>ab ", max_size=24)

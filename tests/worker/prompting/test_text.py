@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemd.worker.llama.text import TextStream
+from gemd.worker.prompting.text import TextStream
 
 texts = st.text(alphabet="ab\n<é€🙂", max_size=30)
 stops = st.lists(st.text(alphabet="ab<é🙂", min_size=1, max_size=4), max_size=3)

@@ -19,9 +19,9 @@ from gemd.errors import (
     UnsupportedInputError,
 )
 from gemd.worker.llama.binding import Model
-from gemd.worker.llama.prompt import PromptBuilder
-from gemd.worker.llama.template import ChatTemplate
 from gemd.worker.llama.vocabulary import Vocabulary
+from gemd.worker.prompting.prompt import PromptBuilder
+from gemd.worker.prompting.template import ChatTemplate
 from tests.support.llama import Bench, chat, loaded
 
 if TYPE_CHECKING:
@@ -85,6 +85,29 @@ def test_an_answer_that_was_begun_is_continued(smol: Bench) -> None:
     text = text_of(smol, smol.tokens(chat("Count.", "One, two,", system="x")))
 
     assert text.endswith("<|im_start|>assistant\nOne, two,")
+
+
+THINKS = (
+    "{% for m in messages %}{{ m.content }}{% endfor %}"
+    "{% if enable_thinking is defined %}[{{ enable_thinking }}]{% endif %}"
+)
+
+
+@pytest.mark.parametrize("thinking,text", [(None, "Hi"), (True, "Hi[True]"), (False, "Hi[False]")])
+def test_thinking_reaches_the_template(smol: Bench, text: str, *, thinking: bool | None) -> None:
+    """Only where a request sets it, so that other templates see what they always saw."""
+    with templated(smol, THINKS) as made:
+        assert text_of(smol, made.build(chat("Hi"), limit=99, thinking=thinking)) == text
+
+
+def test_a_request_to_llama_can_ask_for_thinking(smollm2: Path) -> None:
+    """The templates of Gemma 4's GGUF files know it too."""
+    with loaded(smollm2, context_tokens=256, chat_template=THINKS) as bench:
+        asked = bench.generate("Hi", max_tokens=1).model_copy(update={"thinking": True})
+        bench.run(asked)
+
+        finished = bench.of(asked).finished
+        assert finished.prompt_tokens == len(bench.tokens(wire.Prompt(text="Hi[True]")))
 
 
 HOSTILE = [
