@@ -19,7 +19,7 @@ from gemd.cli.values import seconds
 from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from gemd.cli.output import Output
     from gemd.client import Client, Condition, Info, Model, Operation, Schedule, Status
@@ -103,7 +103,7 @@ def _headline(info: Info) -> str:
     )
 
 
-def _print_models(models: Iterable[Model], output: Output) -> None:
+def _print_models(models: Sequence[Model], output: Output) -> None:
     output.table(
         ("model", "state", "quantization", "memory", "requests", "waiting"),
         [
@@ -119,6 +119,9 @@ def _print_models(models: Iterable[Model], output: Output) -> None:
         ],
         right={"memory", "requests", "waiting"},
     )
+    for one in models:
+        if one.compute:
+            output.aside(f"{one.id} computes with {one.compute}: {one.compute_reason}")
 
 
 def print_operations(operations: Iterable[Operation], output: Output) -> None:

@@ -34,6 +34,7 @@ class Colour(enum.Enum):
     YELLOW = "33"
     BOLD = "1"
     DIM = "2"
+    FAINT = "90"
 
 
 def wants_colour(*, is_tty: bool, environ: Mapping[str, str]) -> bool:
@@ -134,11 +135,22 @@ class Output:
     def draw(self, lines: Iterable[str]) -> None:
         """Fill the screen with lines that were written for a terminal, without flicker."""
         content = "\x1b[K\r\n".join(lines)
+        self.paint(f"\x1b[H{content}\x1b[J")
+
+    def paint(self, content: str) -> None:
+        """Text and control sequences, made for a terminal, as they are."""
         try:
-            self.stdout.write(f"\x1b[H{content}\x1b[J")
+            self.stdout.write(content)
             self.stdout.flush()
         except OSError as error:
             raise StdoutFailedError(error.strerror) from None
+
+    def data_columns(self) -> int:
+        """Width of the terminal that data appears on; 80 if it has none."""
+        try:
+            return os.get_terminal_size(self.stdout.fileno()).columns or _COLUMNS
+        except (OSError, ValueError):
+            return _COLUMNS
 
     def rows(self) -> int:
         """Height of the terminal that data appears on; 24 if it has none."""
@@ -174,6 +186,10 @@ class Output:
     def note(self, content: str) -> None:
         """One line on stderr about what happens."""
         self._write(self.stderr, f"{content}\n")
+
+    def thought(self, content: str) -> None:
+        """A piece of the model's reasoning on stderr, at once and without a newline."""
+        self._write(self.stderr, content, Colour.DIM)
 
     def hint(self, content: str) -> None:
         """One line on stderr about what could be done next."""

@@ -6,6 +6,7 @@ import os
 import select
 import stat
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -54,21 +55,45 @@ def read_prompt(argument: str | None, output: Output) -> str:
     return f"{argument}\n\n{piped}" if piped.strip() else argument
 
 
+def read_text(name: str, output: Output) -> str:
+    """The text of a file, or of standard input for a dash.
+
+    Raises:
+        CommandError: It cannot be read, is no UTF-8, or longer than a prompt can be.
+
+    """
+    if name == "-":
+        if sys.stdin is None:
+            raise click.UsageError("the text is to be read from standard input, which is closed")
+        return _read(sys.stdin.buffer, output, what="text")
+    try:
+        with Path(name).open("rb") as file:
+            return _decoded(file, name)
+    except OSError as error:
+        raise CommandError(
+            f"{name} cannot be read", Exit.USAGE, why=error.strerror or str(error)
+        ) from None
+
+
 def _holds_data(stdin: BinaryIO) -> bool:
     """Whether somebody piped something in, rather than there just being no terminal."""
     mode = os.fstat(stdin.fileno()).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
-def _read(stdin: BinaryIO, output: Output, hint: str = "") -> str:
+def _read(stdin: BinaryIO, output: Output, hint: str = "", *, what: str = "prompt") -> str:
     if hint:
         output.hint(hint)
     elif not select.select([stdin], [], [], _PATIENCE_SECONDS)[0]:
-        output.hint("reading the prompt from standard input …")
-    content = stdin.read(LONGEST_BYTES + 1)
+        output.hint(f"reading the {what} from standard input …")
+    return _decoded(stdin, "standard input")
+
+
+def _decoded(file: BinaryIO, name: str) -> str:
+    content = file.read(LONGEST_BYTES + 1)
     if len(content) > LONGEST_BYTES:
         raise CommandError(
-            f"standard input is longer than {human_bytes(LONGEST_BYTES)}",
+            f"{name} is longer than {human_bytes(LONGEST_BYTES)}",
             Exit.USAGE,
             why="no prompt can be",
         )
@@ -77,5 +102,5 @@ def _read(stdin: BinaryIO, output: Output, hint: str = "") -> str:
     except UnicodeDecodeError as error:
         bad = error.object[error.start]
         raise CommandError(
-            f"standard input is not UTF-8 text (byte {error.start} is 0x{bad:02x})", Exit.USAGE
+            f"{name} is not UTF-8 text (byte {error.start} is 0x{bad:02x})", Exit.USAGE
         ) from None

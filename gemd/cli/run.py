@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gemd.cli.answers import Answers, Collected
 from gemd.cli.documents import document
 from gemd.cli.failures import CommandError, Exit
-from gemd.cli.follow import pull_unasked, show_loading
+from gemd.cli.follow import NOT_PULLED, pull_unasked, show_loading
+from gemd.cli.gaps import read_gaps
 from gemd.cli.progress import Progress
-from gemd.cli.prompt import read_prompt
+from gemd.cli.prompt import read_prompt, read_text
 from gemd.cli.session import Session, model_name, pass_session
 from gemd.cli.text import format_seconds
 from gemd.cli.values import seconds, whole_number
@@ -20,12 +22,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gemd.cli.output import Output
-    from gemd.client import Client, Finished, Generation, ModelNotFoundError
+    from gemd.client import (
+        Answer,
+        Canvas,
+        Client,
+        Finished,
+        Gap,
+        Generation,
+        ModelNotFoundError,
+    )
 
 # What the fields of the API can hold; what makes sense is the daemon's to say.
 _UINT32 = whole_number(2**32 - 1)
 _UINT64 = whole_number(2**64 - 1)
 _MODES = ("fast", "balanced", "best", "exact")
+_FILL = "Fill in the gaps of the text."
+"""What is asked for with --fill and without a PROMPT."""
 
 
 @click.command()
@@ -45,6 +57,12 @@ _MODES = ("fast", "balanced", "best", "exact")
 @click.option("--seed", type=_UINT64, metavar="N", help="Start of the random numbers.")
 @click.option("--max-tokens", type=_UINT32, metavar="N", help="Longest answer in tokens.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text.")
+@click.option(
+    "--thinking/--no-thinking", default=None, help="Reason first, on stderr, if the model can."
+)
+@click.option("--candidates", type=_UINT32, metavar="N", help="Give this many answers.")
+@click.option("--fill", metavar="FILE", help="Fill the gaps of this text, or of stdin for -.")
+@click.option("--watch-canvas", is_flag=True, help="Show how the answer settles, on a terminal.")
 @click.option("--deadline", type=seconds, metavar="SECONDS", help="Give up after this time.")
 @click.option("--background", is_flag=True, help="Let others go first: nobody waits for this.")
 @click.option("--yes", "-y", is_flag=True, help="Fetch a missing model without asking.")
@@ -56,6 +74,11 @@ def run(session: Session, /, prompt: tuple[str, ...], **options: Any) -> None:
 
     Piped text is appended to PROMPT; `-` reads the prompt from standard input alone.
     A daemon is started and the model is fetched if need be.
+
+    A gap of a text for --fill is written `[[gap]]`, or `[[gap:40]]` where it may take at most 40
+    tokens; the answer is the whole text. PROMPT says what is wanted there, and may be left out.
+
+    --candidates, --fill and --watch-canvas need a block-diffusion model.
     """
     if options["raw"] and options["system"]:
         raise click.UsageError("--system needs the chat template that --raw leaves out")
@@ -68,32 +91,52 @@ def run(session: Session, /, prompt: tuple[str, ...], **options: Any) -> None:
             why="it has to be one, in quotes",
             advice=(f"gemctl run {shlex.quote(' '.join(prompt))}",),
         )
-    text = read_prompt(prompt[0] if prompt else None, session.output)
+    text, options["spans"] = _inputs(prompt[0] if prompt else None, options["fill"], session.output)
     # A template would wrap an answerable conversation around nothing but blanks.
     if not (text if options["raw"] else text.strip()):
         raise click.UsageError("the prompt is empty: gemctl run 'Why is the sky blue?'")
+    if options["watch_canvas"] and not (options["as_json"] or session.output.can_draw()):
+        session.output.hint("the canvas is not shown: that needs a terminal")
+        options["watch_canvas"] = False
     with session.client(start=True) as client:
-        generation = _answer(client, session, text, options)
-    finished = generation.answer().finished
+        generation, canvases = _answer(client, session, text, options)
     if options["as_json"]:
-        session.output.document(_document(generation))
-    if options["stats"]:
-        _stats(session.output, finished)
-    elif not options["as_json"]:
-        _say_if_cut(session.output, generation, asked=options["max_tokens"] is not None)
+        session.output.document(_document(generation, options, canvases))
+    for answer in generation.answers():
+        if options["stats"]:
+            _stats(session.output, answer.finished)
+        elif not options["as_json"]:
+            _say_if_cut(session.output, answer, asked=options["max_tokens"] is not None)
 
 
-def _answer(client: Client, session: Session, text: str, options: dict[str, Any]) -> Generation:
-    """The finished generation, whose text has been shown; a missing model is fetched first."""
+def _inputs(prompt: str | None, fill: str | None, output: Output) -> tuple[str, list[str | Gap]]:
+    """The prompt, and the text with gaps if there is one."""
+    if fill is None:
+        return read_prompt(prompt, output), []
+    if fill == "-" == prompt:
+        raise click.UsageError("standard input cannot be both the prompt and the text to fill")
+    spans = read_gaps(read_text(fill, output))
+    if prompt is None or fill == "-":
+        return _FILL if prompt is None else prompt, spans
+    return read_prompt(prompt, output), spans
+
+
+def _answer(
+    client: Client, session: Session, text: str, options: dict[str, Any]
+) -> tuple[Generation, list[Canvas]]:
+    """The finished generation, whose text has been shown; a missing model is fetched first.
+
+    Beside it the denoising steps, if they were asked for and not drawn.
+    """
     from gemd.client import ModelNotFoundError
 
     begin = _starter(client, text, options)
     told: set[str] = set()
     try:
-        return _show(begin(), session.output, told, quiet=options["as_json"])
+        return _show(begin(), session.output, told, options)
     except ModelNotFoundError as error:
         _fetch_missing(client, session, error, consent=options["yes"])
-    return _show(begin(), session.output, told, quiet=options["as_json"])
+    return _show(begin(), session.output, told, options)
 
 
 def _starter(client: Client, text: str, options: dict[str, Any]) -> Callable[[], Generation]:
@@ -104,6 +147,10 @@ def _starter(client: Client, text: str, options: dict[str, Any]) -> Callable[[],
         model=options["model"],
         mode=options["mode"],
         background=options["background"],
+        candidates=options["candidates"] or 0,
+        spans=options["spans"],
+        thinking=options["thinking"],
+        watch_canvas=options["watch_canvas"],
         sampling=Sampling(**{name: options[name] for name in names}),
     )
     deadline = options["deadline"]
@@ -122,47 +169,60 @@ def _fetch_missing(
     if name is None:
         raise error
     model = client.model(name)
-    if model.on_disk:
+    if model.on_disk or model.source in NOT_PULLED:
         raise error
     pull_unasked(client, model, session.output, consent=consent)
 
 
-def _show(generation: Generation, output: Output, told: set[str], *, quiet: bool) -> Generation:
+def _show(
+    generation: Generation, output: Output, told: set[str], options: dict[str, Any]
+) -> tuple[Generation, list[Canvas]]:
     """Read a generation to its end and write its text as it comes.
 
     Args:
         generation: What is read.
         output: Where to.
         told: Hints that were given before, by an attempt that found no model.
-        quiet: Write no text.
+        options: Those of the command; with `as_json` no text is written.
 
     """
-    from gemd.client import Delta, Loading, Queued, Routed
+    from gemd.client import Canvas, Delta, Finished, Loading, Queued, Routed
 
-    last = ""
     with Progress(output) as progress, generation:
+        collected = Collected(progress)
+        answers = collected if options["as_json"] else _answers(output, progress, options)
         try:
             for event in generation:
-                if isinstance(event, Routed) and event.reason == "EMBEDDED_MODEL":
+                if isinstance(event, Delta):
+                    answers.add(event)
+                elif isinstance(event, Canvas):
+                    answers.draw(event)
+                elif isinstance(event, Finished):
+                    answers.end(event)
+                elif isinstance(event, Routed) and event.reason == "EMBEDDED_MODEL":
                     if event.explanation not in told:
                         output.hint(event.explanation)
                     told.add(event.explanation)
                 elif isinstance(event, Queued | Loading):
                     show_loading(progress, event)
-                elif isinstance(event, Delta) and event.text and not event.candidate:
-                    progress.clear()
-                    last = event.text
-                    if not quiet:
-                        output.data(event.text)
         finally:
-            if last and not quiet and not last.endswith("\n"):
-                output.line()
-    return generation
+            answers.close()
+    return generation, collected.canvases
 
 
-def _say_if_cut(output: Output, generation: Generation, *, asked: bool) -> None:
+def _answers(output: Output, progress: Progress, options: dict[str, Any]) -> Answers:
+    return Answers(
+        output,
+        progress,
+        candidates=options["candidates"] or 1,
+        # What is filled and piped into a file is to be that file, down to its end.
+        whole_lines=not options["spans"] or output.can_draw(),
+        watch=options["watch_canvas"],
+    )
+
+
+def _say_if_cut(output: Output, answer: Answer, *, asked: bool) -> None:
     """Tell an answer that was cut off from one that ended, unless the user set the limit."""
-    answer = generation.answer()
     reason, started = answer.finished.finish_reason, answer.started
     if reason == "CONTEXT_FULL":
         size = f" of {started.context_length} tokens" if started else ""
@@ -172,14 +232,29 @@ def _say_if_cut(output: Output, generation: Generation, *, asked: bool) -> None:
         output.hint(f"the answer is cut off after {count} tokens; --max-tokens sets the limit")
 
 
-def _document(generation: Generation) -> dict[str, Any]:
+def _document(
+    generation: Generation, options: dict[str, Any], canvases: list[Canvas]
+) -> dict[str, Any]:
+    """The answer; several as a list beside the first one, and the steps if they were asked for."""
     answer = generation.answer()
-    return {
+    content: dict[str, Any] = {
         "text": answer.text,
         "reasoning_text": answer.reasoning_text,
         "started": document(answer.started.raw) if answer.started else None,
         "finished": document(answer.finished.raw),
     }
+    if options["candidates"]:
+        content["candidates"] = [
+            {
+                "text": each.text,
+                "reasoning_text": each.reasoning_text,
+                "finished": document(each.finished.raw),
+            }
+            for each in generation.answers()
+        ]
+    if options["watch_canvas"]:
+        content["canvases"] = [document(each.raw) for each in canvases]
+    return content
 
 
 def _stats(output: Output, finished: Finished) -> None:
@@ -187,8 +262,10 @@ def _stats(output: Output, finished: Finished) -> None:
     parts = [
         f"{usage.prompt_tokens} prompt tokens ({usage.cached_tokens} cached)",
         f"{usage.completion_tokens} generated",
-        f"finish {finished.finish_reason.lower()}",
     ]
+    if usage.denoising_steps:
+        parts.append(f"{usage.denoising_steps} denoising steps")
+    parts.append(f"finish {finished.finish_reason.lower()}")
     for label, value in (
         ("queued", timings.queued),
         ("load", timings.load),

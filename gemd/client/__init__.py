@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gemd.client.decisions import Alternative, Decision, MemoryChange, Reason
     from gemd.client.diagnoses import Diagnosis
     from gemd.client.discovery import default_socket
+    from gemd.client.drained import Drained
     from gemd.client.endpoint import Endpoint
     from gemd.client.errors import (
         AuthenticationError,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
         TokenLogprob,
         Usage,
     )
-    from gemd.client.inputs import Message, Sampling
+    from gemd.client.inputs import Gap, Message, Sampling
     from gemd.client.leases import Lease
     from gemd.client.plans import (
         MemoryEstimate,
@@ -71,7 +72,6 @@ if TYPE_CHECKING:
     from gemd.client.resources import (
         Condition,
         Device,
-        Drained,
         Event,
         Info,
         Model,
@@ -103,13 +103,14 @@ _HOMES = {
     "Diagnosis": "diagnoses",
     "DoesNotFitError": "errors",
     "Draft": "events",
-    "Drained": "resources",
+    "Drained": "drained",
     "Embeddings": "answers",
     "Endpoint": "endpoint",
     "EngineError": "errors",
     "Event": "resources",
     "EventsLostError": "errors",
     "Finished": "events",
+    "Gap": "inputs",
     "GemdClientError": "errors",
     "Generation": "sync_stream",
     "GenerationEvent": "events",
@@ -188,6 +189,7 @@ __all__ = [
     "Event",
     "EventsLostError",
     "Finished",
+    "Gap",
     "GemdClientError",
     "Generation",
     "GenerationEvent",

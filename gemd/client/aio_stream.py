@@ -219,11 +219,19 @@ class AsyncGeneration(AsyncStream["GenerationEvent"]):
             GemdClientError: The generation failed; `text_so_far` keeps what came before.
 
         """
-        async with self:
-            async for _ in self:
-                pass
+        await self._read_to_the_end()
         return self._transcript.answer()
+
+    async def answers(self) -> tuple[Answer, ...]:
+        """Read to the end and return the answers of all candidates; raises as `answer` does."""
+        await self._read_to_the_end()
+        return self._transcript.answers()
 
     async def text(self) -> str:
         """Read to the end and return the text of the answer; raises as `answer` does."""
         return (await self.answer()).text
+
+    async def _read_to_the_end(self) -> None:
+        async with self:
+            async for _ in self:
+                pass

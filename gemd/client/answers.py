@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A generation that has ended, collected from its events (candidate 0)."""
+    """One candidate of a generation that has ended, collected from its events."""
 
     text: str
     reasoning_text: str

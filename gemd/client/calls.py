@@ -78,8 +78,14 @@ class GenerationOptions:
     mode: inputs.Mode | None = None
     sampling: inputs.Sampling | None = None
     candidates: int = 0
+    """How many answers to give; 0 is one. More than one needs a block-diffusion model, as do
+    `spans` and `watch_canvas`."""
+    spans: inputs.Spans = ()
+    """A text with gaps; the answer is that text with them filled."""
     thinking: bool | None = None
+    """Whether to reason first; None leaves it to the model's template."""
     watch_canvas: bool = False
+    """Ask for the `Canvas` events of every denoising step."""
     background: bool = False
     """Nobody sits before it: requests that somebody waits for go first."""
     request_id: str = ""
@@ -98,6 +104,7 @@ def generate(
         candidates=options.candidates,
         thinking=options.thinking,
         watch_canvas=options.watch_canvas,
+        spans=inputs.spans_proto(options.spans),
         priority=_priority(options),
         request_id=options.request_id,
         client=client,

@@ -8,8 +8,9 @@ from gemd.client import inputs
 from gemd.client.calls import Stream, Unary, always
 from gemd.client.decisions import Decision
 from gemd.client.diagnoses import Diagnosis
+from gemd.client.drained import Drained
 from gemd.client.plans import Plan
-from gemd.client.resources import Device, Drained, Event, Info, Status
+from gemd.client.resources import Device, Event, Info, Status
 from gemd.client.yielded import YieldedMemory
 from gemd.v1 import daemon_service_pb2, decision_pb2, event_pb2
 

@@ -102,7 +102,10 @@ class Canvas:
     step: int
     max_steps: int
     text: str
+    text_offsets: tuple[int, ...]
+    """Where the text of each position begins, in bytes of UTF-8."""
     confidence: tuple[float, ...]
+    """How sure the model is of each position, from 0 to 1."""
     accepted: int
     last: bool
 
@@ -139,6 +142,8 @@ class Usage:
     cached_tokens: int
     completion_tokens: int
     reasoning_tokens: int
+    denoising_steps: int
+    """Of a block-diffusion model; 0 for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,8 @@ class Finished:
     timings: Timings
     model: str
     energy_joules: float | None
+    filled_spans: tuple[str, ...]
+    """Texts of the gaps, in the order of the request; empty unless it had some."""
 
 
 GenerationEvent = Queued | Loading | Routed | Started | Delta | Canvas | Draft | Resolved | Finished
@@ -251,6 +258,7 @@ def _canvas(proto: generation_pb2.Canvas) -> Canvas:
         step=proto.step,
         max_steps=proto.max_steps,
         text=proto.text,
+        text_offsets=tuple(proto.text_offsets),
         confidence=tuple(proto.confidence),
         accepted=proto.accepted,
         last=proto.last,
@@ -290,6 +298,7 @@ def _finished(proto: generation_pb2.Finished) -> Finished:
             cached_tokens=usage.cached_tokens,
             completion_tokens=usage.completion_tokens,
             reasoning_tokens=usage.reasoning_tokens,
+            denoising_steps=usage.denoising_steps,
         ),
         timings=Timings(
             queued=seconds(timings, "queued"),
@@ -301,6 +310,7 @@ def _finished(proto: generation_pb2.Finished) -> Finished:
         ),
         model=model_id(proto.route.model),
         energy_joules=optional(proto, "energy_joules"),
+        filled_spans=tuple(proto.filled_spans),
     )
 
 

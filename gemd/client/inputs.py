@@ -72,6 +72,18 @@ class Sampling:
     """Alternatives to report for each token; None reports no log-probabilities."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of a text that the model is to write."""
+
+    max_tokens: int = 0
+    """The most tokens it may take, up to 256; 0 leaves it to the daemon."""
+    initial_text: str = ""
+    """What stands there now, if it is to be edited rather than written."""
+
+
+Spans = Sequence[str | Gap]
+"""A text with gaps: what stays as it is, and what the model fills, in order."""
 Conversation = str | Sequence[Message]
 """Messages, oldest first; a plain string is one message of the user."""
 Text = str | Sequence[int]
@@ -123,6 +135,29 @@ def chat_proto(conversation: Conversation) -> generation_pb2.Chat:
             )
             for message in messages
         ]
+    )
+
+
+def spans_proto(spans: Spans) -> list[generation_pb2.CanvasSpan]:
+    """The stretches of a text with gaps.
+
+    Raises:
+        ValueError: A gap's `max_tokens` is no number that the field can hold.
+        TypeError: All of it is one string, which would be taken for a list of its letters.
+
+    """
+    if isinstance(spans, str):
+        raise TypeError("spans are a list of texts and gaps, not one text")
+    return [_span_proto(span) for span in spans]
+
+
+def _span_proto(span: str | Gap) -> generation_pb2.CanvasSpan:
+    if isinstance(span, str):
+        return generation_pb2.CanvasSpan(fixed_text=span)
+    return generation_pb2.CanvasSpan(
+        free=generation_pb2.CanvasSpan.Free(
+            max_tokens=span.max_tokens, initial_text=span.initial_text
+        )
     )
 
 

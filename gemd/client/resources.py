@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message as Proto
 
     from gemd.v1 import (
-        daemon_service_pb2,
         device_pb2,
         error_pb2,
         event_pb2,
@@ -65,6 +64,9 @@ class Model:
     pinned: bool
     memory_bytes: int
     """Over all devices: measured where a sensor tells, booked elsewhere."""
+    compute: str
+    """The way in which its worker computes, where the engine has several; else empty."""
+    compute_reason: str
     active_requests: int
     queued_requests: int
     operation: str
@@ -95,6 +97,8 @@ class Model:
                 part.measured_bytes if part.HasField("measured_bytes") else part.booked_bytes
                 for part in proto.memory
             ),
+            compute=proto.compute,
+            compute_reason=proto.compute_reason,
             active_requests=proto.active_requests,
             queued_requests=proto.queued_requests,
             operation=proto.operation,
@@ -337,24 +341,6 @@ class Status:
             running_requests=proto.running_requests,
             queued_requests=proto.queued_requests,
             on_battery=optional(proto, "on_battery"),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drained:
-    """How the daemon's end went for the requests that were running."""
-
-    raw: daemon_service_pb2.DrainResponse = field(repr=False, compare=False)
-    finished_requests: int
-    cancelled_requests: int
-
-    @classmethod
-    def of(cls, proto: daemon_service_pb2.DrainResponse) -> Drained:
-        """Convert the proto message."""
-        return cls(
-            raw=proto,
-            finished_requests=proto.finished_requests,
-            cancelled_requests=proto.cancelled_requests,
         )
 
 

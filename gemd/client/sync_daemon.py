@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from gemd.client import calls
     from gemd.client.decisions import Decision
     from gemd.client.diagnoses import Diagnosis
+    from gemd.client.drained import Drained
     from gemd.client.plans import Plan
-    from gemd.client.resources import Device, Drained, Event, Info, Status
+    from gemd.client.resources import Device, Event, Info, Status
     from gemd.client.yielded import YieldedMemory
 
 T = TypeVar("T")

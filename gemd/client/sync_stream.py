@@ -178,11 +178,19 @@ class Generation(Stream["GenerationEvent"]):
             GemdClientError: The generation failed; `text_so_far` keeps what came before.
 
         """
-        with self:
-            for _ in self:
-                pass
+        self._read_to_the_end()
         return self._transcript.answer()
+
+    def answers(self) -> tuple[Answer, ...]:
+        """Read to the end and return the answers of all candidates; raises as `answer` does."""
+        self._read_to_the_end()
+        return self._transcript.answers()
 
     def text(self) -> str:
         """Read to the end and return the text of the answer; raises as `answer` does."""
         return self.answer().text
+
+    def _read_to_the_end(self) -> None:
+        with self:
+            for _ in self:
+                pass

@@ -7,7 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from gemd import wire
-from gemd.engine.mailbox import Mailbox
+from gemd.engine.mailbox import Mailbox, ends
 from gemd.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Requests:
         mailbox = self._mailboxes.get(message.request_id)
         if mailbox is not None:
             mailbox.put(message)
-        elif not isinstance(message, wire.Started | wire.Delta):
+        elif ends(message):
             self._cancelled.pop(message.request_id, None)
 
     async def ping(self) -> wire.Pong:

@@ -137,11 +137,11 @@ class Worker:
 
     async def generate(
         self, request: wire.Generate, *, on_complete: Callable[[], None] = lambda: None
-    ) -> AsyncGenerator[wire.Started | wire.Delta | wire.Finished, None]:
-        """Stream one answer: Started, any number of Delta, Finished.
+    ) -> AsyncGenerator[wire.Started | wire.Delta | wire.Canvas | wire.Finished, None]:
+        """Stream an answer: Started, any number of Delta and Canvas, one Finished per candidate.
 
         Closing the stream early cancels the request in the worker, so close it
-        (`contextlib.aclosing`). Deltas that waited for the reader arrive as one.
+        (`contextlib.aclosing`). What waits for the reader is thinned as `Mailbox` says.
 
         Args:
             request: What to answer.
@@ -161,11 +161,12 @@ class Worker:
             while True:
                 message = await mailbox.get()
                 match message:
-                    case wire.Started() | wire.Delta():
+                    case wire.Started() | wire.Delta() | wire.Canvas():
                         yield message
                     case wire.Finished():
                         yield message
-                        return
+                        if message.last:
+                            return
                     case wire.RequestFailed():
                         raise message.error.error()
                     case _:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gemd.wire import Prompt
+    from gemd.wire import Prompt, Span
 
 
 class Tier(enum.Enum):
@@ -43,7 +43,8 @@ class Request:
         candidates: How many answers.
         best_of: How many answers to rank; 0 for no ranking.
         watch_canvas: Whether denoising steps shall be sent.
-        has_spans: Whether gaps of a text are to be filled.
+        spans: The text whose gaps are to be filled; empty for an ordinary answer.
+        thinking: Whether to reason first; None as the model's template does by default.
 
     """
 
@@ -55,4 +56,5 @@ class Request:
     candidates: int = 1
     best_of: int = 0
     watch_canvas: bool = False
-    has_spans: bool = False
+    spans: tuple[Span, ...] = ()
+    thinking: bool | None = None

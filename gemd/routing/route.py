@@ -1,4 +1,4 @@
-"""The routing decision. This version has one tier, so it only picks the model."""
+"""The routing decision. This version mixes no tiers, so it only picks the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gemd.errors import InvalidRequestError, NotImplementedYetError, Unsupported
 from gemd.routing.request import Mode, Tier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from gemd.routing.request import Request
 
@@ -25,6 +25,20 @@ class Candidate(Protocol):
     @property
     def roles(self) -> Collection[str]:
         """What it may be used for."""
+        ...
+
+    @property
+    def variants(self) -> Sequence[Form]:
+        """The forms of its weights."""
+        ...
+
+
+class Form(Protocol):
+    """What routing reads of a variant."""
+
+    @property
+    def engine(self) -> str:
+        """The engine that runs it; a name of `gemd.catalog.Variant`."""
         ...
 
 
@@ -45,6 +59,9 @@ class Route:
     reason: str
     explanation: str
 
+
+BLOCK_DIFFUSION: Final = frozenset({"diffusion", "scripted"})
+"""Engines that denoise a canvas; the one of the tests plays that it does."""
 
 EMBEDDED: Final = "EMBEDDED_MODEL"
 """The reason of a default that answers until something better is on disk."""
@@ -67,7 +84,11 @@ class Default:
 
 
 def route(
-    request: Request, *, resolve: Callable[[str], Candidate], default: Callable[[], Default]
+    request: Request,
+    *,
+    resolve: Callable[[str], Candidate],
+    default: Callable[[], Default],
+    fast: Callable[[], Sequence[Candidate]],
 ) -> Route:
     """Decide who answers.
 
@@ -75,17 +96,20 @@ def route(
         request: What is asked.
         resolve: Finds a profile by name; raises ModelNotFoundError.
         default: Decides who answers if the client has no wish; raises as `resolve`.
+        fast: The profiles of the fast tier that are on disk.
 
     Raises:
         InvalidRequestError: Token ids without the model whose vocabulary they are of.
-        UnsupportedInputError: Spans or canvas events, which need a block-diffusion model.
-        NotImplementedYetError: Exact mode, several candidates, ranking, or the fast tier.
+        UnsupportedInputError: Spans, canvas events or several candidates, of a model that is
+            no block-diffusion model.
+        NotImplementedYetError: Exact mode, ranking, or a fast tier that is not one model.
         ModelNotFoundError: No profile goes by the name.
 
     """
     _check_supported(request)
     if request.model is not None:
         chosen = resolve(request.model)
+        _check_able(request, chosen, fast)
         return Route(chosen.id, tier_of(chosen), "MODEL_NAMED", f"the request named {chosen.id}")
     if request.prompt.tokens is not None:
         raise InvalidRequestError(
@@ -93,21 +117,34 @@ def route(
             why="token ids mean something only in the vocabulary of one model",
             metadata={"field": "model"},
         )
+    if request.tier is Tier.FAST:
+        chosen = _fast(fast())
+        _check_able(request, chosen, fast)
+        return Route(
+            chosen.id,
+            tier_of(chosen),
+            "TIER_ASKED",
+            f"the fast tier was asked for; {chosen.id} is its only model on disk",
+        )
     fallback = default()
+    _check_able(request, fallback.candidate, fast)
+    return _unnamed(request, fallback)
+
+
+def _unnamed(request: Request, fallback: Default) -> Route:
     chosen = fallback.candidate
     if request.tier is Tier.STRONG:
         return Route(
             chosen.id,
             tier_of(chosen),
             "TIER_ASKED",
-            f"the strong tier was asked for; {chosen.id} is the only model this version places "
-            "in a tier",
+            f"the strong tier was asked for; {chosen.id} answers for it in this version",
         )
     explanation = f"no model was named: {fallback.explanation}"
     if fallback.reason != EMBEDDED:
         explanation += (
-            f"; mode {request.mode.value} makes no difference, because this version has one tier "
-            "only"
+            f"; mode {request.mode.value} makes no difference, because this version does not "
+            "choose between tiers"
         )
     return Route(chosen.id, tier_of(chosen), fallback.reason, explanation)
 
@@ -122,26 +159,49 @@ def tier_of(candidate: Candidate) -> Tier:
 
 
 def _check_supported(request: Request) -> None:
-    if request.has_spans:
-        raise _unsupported("spans", "filling gaps needs a block-diffusion model")
-    if request.watch_canvas:
-        raise _unsupported("watch_canvas", "only block-diffusion models denoise a canvas")
     if request.mode is Mode.EXACT:
         raise _not_yet("mode", "exact mode", "it needs both tiers")
-    if request.tier is Tier.FAST:
-        raise _not_yet("tier", "the fast tier", "it needs the block-diffusion engine")
     if request.best_of > 0:
         raise _not_yet("best_of", "ranking of answers", "no model checks them yet")
-    if request.candidates > 1:
-        raise _not_yet("candidates", "several answers to one request", "send it several times")
 
 
-def _unsupported(field: str, why: str) -> UnsupportedInputError:
-    return UnsupportedInputError(
-        f"{field} is not supported by any engine of this version",
-        why=why,
-        metadata={"field": field},
+def _fast(found: Sequence[Candidate]) -> Candidate:
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(each.id for each in found) or "none"
+    raise _not_yet(
+        "tier",
+        "choosing a model of the fast tier",
+        f"it answers where exactly one of its models is on disk, and there is {names}",
     )
+
+
+def _check_able(
+    request: Request, chosen: Candidate, fast: Callable[[], Sequence[Candidate]]
+) -> None:
+    """Refuse what only a block-diffusion model can do, if this is none."""
+    field, what = _canvas_wish(request)
+    if not field or any(form.engine in BLOCK_DIFFUSION for form in chosen.variants):
+        return
+    engine = chosen.variants[0].engine
+    unnamed = "" if request.model is not None else "no model was named, and "
+    raise UnsupportedInputError(
+        f"{chosen.id} does not support {field}",
+        why=f"only block-diffusion models {what}; {unnamed}{chosen.id} runs on {engine}",
+        advice=tuple(f"gemctl run --model {each.id} …" for each in fast()) or ("gemctl list",),
+        metadata={"field": field, "model": chosen.id, "engine": engine},
+    )
+
+
+def _canvas_wish(request: Request) -> tuple[str, str]:
+    """The field that asks for a canvas, and what it asks for; empty if none does."""
+    if request.spans:
+        return "spans", "fill gaps of a text"
+    if request.watch_canvas:
+        return "watch_canvas", "denoise a canvas that could be watched"
+    if request.candidates > 1:
+        return "candidates", "give several answers to one request"
+    return "", ""
 
 
 def _not_yet(field: str, what: str, why: str) -> NotImplementedYetError:

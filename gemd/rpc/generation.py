@@ -13,6 +13,7 @@ from gemd.errors import ContextTooLongError, NotImplementedYetError
 from gemd.residency.states import Waiting
 from gemd.routing.route import route
 from gemd.rpc.calls import time_remaining
+from gemd.rpc.convert import canvas
 from gemd.rpc.convert import generation as convert
 from gemd.rpc.convert import requests as incoming
 from gemd.rpc.requests import RequestState
@@ -82,16 +83,18 @@ class GenerationService(stubs.GenerationServiceServicer):
                         yield convert.progress(update)
                 worker = await hold.worker()
                 message = self._wire_request(asked, way, tracked, context)
-                first_token_s = None
+                first_token_s: dict[int, float] = {}
                 # A client that reads slowly, or never, keeps its text and not the sequence.
                 answer = worker.generate(message, on_complete=hold.release)
                 async with aclosing(answer) as events:
                     async for event in events:
                         if isinstance(event, wire.Delta):
-                            if first_token_s is None:
-                                first_token_s = time.perf_counter() - arrived
+                            if event.candidate not in first_token_s:
+                                first_token_s[event.candidate] = time.perf_counter() - arrived
                             tracked.count(len(event.tokens))
                             yield convert.delta(event)
+                        elif isinstance(event, wire.Canvas):
+                            yield canvas.canvas(event)
                         elif isinstance(event, wire.Started):
                             tracked.start(
                                 prompt_tokens=event.prompt_tokens,
@@ -110,7 +113,7 @@ class GenerationService(stubs.GenerationServiceServicer):
                                 way=way,
                                 queued_s=hold.timings.queue_s,
                                 load_s=hold.timings.load_s,
-                                first_token_s=first_token_s,
+                                first_token_s=first_token_s.get(event.candidate),
                                 total_s=time.perf_counter() - arrived,
                             )
 
@@ -169,7 +172,12 @@ class GenerationService(stubs.GenerationServiceServicer):
         )
 
     def _route(self, asked: Request) -> Route:
-        return route(asked, resolve=self._library.resolve, default=self._default)
+        return route(
+            asked,
+            resolve=self._library.resolve,
+            default=self._default,
+            fast=self._library.fast_on_disk,
+        )
 
     def _named_or_default(self, model: str | None) -> str:
         return self._library.resolve(model).id if model else self._default().candidate.id
@@ -236,6 +244,10 @@ class GenerationService(stubs.GenerationServiceServicer):
             prompt=asked.prompt,
             sampling=wire.Sampling(**values),
             deadline_seconds=time_remaining(context),
+            thinking=asked.thinking,
+            candidates=asked.candidates,
+            spans=asked.spans,
+            watch_canvas=asked.watch_canvas,
         )
 
 

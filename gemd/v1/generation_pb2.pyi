@@ -285,6 +285,13 @@ class Sampling(_message.Message):
 
     Every field is optional: unset means the default of the model's profile, and 0 means 0.
     A value outside its range is INVALID_ARGUMENT with reason INVALID_REQUEST; nothing is clamped.
+
+    A block-diffusion model draws all tokens of a canvas at every step, at a temperature that falls
+    from step to step as its makers released it. There `temperature` is where that schedule starts,
+    and its end stays in proportion. `top_k`, `top_p` and `min_p` narrow what is drawn at each step;
+    `logit_bias`, `seed`, `stop`, `max_tokens` and `ignore_eos` are as for other models. It knows no
+    order in which tokens are written: penalties that have an effect, and `logprobs`, are
+    UNSUPPORTED_INPUT.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -325,7 +332,9 @@ class Sampling(_message.Message):
     LOGPROBS_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
     """Randomness, from 0 to 10. 0 always takes the likeliest token (greedy), and the other sampling
-    fields but the penalties and `logit_bias` are without effect.
+    fields but the penalties and `logit_bias` are without effect. A block-diffusion model takes at
+    0 the likeliest token wherever one is accepted; its canvas still begins as noise, which `seed`
+    fixes.
     """
     top_k: _builtins.int
     """Choose among this many likeliest tokens. 0: among all."""
@@ -446,7 +455,9 @@ Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
 
 @_typing.final
 class CanvasSpan(_message.Message):
-    """One stretch of a text with gaps (infilling). The spans, in order, make up the whole text."""
+    """One stretch of a text with gaps (infilling). The spans, in order, make up the whole text; at least
+    one is free.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -479,7 +490,7 @@ class CanvasSpan(_message.Message):
     FIXED_TEXT_FIELD_NUMBER: _builtins.int
     FREE_FIELD_NUMBER: _builtins.int
     fixed_text: _builtins.str
-    """Text that stays as it is."""
+    """Text that stays as it is. May be empty."""
     @_builtins.property
     def free(self) -> Global___CanvasSpan.Free:
         """A gap that the model fills."""

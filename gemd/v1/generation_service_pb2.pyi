@@ -55,7 +55,9 @@ class GenerateRequest(_message.Message):
     grammar: _builtins.str
     """A text of this GBNF grammar."""
     candidates: _builtins.int
-    """How many answers to give, from 1 to 64. 0: one."""
+    """How many answers to give, from 1 to 64. 0: one. Only block-diffusion models give several;
+    UNSUPPORTED_INPUT on others.
+    """
     mode: _generation_pb2.Mode.ValueType
     """How to weigh speed against quality. Without effect if `model` or `tier` is set, except for
     EXACT.
@@ -69,10 +71,10 @@ class GenerateRequest(_message.Message):
     Empty: the daemon makes one and tells it in Started.
     """
     watch_canvas: _builtins.bool
-    """Send Canvas events."""
+    """Send Canvas events. Only block-diffusion models have a canvas; UNSUPPORTED_INPUT on others."""
     thinking: _builtins.bool
-    """Whether the model shall reason before it answers. Unset: the profile's default. Models that
-    cannot reason ignore it.
+    """Whether the model shall reason before it answers. Unset: as its chat template does by default.
+    Models that cannot reason ignore it.
     """
     priority: _generation_pb2.Priority.ValueType
     """How the request ranks among waiting ones."""
@@ -96,8 +98,9 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def spans(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.CanvasSpan]:
-        """Infilling: the answer is this text with its gaps filled. `input` says what is wanted. Only
-        block-diffusion models can do that; UNSUPPORTED_INPUT on others. Empty: an ordinary answer.
+        """Infilling: the answer is this text with its gaps filled. `input` says what is wanted. At most
+        256 spans, whose texts have at most 1 MiB together. Only block-diffusion models can do that;
+        UNSUPPORTED_INPUT on others. Empty: an ordinary answer.
         """
 
     @_builtins.property

@@ -206,6 +206,8 @@ class Model(_message.Message):
     MEASURED_SPEED_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    COMPUTE_FIELD_NUMBER: _builtins.int
+    COMPUTE_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `models/{id}`."""
     id: _builtins.str
@@ -256,6 +258,12 @@ class Model(_message.Message):
     """Identifies weights, engine build and chat template together: while it stays the same, a greedy
     answer does too. Empty if no worker runs.
     """
+    compute: _builtins.str
+    """The way in which the running worker computes, where its engine has several, such as `triton` or
+    `reference`. Empty if there is only one or no worker runs.
+    """
+    compute_reason: _builtins.str
+    """Why it computes in that way, in one sentence with its numbers. Empty if `compute` is."""
     @_builtins.property
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variant]:
         """All variants that the catalogue or the disk knows, best for this machine first."""
@@ -339,10 +347,12 @@ class Model(_message.Message):
         measured_speed: Global___Speed | None = ...,
         operation: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
+        compute: _builtins.str = ...,
+        compute_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "idle_unload_time", b"idle_unload_time", "last_load_duration", b"last_load_duration", "last_used_time", b"last_used_time", "measured_speed", b"measured_speed", "ready_time", b"ready_time", "retry_time", b"retry_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_requests", b"active_requests", "backend", b"backend", "context_length", b"context_length", "crash_count", b"crash_count", "display_name", b"display_name", "engine", b"engine", "failure", b"failure", "fingerprint", b"fingerprint", "id", b"id", "idle_unload_time", b"idle_unload_time", "last_load_duration", b"last_load_duration", "last_used_time", b"last_used_time", "lease_count", b"lease_count", "licence", b"licence", "licence_url", b"licence_url", "load_count", b"load_count", "max_context_length", b"max_context_length", "max_sequences", b"max_sequences", "measured_speed", b"measured_speed", "memory", b"memory", "modalities", b"modalities", "name", b"name", "operation", b"operation", "pid", b"pid", "pinned", b"pinned", "quantization", b"quantization", "queued_requests", b"queued_requests", "ready_time", b"ready_time", "retry_time", b"retry_time", "roles", b"roles", "size_bytes", b"size_bytes", "state", b"state", "variant", b"variant", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_requests", b"active_requests", "backend", b"backend", "compute", b"compute", "compute_reason", b"compute_reason", "context_length", b"context_length", "crash_count", b"crash_count", "display_name", b"display_name", "engine", b"engine", "failure", b"failure", "fingerprint", b"fingerprint", "id", b"id", "idle_unload_time", b"idle_unload_time", "last_load_duration", b"last_load_duration", "last_used_time", b"last_used_time", "lease_count", b"lease_count", "licence", b"licence", "licence_url", b"licence_url", "load_count", b"load_count", "max_context_length", b"max_context_length", "max_sequences", b"max_sequences", "measured_speed", b"measured_speed", "memory", b"memory", "modalities", b"modalities", "name", b"name", "operation", b"operation", "pid", b"pid", "pinned", b"pinned", "quantization", b"quantization", "queued_requests", b"queued_requests", "ready_time", b"ready_time", "retry_time", b"retry_time", "roles", b"roles", "size_bytes", b"size_bytes", "state", b"state", "variant", b"variant", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,7 +13,7 @@ The order of one life::
     worker  Hello, Progress*, Ready | Failed
     daemon  Load                                     (after Hello)
     daemon  Generate, Score, Embed, Count, Cancel …  (after Ready, any number at once)
-    worker  Started, Delta*, Finished | RequestFailed     per Generate
+    worker  Started, (Canvas | Delta)*, Finished* | RequestFailed     per Generate
     daemon  Resize                                   (while nothing runs)
     worker  Resized | RequestFailed
     daemon  Drain                                    worker finishes what runs: Drained
@@ -22,6 +22,23 @@ The order of one life::
 
 from __future__ import annotations
 
+from gemd.wire.answers import (
+    Alternative,
+    Answer,
+    Canvas,
+    Continuation,
+    Counted,
+    Delta,
+    Embeddings,
+    Finished,
+    FinishReason,
+    RequestFailed,
+    Resized,
+    Scores,
+    Started,
+    TokenLogprob,
+    Trace,
+)
 from gemd.wire.base import ErrorBody
 from gemd.wire.frames import (
     MAX_FRAME_BYTES,
@@ -31,44 +48,34 @@ from gemd.wire.frames import (
     decode_for_worker,
     encode,
 )
-from gemd.wire.messages import (
+from gemd.wire.to_daemon import (
     PROTOCOL,
-    Alternative,
-    Answer,
+    Drained,
+    Failed,
+    FromWorker,
+    Hello,
+    Phase,
+    Pong,
+    Progress,
+    Ready,
+    ToDaemon,
+)
+from gemd.wire.to_worker import (
     CacheType,
     Cancel,
     ChatMessage,
-    Continuation,
     Count,
-    Counted,
-    Delta,
     Drain,
-    Drained,
     Embed,
-    Embeddings,
-    Failed,
-    Finished,
-    FinishReason,
-    FromWorker,
     Generate,
-    Hello,
     Load,
-    Phase,
     Ping,
-    Pong,
-    Progress,
     Prompt,
-    Ready,
     Request,
-    RequestFailed,
     Resize,
-    Resized,
     Sampling,
     Score,
-    Scores,
-    Started,
-    ToDaemon,
-    TokenLogprob,
+    Span,
     ToWorker,
     Work,
 )
@@ -80,6 +87,7 @@ __all__ = [
     "Answer",
     "CacheType",
     "Cancel",
+    "Canvas",
     "ChatMessage",
     "Continuation",
     "Count",
@@ -111,10 +119,12 @@ __all__ = [
     "Sampling",
     "Score",
     "Scores",
+    "Span",
     "Started",
     "ToDaemon",
     "ToWorker",
     "TokenLogprob",
+    "Trace",
     "WireError",
     "Work",
     "decode_for_daemon",

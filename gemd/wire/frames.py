@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from gemd.wire.messages import ToDaemon, ToWorker  # noqa: TC001 - pydantic reads them
+from gemd.wire.to_daemon import ToDaemon  # noqa: TC001 - pydantic reads it
+from gemd.wire.to_worker import ToWorker  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from gemd.wire.base import ErrorBody, Message
-from gemd.wire.messages import CacheType  # noqa: TC001 - pydantic reads it
+from gemd.wire.to_worker import CacheType  # noqa: TC001 - pydantic reads it
 
 
 class Question(Message):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from gemd import wire
 from gemd.errors import BY_REASON, GemdError, UnexpectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 IDENTITY = "model-x#1"
 IDS = st.text("abc0-", min_size=1, max_size=8)
@@ -29,16 +33,27 @@ PROMPTS = st.one_of(
         ).map(tuple),
     ),
 )
+SPANS = st.builds(wire.Span, free=st.booleans(), text=TEXTS, max_tokens=st.integers(0, 256))
+SHARES = st.floats(0, 1)
 SAMPLINGS = st.builds(
     wire.Sampling,
-    temperature=st.floats(0, 5),
+    temperature=st.none() | st.floats(0, 5),
     seed=st.none() | st.integers(0, 2**64 - 1),
     logit_bias=st.dictionaries(st.integers(0, 99), st.sampled_from([-math.inf, 1.5])),
     stop=st.lists(TEXTS, max_size=3).map(tuple),
     max_tokens=st.none() | st.integers(1, 9),
 )
 TO_WORKER = st.one_of(
-    st.builds(wire.Generate, request_id=IDS, prompt=PROMPTS, sampling=SAMPLINGS),
+    st.builds(
+        wire.Generate,
+        request_id=IDS,
+        prompt=PROMPTS,
+        sampling=SAMPLINGS,
+        thinking=st.none() | st.booleans(),
+        candidates=st.integers(1, 64),
+        spans=st.lists(SPANS, max_size=3).map(tuple),
+        watch_canvas=st.booleans(),
+    ),
     st.builds(
         wire.Score,
         request_id=IDS,
@@ -58,9 +73,42 @@ TO_WORKER = st.one_of(
 )
 TO_DAEMON = st.one_of(
     st.builds(
+        wire.Canvas,
+        request_id=IDS,
+        candidate=st.integers(0, 63),
+        canvas=st.integers(0, 9),
+        step=st.integers(1, 48),
+        max_steps=st.just(48),
+        text=TEXTS,
+        text_offsets=TOKENS,
+        confidence=st.lists(SHARES, max_size=4).map(tuple),
+        accepted=st.integers(0, 256),
+        last=st.booleans(),
+    ),
+    st.builds(
+        wire.Finished,
+        request_id=IDS,
+        candidate=st.integers(0, 63),
+        last=st.booleans(),
+        reason=st.sampled_from(["stop", "stop_string", "cancelled"]),
+        stop_string=st.none() | TEXTS,
+        prompt_tokens=st.integers(0, 9),
+        cached_tokens=st.integers(0, 9),
+        completion_tokens=st.integers(0, 9),
+        queue_seconds=SHARES,
+        prefill_seconds=SHARES,
+        decode_seconds=SHARES,
+        reasoning_tokens=st.integers(0, 9),
+        filled_spans=st.lists(TEXTS, max_size=3).map(tuple),
+        trace=st.none() | st.from_type(wire.Trace),
+    ),
+    st.from_type(wire.Ready),
+    st.builds(
         wire.Delta,
         request_id=IDS,
+        candidate=st.integers(0, 63),
         text=TEXTS,
+        reasoning_text=TEXTS,
         tokens=TOKENS,
         logprobs=st.lists(
             st.builds(
@@ -125,6 +173,33 @@ def test_banned_tokens_keep_their_infinity() -> None:
     sampling = wire.Sampling(logit_bias={7: -math.inf})
     request = wire.Generate(request_id="r", prompt=wire.Prompt(text="x"), sampling=sampling)
     assert wire.decode_for_worker(IDENTITY, wire.encode(IDENTITY, request)[4:]) == request
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: wire.Span(free=True, max_tokens=-1),
+        lambda: wire.Sampling(temperature=-0.1),
+        lambda: wire.Generate(request_id="r", prompt=wire.Prompt(text="x"), candidates=0),
+    ],
+)
+def test_values_out_of_range_are_no_messages(build: Callable[[], object]) -> None:
+    """No answer at all, less than no token, or a temperature below the coldest."""
+    with pytest.raises(ValidationError):
+        build()
+
+
+def test_a_request_asks_for_one_plain_answer_unless_it_says_more() -> None:
+    """Defaults of both sides: no gaps, no pictures, one candidate whose end is the request's."""
+    asked = wire.Generate(request_id="r", prompt=wire.Prompt(text="x"))
+    assert (asked.candidates, asked.spans, asked.watch_canvas, asked.thinking) == (
+        1,
+        (),
+        False,
+        None,
+    )
+    assert asked.sampling.temperature is None
+    assert wire.Finished.model_fields["last"].default is True
 
 
 @given(st.binary(max_size=200))

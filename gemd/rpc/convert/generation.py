@@ -102,13 +102,17 @@ def started(
 
 def delta(message: wire.Delta) -> service.GenerateResponse:
     """New text."""
-    return service.GenerateResponse(
-        delta=generation.Delta(
-            text=message.text,
-            token_ids=message.tokens,
-            logprobs=[_logprob(item) for item in message.logprobs],
-        )
+    made = generation.Delta(
+        text=message.text,
+        token_ids=message.tokens,
+        logprobs=[_logprob(item) for item in message.logprobs],
     )
+    # Each keyword of a constructor costs, and most answers need neither of these.
+    if message.candidate:
+        made.candidate = message.candidate
+    if message.reasoning_text:
+        made.reasoning_text = message.reasoning_text
+    return service.GenerateResponse(delta=made)
 
 
 def finished(
@@ -123,12 +127,15 @@ def finished(
     """A candidate is complete."""
     return service.GenerateResponse(
         finished=generation.Finished(
+            candidate=message.candidate,
             finish_reason=_FINISH_REASONS[message.reason],
             stop=message.stop_string or "",
             usage=generation.Usage(
                 prompt_tokens=message.prompt_tokens,
                 cached_tokens=message.cached_tokens,
                 completion_tokens=message.completion_tokens,
+                reasoning_tokens=message.reasoning_tokens,
+                denoising_steps=message.trace.steps if message.trace else 0,
             ),
             timings=generation.Timings(
                 queued=duration(queued_s + message.queue_seconds),
@@ -139,6 +146,7 @@ def finished(
                 total=duration(total_s),
             ),
             route=route(way),
+            filled_spans=message.filled_spans,
         )
     )
 

@@ -142,6 +142,8 @@ def _add_residence(
         message.max_context_length = ready.train_context_tokens
         message.backend = ",".join(ready.devices).lower()
         message.max_sequences = ready.max_sequences
+        message.compute = ready.compute
+        message.compute_reason = ready.compute_reason
         message.pid = residence.worker.pid
     _add_memory(message, residence)
     if residence.last_used is not None:

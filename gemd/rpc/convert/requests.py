@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gemd import wire
 from gemd.routing.request import Mode, Request, Tier
+from gemd.rpc.convert.canvas import spans_of
 from gemd.rpc.convert.fields import (
     check_known,
     check_range,
@@ -77,8 +78,6 @@ def generate_request(message: service.GenerateRequest) -> Request:
         raise unsupported(constraint, "output constraints")
     if message.tools:
         raise unsupported("tools", "tools")
-    if message.thinking:
-        raise unsupported("thinking", "thinking")
     check_range(message.candidates, field="candidates", most=MAX_CANDIDATES)
     check_range(message.best_of, field="best_of", most=MAX_CANDIDATES)
     check_known(message.mode, _MODES, field="mode")
@@ -97,7 +96,8 @@ def generate_request(message: service.GenerateRequest) -> Request:
         candidates=message.candidates or 1,
         best_of=message.best_of,
         watch_canvas=message.watch_canvas,
-        has_spans=bool(message.spans),
+        spans=spans_of(message.spans),
+        thinking=message.thinking if message.HasField("thinking") else None,
     )
 
 

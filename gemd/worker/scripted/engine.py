@@ -6,14 +6,14 @@ import collections
 import contextlib
 import signal
 import time
-from dataclasses import dataclass, field
 
 from gemd import wire
 from gemd.errors import ContextTooLongError, DeadlineExpiredError
 from gemd.worker.host import Host, Progress, WorkerHost
 from gemd.worker.memory import give_back
 from gemd.worker.scripted import faults, tokens
-from gemd.worker.scripted.script import LoadScript, Script, script_of
+from gemd.worker.scripted.answer import Running
+from gemd.worker.scripted.script import LoadScript, script_of
 
 _MIB = 1024 * 1024
 _POLL_SECONDS = 0.005
@@ -26,31 +26,6 @@ def create(host: Host) -> ScriptedEngine:
     return ScriptedEngine(host)
 
 
-@dataclass
-class _Running:
-    request: wire.Generate
-    script: Script
-    accepted: float
-    prompt_tokens: int
-    due: float = 0.0
-    started: float | None = None
-    done: int = 0
-    tokens: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        count = self.script.count
-        self.tokens = (
-            self.script.tokens
-            if count is None
-            else tuple(f" {number}" if number else "0" for number in range(count))
-        )
-
-    @property
-    def limit(self) -> int:
-        limit = self.request.sampling.max_tokens
-        return len(self.tokens) if limit is None else min(len(self.tokens), limit)
-
-
 class ScriptedEngine:
     """See the module; an `gemd.worker.host.Engine`."""
 
@@ -61,8 +36,8 @@ class ScriptedEngine:
         self._ballast: bytearray | None = None
         self._cells: bytearray | None = None
         self._context_tokens = 0
-        self._running: dict[str, _Running] = {}
-        self._waiting: collections.deque[_Running] = collections.deque()
+        self._running: dict[tuple[str, int], Running] = {}
+        self._waiting: collections.deque[Running] = collections.deque()
 
     def load(self, load: wire.Load, progress: Progress) -> wire.Ready:
         """Follow the `LoadScript`."""
@@ -95,13 +70,15 @@ class ScriptedEngine:
             devices=("CPU",),
             memory_bytes=self._memory_bytes(),
             load_seconds=time.monotonic() - began,
+            compute=script.compute,
+            compute_reason="the script says so" if script.compute else "",
         )
 
     def accept(self, message: wire.Work) -> None:
         """Queue a Generate; answer the others at once."""
         match message:
             case wire.Generate():
-                self._waiting.append(self._prepare(message))
+                self._waiting.extend(self._prepare(message))
             case wire.Score():
                 self._host.emit(tokens.scores(message))
             case wire.Embed():
@@ -111,15 +88,15 @@ class ScriptedEngine:
 
     def cancel(self, request_id: str) -> None:
         """Finish the request as cancelled."""
-        for running in [*self._running.values(), *self._waiting]:
-            if running.request.request_id == request_id:
-                self._finish(running, "cancelled")
+        for running in self._candidates(request_id):
+            self._finish(running, "cancelled")
 
     def step(self) -> bool:
-        """One token of every running request that is due."""
+        """One token, or one denoising step, of every running candidate that is due."""
         now = time.monotonic()
         for waiting in list(self._waiting):
-            self._expire(waiting, now)
+            if waiting in self._waiting:
+                self._expire(waiting, now)
         while self._waiting and len(self._running) < self._sequences:
             self._start(self._waiting.popleft())
         if not self._running:
@@ -151,7 +128,7 @@ class ScriptedEngine:
         )
 
     def status(self, nonce: int) -> wire.Pong:
-        """The numbers of running and waiting requests."""
+        """The numbers of running and waiting candidates."""
         return wire.Pong(
             nonce=nonce, active=len(self._running), waiting=len(self._waiting), cached_tokens=0
         )
@@ -171,7 +148,7 @@ class ScriptedEngine:
     def _sequences(self) -> int:
         return self._load.max_sequences if self._load else 0
 
-    def _prepare(self, request: wire.Generate) -> _Running:
+    def _prepare(self, request: wire.Generate) -> list[Running]:
         prompt_tokens = len(tokens.token_ids(request.prompt))
         context = self._context_tokens
         if prompt_tokens > context:
@@ -179,42 +156,71 @@ class ScriptedEngine:
                 f"the prompt has {prompt_tokens} tokens, the context {context}",
                 metadata={"prompt_tokens": prompt_tokens, "context_tokens": context},
             )
-        return _Running(request, script_of(request.prompt), time.monotonic(), prompt_tokens)
+        script, now = script_of(request.prompt), time.monotonic()
+        return [
+            Running(request, script, now, prompt_tokens, candidate)
+            for candidate in range(request.candidates)
+        ]
 
-    def _start(self, running: _Running) -> None:
+    def _candidates(self, request_id: str) -> list[Running]:
+        """Those of a request that have not ended."""
+        every = [*self._running.values(), *self._waiting]
+        return [running for running in every if running.request.request_id == request_id]
+
+    def _start(self, running: Running) -> None:
         faults.make_noise(running.script)
         running.started = time.monotonic()
         running.due = running.started + running.script.prefill_seconds
-        self._running[running.request.request_id] = running
+        self._running[running.key] = running
+        if not running.candidate:
+            self._host.emit(
+                wire.Started(
+                    request_id=running.request.request_id,
+                    prompt_tokens=running.prompt_tokens,
+                    cached_tokens=0,
+                )
+            )
+
+    def _advance(self, running: Running, now: float) -> None:
+        if running.key not in self._running or self._expire(running, now) or running.due > now:
+            return
+        script = running.script
+        if running.done == script.fail_at and script.error:
+            self._fail(running, script.error)
+            return
+        faults.misbehave(script, running.done)
+        self._write_garbage(running)
+        if running.done < running.limit and not self._denoises(running, now):
+            self._say(running)
+            running.due = now + script.token_seconds
+        if running.done >= running.limit:
+            complete = running.limit == len(running.tokens)
+            self._finish(running, "stop" if complete else "max_tokens")
+
+    def _denoises(self, running: Running, now: float) -> bool:
+        """Show the next step of its canvas, if there is one; whether there are more."""
+        picture = running.picture()
+        if picture is None:
+            return False
+        self._host.emit(picture)
+        running.due = now + running.script.canvas_seconds
+        return not picture.last
+
+    def _say(self, running: Running) -> None:
+        text, reasoning = running.tokens[running.done], running.done < running.thoughts
+        running.done += 1
+        running.step = 0
         self._host.emit(
-            wire.Started(
+            wire.Delta(
                 request_id=running.request.request_id,
-                prompt_tokens=running.prompt_tokens,
-                cached_tokens=0,
+                candidate=running.candidate,
+                text="" if reasoning else text,
+                reasoning_text=text if reasoning else "",
+                tokens=(tokens.token_id(text),),
             )
         )
 
-    def _advance(self, running: _Running, now: float) -> None:
-        request_id = running.request.request_id
-        if not self._expire(running, now) and running.due <= now:
-            script = running.script
-            if running.done == script.fail_at and script.error:
-                self._fail(running, script.error)
-                return
-            faults.misbehave(script, running.done)
-            self._write_garbage(running)
-            if running.done < running.limit:
-                text = running.tokens[running.done]
-                running.done += 1
-                running.due = now + script.token_seconds
-                self._host.emit(
-                    wire.Delta(request_id=request_id, text=text, tokens=(tokens.token_id(text),))
-                )
-            if running.done >= running.limit:
-                complete = running.limit == len(running.tokens)
-                self._finish(running, "stop" if complete else "max_tokens")
-
-    def _expire(self, running: _Running, now: float) -> bool:
+    def _expire(self, running: Running, now: float) -> bool:
         """Fail it if its deadline has passed; whether it had."""
         deadline = running.request.deadline_seconds
         if deadline is None or now - running.accepted <= deadline:
@@ -222,14 +228,14 @@ class ScriptedEngine:
         self._fail(running, _deadline_expired(deadline))
         return True
 
-    def _write_garbage(self, running: _Running) -> None:
+    def _write_garbage(self, running: Running) -> None:
         if running.done == running.script.garbage_at:
             self._host.send(b"\x00\x00\x00\x05nonsense")
         if running.done == running.script.wrong_identity_at:
             message = wire.Delta(request_id=running.request.request_id, text="from elsewhere")
             self._host.send(wire.encode("somebody-else#0", message))
 
-    def _finish(self, running: _Running, reason: wire.FinishReason) -> None:
+    def _finish(self, running: Running, reason: wire.FinishReason) -> None:
         self._forget(running)
         now = time.monotonic()
         started = running.started or now
@@ -237,6 +243,8 @@ class ScriptedEngine:
         self._host.emit(
             wire.Finished(
                 request_id=running.request.request_id,
+                candidate=running.candidate,
+                last=not self._candidates(running.request.request_id),
                 reason=reason,
                 prompt_tokens=running.prompt_tokens,
                 cached_tokens=0,
@@ -244,15 +252,19 @@ class ScriptedEngine:
                 queue_seconds=started - running.accepted,
                 prefill_seconds=first_token - started,
                 decode_seconds=now - first_token,
+                reasoning_tokens=running.reasoned,
+                filled_spans=running.filled,
+                trace=running.script.trace,
             )
         )
 
-    def _fail(self, running: _Running, error: wire.ErrorBody) -> None:
-        self._forget(running)
+    def _fail(self, running: Running, error: wire.ErrorBody) -> None:
+        for candidate in self._candidates(running.request.request_id):
+            self._forget(candidate)
         self._host.emit(wire.RequestFailed(request_id=running.request.request_id, error=error))
 
-    def _forget(self, running: _Running) -> None:
-        self._running.pop(running.request.request_id, None)
+    def _forget(self, running: Running) -> None:
+        self._running.pop(running.key, None)
         with contextlib.suppress(ValueError):
             self._waiting.remove(running)
 

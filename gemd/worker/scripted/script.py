@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gemd import wire  # noqa: TC001 - pydantic evaluates the annotations below
 from gemd.errors import InvalidRequestError
@@ -34,6 +34,8 @@ class Common(BaseModel):
 class LoadScript(Common):
     """How to load; the ``_at`` fields count progress steps from 0."""
 
+    compute: str = ""
+    """Of `wire.Ready`; its reason is that the script says so."""
     steps: int = 1
     step_seconds: float = 0.0
     allocate_mib: int = 0
@@ -59,6 +61,17 @@ class Script(Common):
     tokens: tuple[str, ...] = ()
     count: int | None = None
     """That many numbered tokens instead of `tokens`."""
+    candidates: tuple[tuple[str, ...], ...] = ()
+    """Tokens of each candidate; those beyond say `tokens`."""
+    reasoning: tuple[str, ...] = ()
+    """Tokens of reasoning before the answer, unless the request wants no thinking."""
+    fill: tuple[str, ...] = ()
+    """Texts for the gaps of a request with spans; gaps beyond keep what stands there."""
+    canvas_steps: int = Field(default=0, ge=0)
+    """Denoising steps before each token of the answer, which is a canvas of its own then."""
+    canvas_seconds: float = 0.0
+    """Between two of them."""
+    trace: wire.Trace | None = None
     token_seconds: float = 0.0
     prefill_seconds: float = 0.0
     stall_at: int | None = None

@@ -1,4 +1,4 @@
-"""What daemon and worker say to each other."""
+"""What the daemon says to a worker."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gemd.wire.base import ErrorBody, Message
-
-PROTOCOL = 3
-"""Raised whenever a message changes; both sides must agree, they are installed together."""
-
-
-# --- daemon to worker -------------------------------------------------------------------
+from gemd.wire.base import Message
 
 CacheType = Literal["f16", "q8_0", "q4_0"]
 """Element type of the KV cache; the same as `gemd.footprint.memory.CacheType`."""
@@ -23,7 +17,7 @@ class Load(Message):
 
     type: Literal["load"] = "load"
     path: str
-    """Absolute path of the model's first file."""
+    """Absolute path of the model's first file; of a diffusion model, of its folder."""
     context_tokens: int = Field(gt=0)
     """Cells of the KV cache, shared by all sequences; one request may use all of them."""
     max_sequences: int = Field(gt=0)
@@ -65,11 +59,22 @@ class Prompt(Message):
     tokens: tuple[int, ...] | None = None
 
 
+class Span(Message):
+    """One stretch of a text with gaps: given, or to be written by the model."""
+
+    free: bool = False
+    text: str = ""
+    """What stands there; of a free span, what it is to be edited from."""
+    max_tokens: int = Field(default=0, ge=0)
+    """Of a free span; 0 is as long as its text, or else the engine's choice."""
+
+
 class Sampling(Message):
     """How the next token is drawn; every default has been filled in by the daemon."""
 
-    temperature: float = Field(default=0.0, ge=0)
-    """0 is greedy."""
+    temperature: float | None = Field(default=None, ge=0)
+    """0 is greedy. None is the engine's own: greedy for llama, the released schedule for
+    diffusion."""
     top_k: int = Field(default=0, ge=0)
     """0 keeps all tokens."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -92,7 +97,7 @@ class Sampling(Message):
 
 
 class Generate(Message):
-    """Answer one prompt as a stream of Started, Delta*, Finished."""
+    """Answer one prompt: Started, then Canvas and Delta, and a Finished for each candidate."""
 
     type: Literal["generate"] = "generate"
     request_id: str
@@ -100,6 +105,15 @@ class Generate(Message):
     sampling: Sampling = Sampling()
     deadline_seconds: float | None = None
     """Counted from the moment the worker reads this frame; past it, RequestFailed."""
+    thinking: bool | None = None
+    """Handed to the chat template where it is set; a template that knows no such thing ignores
+    it."""
+    candidates: int = Field(default=1, ge=1)
+    """Answers, each with its own Deltas and Finished."""
+    spans: tuple[Span, ...] = ()
+    """The answer is this text with its gaps filled. Of the diffusion engine only."""
+    watch_canvas: bool = False
+    """Send Canvas messages. Of the diffusion engine only."""
 
 
 class Score(Message):
@@ -170,194 +184,6 @@ class Resize(Message):
     """As in Load; prompts that no longer fit go, the longest unused first."""
 
 
-# --- worker to daemon -------------------------------------------------------------------
-
-
-class Hello(Message):
-    """The first frame. Sent before any engine is imported."""
-
-    type: Literal["hello"] = "hello"
-    protocol: int = PROTOCOL
-    pid: int
-    engine: str
-
-
-Phase = Literal["import", "open", "weights", "context", "warmup"]
-
-
-class Progress(Message):
-    """Loading goes on. The stall timeout counts from the last of these."""
-
-    type: Literal["progress"] = "progress"
-    phase: Phase
-    current: int
-    total: int
-    """0 if unknown."""
-
-
-class Ready(Message):
-    """The model answers. Said after one token has been decoded, never before."""
-
-    type: Literal["ready"] = "ready"
-    engine: str
-    engine_version: str
-    architecture: str
-    context_tokens: int
-    train_context_tokens: int
-    max_sequences: int
-    vocabulary: int
-    parameters: int
-    has_chat_template: bool
-    supports_gpu_offload: bool
-    devices: tuple[str, ...]
-    """What could compute, as the engine names it; ("CPU",) where it sees no GPU."""
-    memory_bytes: dict[str, int]
-    """Resident bytes after the warm-up, by device. Of main memory ("CPU") only: what a process
-    holds of a GPU is the driver's to say."""
-    load_seconds: float
-
-
-class Failed(Message):
-    """The load failed for good; the worker ends after this frame."""
-
-    type: Literal["failed"] = "failed"
-    error: ErrorBody
-
-
-class Started(Message):
-    """The request has a sequence; its prompt is about to be evaluated."""
-
-    type: Literal["started"] = "started"
-    request_id: str
-    prompt_tokens: int
-    cached_tokens: int
-    """Leading prompt tokens whose KV was kept from an earlier request."""
-
-
-class Alternative(Message):
-    """A token that could have stood in a place, and its log-probability."""
-
-    token: int
-    piece: bytes
-    """The token's own bytes, which may be part of a character; a control token's name."""
-    logprob: float
-
-
-class TokenLogprob(Message):
-    """One place: its token and the best alternatives, natural logarithm, temperature 1."""
-
-    token: int
-    piece: bytes
-    """As in Alternative."""
-    logprob: float
-    rank: int
-    """0 where the token was the model's own first choice."""
-    entropy: float
-    """Of the whole distribution, in nats."""
-    top: tuple[Alternative, ...] = ()
-    """Best first; the token itself is one of them if it is good enough."""
-
-
-class Delta(Message):
-    """Text that is final: complete UTF-8, no part of a possible stop string."""
-
-    type: Literal["delta"] = "delta"
-    request_id: str
-    text: str
-    tokens: tuple[int, ...] = ()
-    logprobs: tuple[TokenLogprob, ...] = ()
-
-
-FinishReason = Literal["stop", "stop_string", "max_tokens", "context_full", "cancelled"]
-
-
-class Finished(Message):
-    """The last frame of a request that ran."""
-
-    type: Literal["finished"] = "finished"
-    request_id: str
-    reason: FinishReason
-    stop_string: str | None = None
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    queue_seconds: float
-    """From reading the frame to the first prompt token's evaluation."""
-    prefill_seconds: float
-    decode_seconds: float
-
-
-class RequestFailed(Message):
-    """The request ended with an error; the worker goes on."""
-
-    type: Literal["request_failed"] = "request_failed"
-    request_id: str
-    error: ErrorBody
-
-
-class Continuation(Message):
-    """One continuation, token by token."""
-
-    tokens: tuple[TokenLogprob, ...]
-
-
-class Scores(Message):
-    """Answer to Score, in the order of its continuations."""
-
-    type: Literal["scores"] = "scores"
-    request_id: str
-    prompt_tokens: int
-    cached_tokens: int
-    continuations: tuple[Continuation, ...]
-
-
-class Embeddings(Message):
-    """Answer to Embed, in the order of its texts."""
-
-    type: Literal["embeddings"] = "embeddings"
-    request_id: str
-    vectors: tuple[tuple[float, ...], ...]
-    tokens: tuple[int, ...]
-    """Token count of each text."""
-
-
-class Counted(Message):
-    """Answer to Count."""
-
-    type: Literal["counted"] = "counted"
-    request_id: str
-    count: int
-    tokens: tuple[int, ...] = ()
-    """The ids, if they were asked for."""
-
-
-class Resized(Message):
-    """Answer to Resize. Said after one token has been decoded in the new context."""
-
-    type: Literal["resized"] = "resized"
-    request_id: str
-    context_tokens: int
-    """What requests get now; takes the place of the one in Ready."""
-    memory_bytes: dict[str, int]
-    """As in Ready, and in its place."""
-
-
-class Drained(Message):
-    """Nothing runs any more and nothing new is taken."""
-
-    type: Literal["drained"] = "drained"
-
-
-class Pong(Message):
-    """Answer to Ping, with the engine's state at a step boundary."""
-
-    type: Literal["pong"] = "pong"
-    nonce: int
-    active: int
-    waiting: int
-    cached_tokens: int
-
-
 Work = Generate | Score | Embed | Count
 """What an engine answers by request id, beside other work."""
 
@@ -368,9 +194,3 @@ ToWorker = Annotated[
     Load | Generate | Score | Embed | Count | Resize | Cancel | Drain | Ping,
     Field(discriminator="type"),
 ]
-Answer = Started | Delta | Finished | RequestFailed | Scores | Embeddings | Counted | Resized
-"""What belongs to one request; has its ``request_id``."""
-
-FromWorker = Hello | Progress | Ready | Failed | Answer | Drained | Pong
-
-ToDaemon = Annotated[FromWorker, Field(discriminator="type")]

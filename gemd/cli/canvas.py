@@ -1,0 +1,140 @@
+"""The canvas of a block-diffusion model on a terminal: redrawn in place while it settles."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from typing import TYPE_CHECKING, Final
+
+from gemd.cli import text
+from gemd.cli.output import Colour, wants_colour
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from gemd.cli.output import Output
+    from gemd.client import Canvas
+
+_TAB: Final = 8
+_SURE: Final = 0.9
+_LIKELY: Final = 0.5
+
+_Cell = tuple[str, str]
+"""What stands in one position, and the SGR parameters that it is drawn with."""
+
+
+def positions(canvas: Canvas) -> Iterator[tuple[str, float]]:
+    """The text of each position and how sure the model is of it.
+
+    A character whose bytes are shared by positions belongs to the first of them.
+    """
+    starts = list(itertools.accumulate((len(one.encode()) for one in canvas.text), initial=0))
+    places = [bisect.bisect_left(starts, offset) for offset in canvas.text_offsets]
+    for begin, end, confidence in zip(
+        places, [*places[1:], len(canvas.text)], canvas.confidence, strict=False
+    ):
+        yield canvas.text[begin:end], confidence
+
+
+def wrapped(row: str, cells: Iterable[_Cell], columns: int) -> list[list[_Cell]]:
+    """Cells as rows of a terminal, the first of which continues one that begins with `row`."""
+    rows: list[list[_Cell]] = [[]]
+    taken = text.width(row)
+    for content, style in cells:
+        for character in content:
+            if character == "\n":
+                rows.append([])
+                taken = 0
+                continue
+            size = text.width(character)
+            if taken + size > columns:
+                rows.append([])
+                taken = 0
+            rows[-1].append((character, style))
+            taken += size
+    return rows
+
+
+def last_row(written: str, columns: int) -> str:
+    """What stands on the cursor's row of a terminal after a text that began at its left edge.
+
+    Tabs are the blanks that they look like; in the last column one has no width.
+    """
+    row, taken = "", 0
+    for character in written:
+        if character == "\n":
+            row, taken = "", 0
+            continue
+        shown = character
+        if character == "\t":
+            shown = " " * max(0, min(_TAB - taken % _TAB, columns - 1 - taken))
+        size = text.width(shown)
+        if taken + size > columns:
+            row, taken = "", 0
+        row += shown
+        taken += size
+    return row
+
+
+class Painter:
+    """Draws one canvas behind the text that is final, and takes it away for more such text.
+
+    Args:
+        output: Its stdout is a terminal that can draw.
+        size: Columns and rows of that terminal; by default those of `output`.
+
+    """
+
+    def __init__(
+        self, output: Output, *, size: Callable[[], tuple[int, int]] | None = None
+    ) -> None:
+        self._output = output
+        self._size = size or (lambda: (output.data_columns(), output.rows()))
+        self._coloured = wants_colour(is_tty=True, environ=output.environ)
+        self._row = ""
+        self._drawn = 0
+
+    def draw(self, canvas: Canvas) -> None:
+        """Put this step in place of the last one."""
+        columns, height = self._size()
+        cells = ((_shown(piece), _style(sure)) for piece, sure in positions(canvas))
+        rows = wrapped(self._row, cells, columns)
+        # A row that has left the screen could not be taken away again.
+        rows = rows[: max(height - 2, 1)]
+        state = f"step {canvas.step} of {canvas.max_steps}, canvas {canvas.canvas + 1}"
+        rows.append([(text.cut(state, columns), Colour.DIM.value)])
+        lines = ["".join(self._styled(row)) for row in rows]
+        self._output.paint(self._back() + self._row + "\n".join(lines))
+        self._drawn = len(lines)
+
+    def write(self, content: str) -> None:
+        """Add final text, in place of the picture."""
+        self.clear()
+        self._output.data(content)
+        self._row = last_row(self._row + text.visible(content), self._size()[0])
+
+    def clear(self) -> None:
+        """Take the picture away."""
+        if self._drawn:
+            self._output.paint(self._back() + self._row)
+            self._drawn = 0
+
+    def _back(self) -> str:
+        """From the end of the picture to the left edge of its first row, all below it cleared."""
+        up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
+        return f"{up}\r\x1b[J"
+
+    def _styled(self, row: list[_Cell]) -> Iterator[str]:
+        for style, cells in itertools.groupby(row, key=lambda cell: cell[1]):
+            content = "".join(character for character, _ in cells)
+            yield f"\x1b[{style}m{content}\x1b[0m" if style and self._coloured else content
+
+
+def _shown(piece: str) -> str:
+    return text.visible(piece.replace("\t", " "))
+
+
+def _style(confidence: float) -> str:
+    if confidence >= _SURE:
+        return ""
+    return Colour.DIM.value if confidence >= _LIKELY else Colour.FAINT.value
