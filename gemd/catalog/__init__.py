@@ -2,8 +2,8 @@
 
 Profiles are TOML files, one per model: the shipped ones in ``profiles/models/``, the user's
 own in a folder of theirs, where a file of the same name replaces the shipped one. A file
-may also be a `NamedChoice` among models. An absolute path to a ``.gguf`` file is a model as
-well (`gemd.catalog.local`).
+may also be a `NamedChoice` among models. An absolute path to a ``.gguf`` file, or to a directory
+with a DiffusionGemma checkpoint, is a model as well (`gemd.catalog.local`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from gemd.catalog.sources import (
     RepositorySource,
     Source,
 )
-from gemd.catalog.variant import Formats, Requirements, Variant, WeightGroups
+from gemd.catalog.variant import BLOCK_DIFFUSION, Formats, Requirements, Variant, WeightGroups
 
 __all__ = [
+    "BLOCK_DIFFUSION",
     "Catalog",
     "Formats",
     "HubSource",

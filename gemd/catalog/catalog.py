@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemd.catalog.files import nested_choice, read_folder, unknown_model
-from gemd.catalog.local import file_size, is_path, local_profile, told_apart
+from gemd.catalog.local import is_path, local_profile, size_on_disk, told_apart
 from gemd.catalog.named import NamedChoice
 from gemd.catalog.profile import Profile
 from gemd.catalog.sources import LocalSource
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Catalog:
     """Profiles by id, and names that are a choice among some of them.
 
-    It also remembers the files that were named by path, so that ``local/<stem>`` works as a
-    name for the rest of the daemon's life. Not for use from several threads.
+    It also remembers what was named by path, so that ``local/<stem>`` works as a name for the
+    rest of the daemon's life. Not for use from several threads.
 
     Args:
         profiles: The models.
@@ -63,7 +63,7 @@ class Catalog:
 
     @property
     def profiles(self) -> tuple[Profile, ...]:
-        """Those of the catalogue by id, then the files that were named by path. No choices."""
+        """Those of the catalogue by id, then those that were named by path. No choices."""
         known = sorted(self._profiles.values(), key=lambda profile: profile.id)
         return (*known, *self._local.values())
 
@@ -96,10 +96,11 @@ class Catalog:
         self._settled[choice_id] = model_id
 
     def resolve(self, name: str) -> Profile:
-        """The profile that an id, a choice or an absolute path to a ``.gguf`` file means.
+        """The profile that an id, a choice or an absolute path means.
 
-        A choice means the model that it was settled on, else its first. A file that was named
-        before is known by its path even if it is gone now.
+        A path is that of a ``.gguf`` file, or of a directory with a DiffusionGemma checkpoint. A
+        choice means the model that it was settled on, else its first. What was named before is
+        known by its path even if it is gone now.
 
         Raises:
             ModelNotFoundError: None; the advice names the nearest ids.
@@ -123,7 +124,7 @@ class Catalog:
             advice=(
                 *(f"use {match}" for match in close),
                 "gemctl list",
-                "use an absolute path for a .gguf file of your own",
+                "use an absolute path for a .gguf file or a checkpoint of your own",
             ),
             metadata={"model": name, "nearest": ",".join(close)},
         )
@@ -131,7 +132,7 @@ class Catalog:
     def _local_profile(self, name: str) -> Profile:
         # Every request that names a path comes by here, and most find the file as it was.
         known = self._by_path.get(name)
-        if known is not None and file_size(name) == known.variants[0].size_bytes:
+        if known is not None and size_on_disk(name) == known.variants[0].size_bytes:
             return known
         try:
             profile = self._remembered(local_profile(name))

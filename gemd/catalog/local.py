@@ -1,4 +1,4 @@
-"""A model that is named by the path of its file."""
+"""A model that is named by the path of its file or directory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import stat
 from pathlib import Path
 
+from gemd.catalog.checkpoints import directory_profile, telling_name, weights_bytes
 from gemd.catalog.profile import Profile
 from gemd.catalog.sources import LocalSource
 from gemd.catalog.variant import Variant
@@ -24,29 +25,38 @@ def is_path(name: str) -> bool:
     return name.startswith("/")
 
 
-def file_size(name: str) -> int | None:
-    """Size of a regular file in bytes; None if there is none that can be looked at."""
+def size_on_disk(name: str) -> int | None:
+    """Bytes of a regular file, or of the weights in a directory.
+
+    None if there is neither that can be looked at.
+    """
     try:
         status = os.stat(name)  # noqa: PTH116 - one call and no Path on the way to every answer
     except (OSError, ValueError):
         return None
+    if stat.S_ISDIR(status.st_mode):
+        return weights_bytes(name)
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def local_profile(name: str) -> Profile:
-    """A profile for the file at an absolute path. The file is referenced, never copied.
+    """A profile for the file or directory at an absolute path. It is referenced, never copied.
 
     Raises:
         ModelNotFoundError: There is no such file.
-        InvalidRequestError: It is not a regular ``.gguf`` file.
+        InvalidRequestError: It is neither a regular ``.gguf`` file nor a directory with a
+            DiffusionGemma checkpoint.
 
     """
     # Not resolved: in a cache of links the link has the telling name, not its target.
     path = Path(os.path.normpath(name))
+    if os.path.isdir(path):  # noqa: PTH112 - unlike Path's, never raises
+        return directory_profile(path, model_id=PREFIX + safe_id(telling_name(path)))
     if path.suffix.lower() != _SUFFIX or "\0" in name:
         raise InvalidRequestError(
             f"cannot serve {str(path)!r}",
-            why=f"a model file ends in {_SUFFIX} and has no NUL in its name",
+            why=f"a model file ends in {_SUFFIX} and has no NUL in its name, and there is no "
+            "directory of that name either",
             advice=("gemctl list",),
             metadata={"field": "model", "path": repr(str(path))},
         )

@@ -20,8 +20,9 @@ Modality = Literal["text", "image", "audio", "video"]
 class SamplingDefaults(Value):
     """What a request that leaves a sampling field unset gets. Meanings as in `wire.Sampling`."""
 
-    temperature: float = Field(default=0.0, ge=0)
-    """0 is greedy."""
+    temperature: float | None = Field(default=None, ge=0)
+    """0 is greedy. None is the engine's own: greedy for llama, the released schedule for
+    diffusion."""
     top_k: int = Field(default=0, ge=0)
     """0 keeps all tokens."""
     top_p: float = Field(default=1.0, gt=0, le=1)

@@ -93,7 +93,10 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class LocalSource(Value):
-    """A file that is on this machine already. It is used where it is, never copied."""
+    """A file that is on this machine already, or for the engine diffusion a directory.
+
+    It is used where it is, never copied.
+    """
 
     kind: Literal["local"] = "local"
     path: AbsolutePath
@@ -110,7 +113,7 @@ Source = Annotated[
 ]
 
 OneFile = HubSource | PackageSource | LocalSource
-"""Sources of one file."""
+"""Sources of one file; a `LocalSource` may be a directory instead (`Variant.several_files`)."""
 
 SEVERAL_FILES = (RepositorySource, QuantizedSource)
-"""Sources of weights that are more than one file."""
+"""Sources of weights that are more than one file whatever runs them."""

@@ -59,13 +59,19 @@ class Requirements(Value):
         return int(major), int(minor)
 
 
+BLOCK_DIFFUSION = Requirements(vendors=("nvidia",), compute_capability="8.0")
+"""What the kernels of the diffusion engine require. Its reference path, which is there for tests,
+computes on any processor (`gemd.rpc.diffusion_placing`)."""
+
+
 class Variant(Value):
     """One form of a model's weights."""
 
     id: Id
     quantization: str = Field(min_length=1)
     engine: Literal["llama", "diffusion", "scripted"] = "llama"
-    """A name of `gemd.worker.host.ENGINES`; this version has no ``diffusion`` there yet."""
+    """A name of `gemd.worker.host.ENGINES`: ``llama`` runs GGUF files, ``diffusion`` directories
+    with a DiffusionGemma checkpoint, and ``scripted`` is there for tests."""
     file_name: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$", max_length=200)
     """Of the one file that it is; empty if it is several."""
     size_bytes: Bytes
@@ -90,18 +96,35 @@ class Variant(Value):
 
     @property
     def as_found(self) -> bool:
-        """Whether it is a file of the user's that nobody promised a hash for."""
+        """Whether it is the user's own, a file or a directory that nobody promised a hash for."""
         return not self.sha256 and all(isinstance(source, LocalSource) for source in self.sources)
 
     @property
     def several_files(self) -> bool:
         """Whether it is more than one file. The store of this version cannot bring such."""
-        return isinstance(self.sources[0], SEVERAL_FILES)
+        return self._is_several(self.sources[0])
+
+    @property
+    def needs(self) -> Requirements:
+        """What a GPU has to be for it: what it says itself, or else what its engine requires."""
+        if self.engine == "diffusion" and self.requires == Requirements():
+            return BLOCK_DIFFUSION
+        return self.requires
+
+    def _is_several(self, source: Source) -> bool:
+        """What the diffusion engine runs is a directory, also where it is on this machine."""
+        return isinstance(source, SEVERAL_FILES) or (
+            isinstance(source, LocalSource) and self.engine == "diffusion"
+        )
 
     @model_validator(mode="after")
     def _sources_agree(self) -> Variant:
-        if len({isinstance(source, SEVERAL_FILES) for source in self.sources}) > 1:
+        if len({self._is_several(source) for source in self.sources}) > 1:
             raise ValueError("either every source is one file, or none is")
+        if self.engine == "diffusion" and (self.file_name or not self.several_files):
+            raise ValueError(
+                "the engine diffusion runs directories, no GGUF file: file_name must be empty"
+            )
         if self.several_files == bool(self.file_name):
             raise ValueError("file_name is required for one file, and must be empty for several")
         if self.several_files and self.sha256:

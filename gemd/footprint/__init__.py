@@ -14,6 +14,7 @@ from gemd.footprint.diffusion import (
     predict_diffusion,
     weights_by_headers,
 )
+from gemd.footprint.diffusion_files import read_diffusion
 from gemd.footprint.gguf import (
     GgufHeader,
     OmittedArray,
@@ -62,6 +63,7 @@ __all__ = [
     "predict_gguf",
     "profile_shape",
     "read_checkpoint",
+    "read_diffusion",
     "read_gguf_header",
     "read_gguf_model",
     "read_safetensors_header",

@@ -1,8 +1,9 @@
 """What a worker will hold for a block-diffusion model: parameters by group times their bytes.
 
-Weights, KV cache and logits follow DiffusionGemma's published shapes; the rest is an estimate.
-The worker's own denoising loop is described: it prefills in chunks, makes logits for a few rows
-at a time, and turns packed experts into bf16 one layer at a time.
+Weights, KV cache and logits follow from the model's shapes; the rest is an estimate that leans
+upwards. The engine `gemd.worker.diffusion` is described: its cache of slots (`cache.py`), its head,
+which has the logits of one canvas at a time (`head.py`), and its chunks of a prompt (`engine.py`,
+`stack.py`). Nothing is concatenated, and packed weights stay packed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from gemd.footprint.gguf import Scalar
-    from gemd.footprint.safetensors import SafetensorsHeader
+    from gemd.footprint.safetensors import SafeTensor, SafetensorsHeader
 
 FORMAT_BYTES: Final[dict[str, Fraction]] = {
     "f32": Fraction(4),
@@ -33,29 +34,62 @@ FORMAT_BYTES: Final[dict[str, Fraction]] = {
 
 _PARAMETERS: Final = "parameters."
 EXPERTS: Final = "experts"
-"""The group that is unpacked one layer at a time."""
 MEDIA: Final = frozenset({"vision", "audio"})
 """Groups that a text-only worker leaves in the file."""
 _MEDIA_NAMES: Final = ("vision_tower.", "embed_vision.", "audio_tower.", "embed_audio.")
+_TIED: Final = "lm_head.weight"
+"""The table of embeddings once more; the head uses the one that is loaded."""
+_OF_ACTIVATIONS: Final = ("input_scale", "input_global_scale", "output_scale", "q_scale")
+"""Last parts of names of what is stored about activations and is not loaded."""
+_CACHE_SCALES: Final = ("k_scale", "v_scale")
+_FLOATS: Final = frozenset({"BF16", "F16", "F32"})
+_PACKED: Final = "U8"
+_GLOBAL_SCALES: Final = ("weight_scale_2", "weight_global_scale")
 
-LOGITS_ROWS: Final = 64
-"""Rows of the canvas whose logits exist at once."""
-PREFILL_CHUNK: Final = 2048
-"""Tokens of a prompt that are encoded at once."""
+SLACK_TOKENS: Final = 256
+"""What a layer with a window holds beyond that (`gemd.worker.diffusion.cache.SLACK`)."""
+PREFILL_TOKENS: Final = 512
+"""The most of a prompt that one step reads (`gemd.worker.diffusion.engine.PREFILL_TOKENS`)."""
+MASK_ELEMENTS: Final = 1 << 25
+"""The most that the mask of such a step has (`gemd.worker.diffusion.stack.MASK_ELEMENTS`)."""
+_MASK_BYTES: Final = 9
+"""Of one: a truth value, and as much again in the types that attention makes of it."""
+SLICE_TOKENS: Final = 16_384
+"""Of the vocabulary, what the head works on at once (`gemd.worker.diffusion.head.SLICE`)."""
+FEW_ROWS: Final = 16
+"""Positions of which whole rows are handled at once (`gemd.worker.diffusion.head.FEW_ROWS`)."""
+_SLICE_ARRAYS: Final = 2
+"""Of float32, which the head computes in beside the logits; and one in the model's own type."""
+_DRAWN_BYTES: Final = 48
+"""Of an element of those rows while a token is drawn: two places, sums in float64, numbers."""
+_SORTED_BYTES: Final = 36
+"""Of an element of a row while it is sorted: values and places, the same to sort in, a copy."""
+REFERENCE_BYTES: Final = 256 * 1024**2
+"""Experts that the reference unpacks at once
+(`gemd.worker.diffusion.compute.reference.SCRATCH_BYTES`)."""
+UNPACKED_BYTES: Final = 8
+"""Of one element while it is unpacked (`compute.nvfp4.SCRATCH_PER_ELEMENT`)."""
+STAGING_BYTES: Final = 32 * 1024**2
+"""What of the files is in main memory at once (`checkpoint.files.CHUNK_BYTES`)."""
+
 CONTEXT_BYTES: Final = 700_000_000
 """CUDA context, cuBLAS's workspace, loaded kernels: 0.5 to 0.8 GB by research."""
-PROCESS_BYTES: Final = 1_500_000_000
+CUDA_PROCESS_BYTES: Final = 1_500_000_000
 """Interpreter and PyTorch with its CUDA libraries, resident. Not measured here: no GPU yet."""
+PROCESS_BYTES: Final = 490 * 1024**2
+"""The same of PyTorch for the processor: 221 MiB after ``import torch``, 413 with transformers'
+classes of the model (2.13.0+cpu, 5.24.0, Linux), and the worker's own objects, tokenizer and
+arenas; a worker that has answered with a model of 3 MB held 482 to 512."""
 
-_BF16_BYTES: Final = 2
-_F32_BYTES: Final = 4
 _SCRATCH_BYTES_PER_ELEMENT: Final = 20
 """Of the residual stream: copies in several formats that one layer has alive."""
-_LOGITS_ROOM: Final = Fraction(11, 10)
-"""A run of the loop over the true vocabulary took 0.294 GB, a tenth above what it keeps."""
+_QUERY_COPIES: Final = 4
+"""Queries before and after their norm and rotation, and what attention gives."""
+_F32_BYTES: Final = 4
+_BF16_BYTES: Final = 2
 _SLACK: Final = Fraction(7, 100)
-"""Of all but the weights, which are allocated once: what the caching allocator loses to
-fragments, 5 to 8 % by research."""
+"""Of what comes and goes: what the caching allocator loses to fragments, 5 to 8 % by research.
+Weights and cache are allocated once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,43 +98,55 @@ class DiffusionShape:
 
     Attributes:
         weights: Bytes of all that is loaded.
-        unpacked: Bytes that one layer's experts take in bf16 while they compute; 0 if they are
-            stored so.
+        packed: Whether any of it is in four bits.
+        element_bytes: Of one number of what is computed in.
         cached: KV bytes of one token in all layers that attend to everything.
-        copied: KV bytes of one token in one layer that attends to everything: each step copies
-            that layer's cache together with the canvas's own keys and values.
         windowed: As `cached` in all layers with a sliding window.
         window: Tokens of that window.
         hidden: Elements of the residual stream.
+        attention: Elements of the widest query, all heads together.
+        routed: Elements that one token has in its experts, inputs and outputs included.
+        expert: Parameters of one layer's experts.
         vocabulary: Tokens.
+        layers: How many.
+        canvas: Tokens of a canvas.
 
     """
 
     weights: int
-    unpacked: int
+    packed: bool
+    element_bytes: int
     cached: int
-    copied: int
     windowed: int
     window: int
     hidden: int
+    attention: int
+    routed: int
+    expert: int
     vocabulary: int
+    layers: int
+    canvas: int
 
 
 def diffusion_shape(
     architecture: Mapping[str, Scalar | str | Sequence[Scalar]],
-    formats: Mapping[str, str],
+    formats: Mapping[str, str] | None = None,
     *,
     weights: int | None = None,
+    packed: bool | None = None,
+    element_bytes: int = _BF16_BYTES,
     media: bool = False,
 ) -> DiffusionShape:
-    """The shape of a model that a profile describes.
+    """The shape of a model that a profile or a config.json describes.
 
     Args:
-        architecture: Hyperparameters as in `profile_shape`, and the number of parameters of each
-            group as ``parameters.<group>``.
+        architecture: Hyperparameters as in `profile_shape`, ``canvas_length``, and the number of
+            parameters of each group as ``parameters.<group>``.
         formats: Element type by group; groups that are not named are bf16. See `FORMAT_BYTES`.
         weights: Bytes of what is loaded, where the headers of the files have told them; None
-            computes them.
+            computes them from parameters and formats.
+        packed: Whether any of it is in four bits; None goes by the formats.
+        element_bytes: Of one number of what is computed in.
         media: Whether the groups for images and sound are loaded too.
 
     Raises:
@@ -109,20 +155,40 @@ def diffusion_shape(
     """
     metadata = metadata_of(architecture)
     shape = shape_of(metadata)
-    parameters = _parameters(architecture)
-    by_window: dict[bool, list[int]] = {True: [], False: []}
+    formats = formats or {}
+    if weights is None:
+        weights = _loaded(_parameters(architecture), formats, media=media)
+    by_window = {True: 0, False: 0}
     for layer in shape.layers:
-        by_window[layer.windowed].append(layer.elements_per_cell * _BF16_BYTES)
+        by_window[layer.windowed] += layer.elements_per_cell * element_bytes
+    used, count, inner = (
+        _figure(architecture, key)
+        for key in ("expert_used_count", "expert_count", "expert_feed_forward_length")
+    )
     return DiffusionShape(
-        weights=_loaded(parameters, formats, media=media) if weights is None else weights,
-        unpacked=_unpacked(parameters, formats, layer_count(metadata)),
-        cached=sum(by_window[False]),
-        copied=max(by_window[False], default=0),
-        windowed=sum(by_window[True]),
+        weights=weights,
+        packed="nvfp4" in formats.values() if packed is None else packed,
+        element_bytes=element_bytes,
+        cached=by_window[False],
+        windowed=by_window[True],
         window=shape.window,
         hidden=shape.embedding,
+        attention=shape.attention,
+        # A row in, gate and up, their product, and a row out.
+        routed=used * (2 * shape.embedding + 3 * inner),
+        expert=count * 3 * shape.embedding * inner,
         vocabulary=shape.vocabulary,
+        layers=layer_count(metadata),
+        canvas=_figure(architecture, "canvas_length"),
     )
+
+
+def _figure(architecture: Mapping[str, object], key: str) -> int:
+    """A count; 0 if it is not there."""
+    value = architecture.get(key, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise unusable(key, value)
+    return value
 
 
 def _parameters(architecture: Mapping[str, object]) -> dict[str, int]:
@@ -156,62 +222,114 @@ def _bytes_of(group: str, formats: Mapping[str, str]) -> Fraction:
     return FORMAT_BYTES[form]
 
 
-def _unpacked(parameters: Mapping[str, int], formats: Mapping[str, str], layers: int) -> int:
-    if _bytes_of(EXPERTS, formats) >= _BF16_BYTES:
-        return 0
-    return parameters.get(EXPERTS, 0) * _BF16_BYTES // layers
+def weights_by_headers(
+    headers: Iterable[SafetensorsHeader], *, element_bytes: int = _BF16_BYTES, media: bool = False
+) -> int:
+    """Bytes of the weights that are loaded, from the headers of a checkpoint; exact.
 
+    Args:
+        headers: Of all files.
+        element_bytes: Of one number of what is computed in: plain weights are loaded in that type,
+            packed ones as they are.
+        media: Whether the towers for images and sound are loaded too.
 
-def weights_by_headers(headers: Iterable[SafetensorsHeader], *, media: bool = False) -> int:
-    """Bytes of the weights that are loaded, from the headers of a checkpoint; exact."""
+    """
     return sum(
-        tensor.nbytes
+        _loaded_bytes(tensor, element_bytes)
         for header in headers
         for tensor in header.tensors
-        if media or not any(name in tensor.name for name in _MEDIA_NAMES)
+        if _is_loaded(tensor.name, media=media)
     )
 
 
+def is_packed(headers: Iterable[SafetensorsHeader]) -> bool:
+    """Whether any of the weights are in four bits."""
+    return any(tensor.dtype == _PACKED for header in headers for tensor in header.tensors)
+
+
+def _is_loaded(name: str, *, media: bool) -> bool:
+    if name == _TIED or name.rpartition(".")[2] in (*_OF_ACTIVATIONS, *_CACHE_SCALES):
+        return False
+    return media or not any(part in name for part in _MEDIA_NAMES)
+
+
+def _loaded_bytes(tensor: SafeTensor, element_bytes: int) -> int:
+    if tensor.dtype not in _FLOATS or tensor.name.endswith(_GLOBAL_SCALES):
+        return tensor.nbytes
+    stored = _F32_BYTES if tensor.dtype == "F32" else _BF16_BYTES
+    return tensor.nbytes // stored * element_bytes
+
+
 def predict_diffusion(
-    shape: DiffusionShape, *, context_tokens: int, sequences: int = 1, canvas: int = 256
+    shape: DiffusionShape, *, context_tokens: int, sequences: int = 1, gpu: bool = True
 ) -> Prediction:
-    """The memory of this model in a worker on one GPU.
+    """The memory of this model in a worker.
+
+    Peaks have room for a request that filters the tokens it draws from, which sorts them.
 
     Args:
         shape: Of the model.
-        context_tokens: The longest prompt with its answer, tokens.
+        context_tokens: The longest prompt with its answer, tokens; each canvas has room for it.
         sequences: Canvases that are denoised together.
-        canvas: Tokens of a canvas.
+        gpu: Whether it is on a GPU; else the reference computes on the processor.
 
     """
     assert context_tokens > 0
     assert sequences > 0
-    assert canvas > 0
-    kept = shape.cached * context_tokens + shape.windowed * min(
-        context_tokens, max(shape.window - 1, 0)
-    )
-    logits = _LOGITS_ROOM * (
-        shape.vocabulary
-        * (
-            # What conditions the next step, and logits with their probabilities.
-            canvas * sequences * _BF16_BYTES + 2 * min(LOGITS_ROWS, canvas * sequences) * _F32_BYTES
-        )
-    )
-    rows = max(canvas * sequences, min(PREFILL_CHUNK, context_tokens))
-    activations = rows * shape.hidden * _SCRATCH_BYTES_PER_ELEMENT
-    copies = shape.copied * (context_tokens + canvas) * sequences
-    compute = shape.unpacked + activations + copies
-    cache = kept * sequences
-    slack = int(_SLACK * (cache + compute + logits))
-    return Prediction(
-        host=Parts(overhead=PROCESS_BYTES),
-        gpu=Parts(
+    cache = _cache(shape, context_tokens) * sequences
+    compute = _compute(shape, context_tokens, sequences, gpu=gpu)
+    output = _output(shape)
+    filtering = _SORTED_BYTES * FEW_ROWS * shape.vocabulary
+    if not gpu:
+        host = Parts(
             weights=shape.weights,
             kv_cache=cache,
             compute=compute,
-            output=int(logits),
-            overhead=CONTEXT_BYTES + slack,
-        ),
-        # One tensor at a time passes through; the embedding is the largest.
-        host_peak=PROCESS_BYTES + shape.vocabulary * shape.hidden * _BF16_BYTES,
+            output=output,
+            overhead=PROCESS_BYTES,
+        )
+        return Prediction(host=host, host_peak=host.total + filtering)
+    device = Parts(
+        weights=shape.weights,
+        kv_cache=cache,
+        compute=compute,
+        output=output,
+        overhead=CONTEXT_BYTES + int(_SLACK * (compute + output)),
+    )
+    return Prediction(
+        host=Parts(overhead=CUDA_PROCESS_BYTES),
+        gpu=device,
+        host_peak=CUDA_PROCESS_BYTES + STAGING_BYTES,
+        gpu_peak=device.total + filtering,
+    )
+
+
+def _cache(shape: DiffusionShape, context_tokens: int) -> int:
+    """Of one slot: what it holds, and in every layer room for one canvas behind that."""
+    near = min(context_tokens, max(shape.window - 1, 0) + SLACK_TOKENS)
+    return shape.cached * (context_tokens + shape.canvas) + shape.windowed * (near + shape.canvas)
+
+
+def _compute(shape: DiffusionShape, context_tokens: int, sequences: int, *, gpu: bool) -> int:
+    """Scratch of a step: of a piece of a prompt with its masks, or of all canvases."""
+    width = shape.element_bytes
+    of_row = (
+        shape.hidden * _SCRATCH_BYTES_PER_ELEMENT
+        + (shape.routed + _QUERY_COPIES * shape.attention) * width
+    )
+    piece = min(PREFILL_TOKENS, context_tokens)
+    masks = _MASK_BYTES * min(MASK_ELEMENTS, piece * context_tokens)
+    step = max(piece * of_row + masks, shape.canvas * sequences * of_row)
+    if gpu or not shape.packed:
+        return step
+    return step + min(REFERENCE_BYTES, shape.expert * UNPACKED_BYTES)
+
+
+def _output(shape: DiffusionShape) -> int:
+    """Logits of one canvas, and what the head makes of a slice of the vocabulary."""
+    slice_ = min(SLICE_TOKENS, shape.vocabulary)
+    of_element = _SLICE_ARRAYS * _F32_BYTES + shape.element_bytes
+    return (
+        shape.canvas * (shape.vocabulary * _F32_BYTES + slice_ * of_element)
+        + FEW_ROWS * slice_ * _DRAWN_BYTES
     )

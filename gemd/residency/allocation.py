@@ -336,16 +336,16 @@ class Allocation:
     def confirm(self, entry: Entry) -> None:
         """What was decided last about this model is done."""
         number, entry.open_decision = entry.open_decision, None
-        self._confirm_decision(number)
+        self._confirm_decision(number, records.computed(entry))
 
     def _confirm(self, one: Return) -> None:
         self._confirm_decision(one.decision)
 
-    def _confirm_decision(self, number: int | None) -> None:
+    def _confirm_decision(self, number: int | None, more: tuple[Reason, ...] = ()) -> None:
         if number is not None:
             ledger = self.ledger()
             figures = {device: ledger.figures(device) for device in ledger.accounts}
-            self.decisions.confirm(number, now=self._do.now(), figures=figures)
+            self.decisions.confirm(number, now=self._do.now(), figures=figures, more=more)
             self.giving_back.confirmed(number)
 
     def _record(self, decision: Decision, entry: Entry) -> None:

@@ -119,8 +119,23 @@ class Decisions:
         self._publish(numbered)
         return self._sequence
 
-    def confirm(self, sequence: int, *, now: float, figures: Mapping[str, Figures]) -> None:
-        """Its effect is there: note how long it took and what the memory looks like now."""
+    def confirm(
+        self,
+        sequence: int,
+        *,
+        now: float,
+        figures: Mapping[str, Figures],
+        more: tuple[Reason, ...] = (),
+    ) -> None:
+        """Its effect is there: note how long it took and what the memory looks like now.
+
+        Args:
+            sequence: Its number; one that is forgotten or confirmed is left alone.
+            now: Monotonic second of the manager's clock.
+            figures: The memory of each device.
+            more: What was decided on the way, behind the reasons that it had.
+
+        """
         index = sequence - self._sequence + len(self._kept) - 1
         if index < 0 or index >= len(self._kept):
             return
@@ -130,6 +145,7 @@ class Decisions:
         self._kept[index] = replace(
             before,
             effect_s=now - before.time,
+            reasons=before.reasons + more,
             memory=tuple(
                 replace(change, after=figures.get(change.before.device)) for change in before.memory
             ),

@@ -38,6 +38,14 @@ def loaded(entry: Entry, rung: int, *, now: float, ledger: Ledger) -> Decision:
     )
 
 
+def computed(entry: Entry) -> tuple[Reason, ...]:
+    """Why the worker that has been loaded computes as it does, if its engine had a choice."""
+    if entry.worker is None or not entry.worker.ready.compute:
+        return ()
+    ready = entry.worker.ready
+    return (Reason("COMPUTE_CHOSEN", ready.compute_reason, {"compute": ready.compute}),)
+
+
 def evicted(action: Evict, entry: Entry, *, now: float, ledger: Ledger) -> Decision:
     """A model goes because another one needs its memory."""
     frees = ledger.holdings[entry.model][entry.device].taken

@@ -9,7 +9,7 @@ from gemd.catalog import HubSource
 from gemd.catalog.choice import (
     DEFAULT_FAST_CONTEXT,
     Candidate,
-    Engines,
+    DiffusionSized,
     EngineSized,
     GgufSized,
     Limits,
@@ -34,6 +34,7 @@ from gemd.hardware import device_profile, inventory_of, inventory_of_table
 from gemd.quantities import Budget
 from gemd.rpc.convert.plans import Ask
 from gemd.rpc.placing import limits_of
+from gemd.rpc.planned_engines import DIFFUSION, ELSEWHERE, engines_here
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
@@ -49,10 +50,6 @@ if TYPE_CHECKING:
     from gemd.rpc.headers import Headers
     from gemd.rpc.library import Library
 
-SHIPPED: Final = frozenset({"llama"})
-"""Engines of this version that answer for real."""
-KNOWN: Final = SHIPPED | {"diffusion"}
-"""Those that a plan for another machine leans on."""
 _CPU: Final = "cpu"
 
 
@@ -115,6 +112,7 @@ class Advisor:
             ModelNotFoundError: No profile goes by the name.
             ResourceNotFoundError: There is no such device profile.
             InvalidRequestError: The model has no such variant, or nothing tells its size.
+            BadModelFileError: It is on disk, and its header cannot be read.
 
         """
         wishes = self._wishes(ask)
@@ -134,6 +132,7 @@ class Advisor:
             if missed is None:
                 advice = await in_thread(lambda _: advise(), abandon=True)
         if first is not None and not _asked_for(advice):
+            await self._library.examine(*first)
             raise _size_unknown(wishes.name, missed)
         advice = await self._told(advice)
         unread = self._unread(advice.plan) if missed is None else missed.message
@@ -144,9 +143,9 @@ class Advisor:
         for model in plan.models:
             candidate = model.placed.candidate
             file = self._library.file_of(candidate.profile, candidate.variant)
-            if file is None or candidate.variant.engine != "llama":
+            if file is None:
                 continue
-            if self._headers.shape(candidate.profile, candidate.variant, file) is None:
+            if self._own(candidate.profile, candidate.variant, file) is None:
                 return f"the header of {file} cannot be read, and a load will say why"
         return ""
 
@@ -246,14 +245,16 @@ class Advisor:
         here = not ask.device_profile
         memory = memory_of(machine, self._limits(ask, machine), ignore_others=ask.ignore_others)
         backend = self._backend(memory) if here else ""
+        if backend == _CPU:
+            # Whoever set the processor as the backend has consented to it.
+            memory, wishes, backend = memory.only(()), replace(wishes, cpu_consent=True), ""
         return Question(
             machine,
-            # Whoever set the processor as the backend has consented to it.
-            memory.only(()) if backend == _CPU else memory,
+            memory,
             self._candidates(wishes, here=here, roughly=roughly),
             wishes,
-            self._engines(here=here),
-            "" if backend == _CPU else backend,
+            engines_here(self._builds(), memory) if here else ELSEWHERE,
+            backend,
         )
 
     def _backend(self, memory: Memory) -> str:
@@ -303,18 +304,6 @@ class Advisor:
             return replace(limits, gpu_budget=budget)
         return replace(limits, ram_budget=budget)
 
-    def _engines(self, *, here: bool) -> Engines:
-        if not here:
-            return Engines(KNOWN, SHIPPED)
-        installed: dict[str, set[str]] = {}
-        for build in self._builds():
-            if not build.broken:
-                # Any build computes on the processor too.
-                installed.setdefault(build.engine, set()).update({build.backend, _CPU})
-        return Engines(
-            SHIPPED, SHIPPED, {name: frozenset(backends) for name, backends in installed.items()}
-        )
-
     def _candidates(self, wishes: Wishes, *, here: bool, roughly: bool) -> list[Candidate]:
         """Every variant whose size is known, in each model's own order of preference."""
         found = []
@@ -357,10 +346,17 @@ class Advisor:
         by_profile = profile_sized(profile, variant, prompt_cache_bytes=cached)
         if roughly and by_profile is not None:
             return by_profile
+        return self._own(profile, variant, file) or by_profile
+
+    def _own(self, profile: Profile, variant: Variant, file: Path | None) -> Sized | None:
+        """By what its files say themselves; None if they are not here, or cannot be read."""
+        if variant.engine == DIFFUSION:
+            checkpoint = None if file is None else self._headers.checkpoint(file)
+            return None if checkpoint is None else DiffusionSized(checkpoint)
         shape = self._headers.shape(profile, variant, file)
         if shape is None:
-            return by_profile
-        return GgufSized(shape, expert_share(profile), cached)
+            return None
+        return GgufSized(shape, expert_share(profile), self._settings.prompt_cache)
 
 
 def _asked_for(advice: Advice) -> bool:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gemd import paths
-from gemd.catalog import Catalog
+from gemd.catalog import BLOCK_DIFFUSION, Catalog
+from gemd.catalog.choice.placing import runs_on
 from gemd.config import load_settings
 from gemd.doctor import Surroundings
 from gemd.engine.builds.shelf import installed_builds
@@ -165,7 +166,12 @@ def _is_placeable(builds: Callable[[], Iterable[Build]], reading: DeviceReading)
     if reading.simulated:
         return True
     usable = reading.backends
-    return any(build.backend in usable and not build.broken for build in builds())
+    return any(
+        build.backend in usable
+        and not build.broken
+        and (build.engine != "diffusion" or runs_on(BLOCK_DIFFUSION, reading))
+        for build in builds()
+    )
 
 
 def _made_up(sensors: Sensors, estimate_bytes: int) -> Mapping[str, int]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from gemd.errors import BadModelFileError, ModelNotFoundError
-from gemd.footprint import gguf_shape, read_gguf_model
+from gemd.footprint import gguf_shape, read_diffusion, read_gguf_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from gemd.catalog import Profile, Variant
+    from gemd.footprint import DiffusionShape
     from gemd.footprint.shape import GgufShape
     from gemd.store.look import Look, Looks
 
@@ -26,6 +28,7 @@ class Headers:
     def __init__(self, looks: Looks) -> None:
         self._looks = looks
         self._local: dict[Path, tuple[tuple[int, int], GgufShape | None]] = {}
+        self._directories: dict[Path, tuple[object, DiffusionShape]] = {}
 
     def shape(self, profile: Profile, variant: Variant, file: Path | None) -> GgufShape | None:
         """The shape of a variant's file; None if nobody has looked into one.
@@ -38,6 +41,18 @@ class Headers:
         """
         known = self.file(profile, variant, file)
         return None if known is None else self._of_file(known)
+
+    def checkpoint(self, directory: Path) -> DiffusionShape | None:
+        """The shape of a checkpoint on this machine; None if it cannot be read."""
+        try:
+            mark = _mark(directory)
+            known = self._directories.get(directory)
+            if known is None or known[0] != mark:
+                known = self._directories[directory] = (mark, read_diffusion(directory))
+        except (OSError, BadModelFileError):
+            # As below.
+            return None
+        return known[1]
 
     def file(self, profile: Profile, variant: Variant, file: Path | None) -> Path | None:
         """The file of a variant, or one with its header; arguments as in `shape`."""
@@ -60,3 +75,14 @@ class Headers:
             # A load will say what is wrong with it; a plan goes by the profile.
             return None
         return known[1]
+
+
+def _mark(directory: Path) -> object:
+    """What changes when a file of a checkpoint does; headers of thousands of tensors are slow."""
+    found = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.endswith((".json", ".safetensors")) and entry.is_file():
+                status = entry.stat()
+                found.append((entry.name, status.st_size, status.st_mtime_ns))
+    return tuple(sorted(found))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gemd import wire
-from gemd.catalog import LocalSource
 from gemd.catalog.choice.placing import MAPS
 from gemd.engine.spec import WorkerSpec
 from gemd.hardware import RAM
 from gemd.residency.states import ContextSize, Located
 from gemd.rpc.convert.models import OnDisk
 from gemd.rpc.placing import ON_PROCESSOR, Spot
+from gemd.store.shelf import is_there, size_of
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gemd.catalog import Catalog, Profile, Variant
     from gemd.config import Settings
-    from gemd.footprint import GgufHeader
+    from gemd.footprint import DiffusionShape, GgufHeader
     from gemd.footprint.shape import GgufShape
     from gemd.rpc.placing import Placer
     from gemd.store import Entry, ModelFile, Store
@@ -78,8 +78,20 @@ class Library:
         return await in_thread(lambda _: self._scan(), abandon=True)
 
     def file_of(self, profile: Profile, variant: Variant) -> Path | None:
-        """Where a variant's file is if it is on disk; its content is not checked. Blocks."""
+        """Where a variant's file or directory is; its content is not checked. Blocks.
+
+        None if it is not on disk.
+        """
         return self.store.path_of(profile, variant)
+
+    def fast_on_disk(self) -> list[Profile]:
+        """The models of the fast tier whose weights are here. Looks at a few names of files."""
+        return [
+            profile
+            for profile in self.profiles()
+            if "fast" in profile.roles
+            and any(self.file_of(profile, each) for each in profile.variants)
+        ]
 
     def sampling_defaults(self, model: str) -> dict[str, Any]:
         """What sampling fields are where a request leaves them unset."""
@@ -101,6 +113,7 @@ class Library:
             EngineMissingError: No engine is installed for the GPU that the model belongs on.
             CpuConsentNeededError: It fits no GPU of this machine, and the processor was not
                 allowed.
+            ModelTooLargeError: It is a block-diffusion model, and fits no GPU.
 
         """
         profile = self.catalog.resolve(model)
@@ -117,6 +130,10 @@ class Library:
             threads=self._threads,
             chat_template=profile.chat_template,
         )
+        if variant.engine == "diffusion":
+            return await in_thread(
+                lambda _: self._diffused(profile, variant, file, load), abandon=True
+            )
         if variant.engine != "llama":
             return self._located(
                 profile, variant, load, ON_PROCESSOR, {load.context_tokens: {RAM: file.size_bytes}}
@@ -144,6 +161,29 @@ class Library:
             }
         )
         return self._located(profile, variant, load, spot, _estimates(shape, load, spot))
+
+    def _diffused(
+        self, profile: Profile, variant: Variant, file: ModelFile, load: wire.Load
+    ) -> Located:
+        """A block-diffusion model where it goes. Blocks: config.json and headers are read."""
+        from gemd.footprint import read_diffusion  # noqa: PLC0415 - first load only
+
+        shape = read_diffusion(file.path)
+        contexts = _contexts(load.context_tokens)
+        spot = ON_PROCESSOR
+        if self._placer is not None:
+            spot = self._placer.canvas_spot(
+                profile, variant, shape, contexts=contexts, file=file.path.name
+            )
+        load = load.model_copy(
+            update={
+                "gpu_layers": spot.placement.gpu_layers,
+                "max_sequences": spot.sequences or load.max_sequences,
+                # Its slots are all that it keeps of prompts.
+                "prompt_cache_bytes": 0,
+            }
+        )
+        return self._located(profile, variant, load, spot, _canvas_estimates(shape, load, spot))
 
     def _located(
         self,
@@ -177,16 +217,28 @@ class Library:
         )
 
     async def check(self, profile: Profile, file: ModelFile) -> None:
-        """Look whether a file can be a model at all that was found and never had a hash.
+        """Look whether what was found, and never had a hash, can be a model at all.
 
         Raises:
-            BadModelFileError: It is no GGUF file, or a part of it is missing.
+            BadModelFileError: It is no GGUF file and no checkpoint, or a part of it is missing.
 
         """
         variant = profile.variant(file.variant)
         assert variant is not None
-        if file.manifest is None and variant.engine == "llama":
-            await in_thread(lambda _: _header(file), abandon=True)
+        if file.manifest is None and variant.engine in _READERS:
+            await in_thread(lambda _: _READERS[variant.engine](file), abandon=True)
+
+    async def examine(self, profile: Profile, variant: Variant) -> None:
+        """As `check`, of whatever is on disk of a variant; nothing if nothing is."""
+
+        def find() -> ModelFile | None:
+            if self.store.path_of(profile, variant) is None:
+                return None
+            return self.store.locate(profile, variant.id)
+
+        file = await in_thread(lambda _: find(), abandon=True)
+        if file is not None:
+            await self.check(profile, file)
 
     def _scan(self) -> dict[str, dict[str, OnDisk]]:
         intact = {
@@ -218,22 +270,36 @@ class Library:
                 verified=entry.manifest.created.timestamp(),
                 owned=entry.path.is_relative_to(self.store.root),
             )
-        source = variant.sources[0]
-        if variant.as_found and isinstance(source, LocalSource) and source.path.is_file():
+        path = self.store.as_found(variant)
+        if path is not None and is_there(variant, path):
             return OnDisk(
-                size_bytes=variant.size_bytes,
-                source=source.kind,
-                origin=source.origin,
+                # Of an own file whose profile says another size, what a load finds.
+                size_bytes=size_of(variant, path),
+                source="local",
+                origin=str(path),
                 verified=None,
                 owned=False,
             )
         return None
 
 
+def _checkpoint(file: ModelFile) -> object:
+    from gemd.footprint import read_diffusion  # noqa: PLC0415 - first load only
+
+    return read_diffusion(file.path)
+
+
 def _header(file: ModelFile) -> GgufHeader:
     from gemd.footprint import read_gguf_model  # noqa: PLC0415 - first load only
 
     return read_gguf_model(file.path)
+
+
+_READERS: Mapping[str, Callable[[ModelFile], object]] = {
+    "llama": _header,
+    "diffusion": _checkpoint,
+}
+"""What reads the headers of what an engine runs."""
 
 
 def _estimates(shape: GgufShape, load: wire.Load, spot: Spot) -> dict[int, dict[str, int]]:
@@ -257,6 +323,25 @@ def _estimates(shape: GgufShape, load: wire.Load, spot: Spot) -> dict[int, dict[
             weights = predicted.host.weights + predicted.gpu.weights
             twice = max(0, weights - shape.weights.total) if spot.backend == MAPS else 0
             found[tokens][RAM] += predicted.gpu_peak - twice
+        elif spot.gpu:
+            found[tokens][spot.gpu] = predicted.gpu_peak
+    return found
+
+
+def _canvas_estimates(
+    shape: DiffusionShape, load: wire.Load, spot: Spot
+) -> dict[int, dict[str, int]]:
+    """As `_estimates`, of a block-diffusion model."""
+    from gemd.footprint import predict_diffusion  # noqa: PLC0415 - as above
+
+    found = {}
+    for tokens in _contexts(load.context_tokens):
+        predicted = predict_diffusion(
+            shape, context_tokens=tokens, sequences=load.max_sequences, gpu=bool(spot.gpu)
+        )
+        found[tokens] = {RAM: predicted.host_peak}
+        if spot.shared:
+            found[tokens][RAM] += predicted.gpu_peak
         elif spot.gpu:
             found[tokens][spot.gpu] = predicted.gpu_peak
     return found

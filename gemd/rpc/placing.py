@@ -11,13 +11,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
-from gemd.catalog.choice import Candidate, GgufSized, Limits, Placed, expert_share, memory_of
+from gemd.catalog.choice import (
+    Candidate,
+    DiffusionSized,
+    GgufSized,
+    Limits,
+    Placed,
+    expert_share,
+    memory_of,
+)
 from gemd.catalog.choice.placing import Site, best_place
 from gemd.engine.builds.choice import choose_build
 from gemd.errors import CpuConsentNeededError, EngineMissingError
 from gemd.footprint.memory import Placement
 from gemd.hardware import DeviceKind, inventory_of
 from gemd.residency.decisions import Reason
+from gemd.rpc.diffusion_placing import Loading, diffusion_spot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +35,11 @@ if TYPE_CHECKING:
     from gemd.catalog import Profile, Variant
     from gemd.config import Settings
     from gemd.engine.builds.build import Build
+    from gemd.footprint import DiffusionShape
     from gemd.footprint.predict import Backend
     from gemd.footprint.shape import GgufShape
     from gemd.hardware import Cpu, Gpu, Inventory, Sample
+    from gemd.rpc.diffusion_placing import Found
 
 _AUTO: Final = "auto"
 _CPU: Final = "cpu"
@@ -40,7 +51,7 @@ class Spot:
 
     Attributes:
         placement: What of the model lies where.
-        sequences: Requests that it decodes together; 0 for those of the settings.
+        sequences: Requests that it decodes together, or canvases; 0 for those of the settings.
         gpu: Id of the GPU that it is on; empty for none.
         backend: What drives that GPU.
         overlay: The directory of its engine build; None for the bundled one.
@@ -153,6 +164,75 @@ class Placer:
         if self._settings.cpu_consent:
             return self._processor(_consented("it fits no GPU, not even in part"))
         raise _consent_needed(profile, usable)
+
+    def canvas_spot(
+        self,
+        profile: Profile,
+        variant: Variant,
+        shape: DiffusionShape,
+        *,
+        contexts: Sequence[int],
+        file: str = "",
+    ) -> Spot:
+        """The spot of a block-diffusion model. Blocks.
+
+        Args:
+            profile: The model.
+            variant: Of it.
+            shape: Of its checkpoint.
+            contexts: Tokens that its context may have, the most first.
+            file: The directory's name, under which its sizes were measured.
+
+        Raises:
+            EngineMissingError: Torch is not installed, or not for that GPU.
+            CpuConsentNeededError: No GPU is what it requires, and the processor was not allowed.
+            ModelTooLargeError: It fits no GPU.
+
+        """
+        sample = self._sample()
+        machine = None if sample is None else inventory_of(sample, self._cpu)
+        usable: Sequence[Gpu] = ()
+        preferred: Sequence[Gpu] = ()
+        if sample is not None and machine is not None and not self._simulated:
+            seen, usable = sample, _usable(machine)
+            preferred = sorted(usable, key=lambda gpu: _ours(seen, gpu))
+            if sample.lost and not usable and not self._settings.cpu_consent:
+                raise _lost(profile, sample.lost)
+        factors = self._factors(profile.id, file)
+        candidate = Candidate(
+            profile, variant, DiffusionSized(shape), on_disk=True, factors=factors
+        )
+        found = diffusion_spot(
+            Loading(candidate, contexts),
+            machine,
+            preferred,
+            self._builds(),
+            self._settings,
+            limits_of(self._settings),
+        )
+        return self._spot_of(found, sample, usable)
+
+    def _spot_of(self, found: Found, sample: Sample | None, usable: Sequence[Gpu]) -> Spot:
+        placed, build = found.placed, found.build
+        if placed is None or placed.gpu is None or sample is None:
+            hidden = {} if build.backend == _CPU else _hiding(build.backend)
+            return Spot(
+                Placement(),
+                self._settings.parallel,
+                overlay=build.path,
+                environ=hidden,
+                why=found.why,
+            )
+        return Spot(
+            placed.placement,
+            placed.sequences,
+            placed.gpu.device,
+            "cuda",
+            build.path,
+            _only(placed.gpu, sample, usable, "cuda"),
+            shared=placed.gpu.kind is not DeviceKind.DISCRETE_GPU,
+            why=found.why,
+        )
 
     def _on_processor(self, profile: Profile) -> bool:
         return "default" in profile.roles or self._settings.engine_backend == _CPU

@@ -338,8 +338,9 @@ def _asked(manifest: Manifest) -> HubSource | None:
 
 
 def _sources(request: Request) -> list[OneFile]:
-    known = [each for each in request.variant.sources if isinstance(each, OneFile)]
-    if not known:
+    variant = request.variant
+    known = [each for each in variant.sources if isinstance(each, OneFile)]
+    if variant.several_files or not known:
         raise not_yet(request.profile, request.variant)
     chosen = [source for source in known if request.source in {"", source.kind}]
     if not chosen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gemd.catalog.sources import RepositorySource
 from gemd.errors import (
     AuthRequiredError,
     ContentMismatchError,
@@ -25,6 +26,23 @@ def pull_command(profile: Profile, variant: Variant, *options: str) -> str:
     """What fetches just that variant; the preferred one needs no name."""
     named = () if variant.id == profile.variants[0].id else ("--variant", variant.id)
     return " ".join(("gemctl pull", profile.id, *named, *options))
+
+
+def fetch_command(profile: Profile, variant: Variant) -> tuple[str, ...]:
+    """What fetches a variant of several files into the hub client's cache, and then runs it.
+
+    Of one that is made here, or only named by a place, what fetches another one of the model; none
+    if there is none.
+    """
+    for each in (variant, *profile.variants):
+        for source in each.sources:
+            if isinstance(source, RepositorySource):
+                revision = "" if source.revision == "main" else f" --revision {source.revision}"
+                return (
+                    f"hf download {source.repository}{revision}",
+                    f'gemctl run --model {profile.id} "Hello"',
+                )
+    return ("gemctl list",)
 
 
 NEXT_SOURCE = (
@@ -54,8 +72,9 @@ def not_yet(profile: Profile, variant: Variant) -> NotImplementedYetError:
         f"{profile.id} ({variant.id}) cannot be pulled yet",
         why="it is made here by quantizing another variant, which this version of gemd does not do"
         if source.kind == "quantized"
-        else f"{source.origin} is several files, and this version of gemd pulls single files only",
-        advice=(f"gemctl plan {profile.id}", "gemctl list"),
+        else f"{source.origin} is several files, and this version of gemd pulls single files only; "
+        "what the hub's own client has fetched is used where it is",
+        advice=(*fetch_command(profile, variant), f"gemctl plan {profile.id}"),
         metadata={"model": profile.id, "variant": variant.id, "source": source.kind},
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gemd.catalog.checkpoints import weights_bytes
 from gemd.catalog.sources import LocalSource
 from gemd.errors import (
     ConfigError,
@@ -21,7 +22,8 @@ from gemd.store.layout import Layout
 from gemd.store.locks import if_idle
 from gemd.store.manifest import Manifest, Stamp
 from gemd.store.notes import drop_note, read_note
-from gemd.store.refusals import pull_command
+from gemd.store.refusals import fetch_command, pull_command
+from gemd.store.snapshots import repositories, snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,8 +39,8 @@ class ModelFile:
     """A variant that is on disk.
 
     Attributes:
-        path: The file.
-        size_bytes: Its size.
+        path: The file; of the diffusion engine the directory.
+        size_bytes: Its size; of a directory that of all files of weights.
         sha256: Its hash; empty for a local file without a promised one.
         source: Kind of source: `hub`, `python-package` or `local`.
         variant: Id of the variant.
@@ -89,12 +91,15 @@ class Shelf:
 
     Args:
         root: The folder; need not exist.
+        hub_cache: Where the user's own hub client keeps repositories, which are used where they
+            are; None to look for none.
 
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, hub_cache: Path | None = None) -> None:
         self.root = root
         self._layout = Layout(root)
+        self._hub_cache = hub_cache
 
     def locate(self, profile: Profile, variant: str = "") -> ModelFile:
         """The file of a variant, whose content is known to be the promised one.
@@ -113,7 +118,7 @@ class Shelf:
         """
         candidates = [self.chosen(profile, variant)] if variant else profile.variants
         for candidate in candidates:
-            if path := as_found(candidate):
+            if path := self.as_found(candidate):
                 return found_file(profile, candidate, path)
             manifest = self._manifest(profile, candidate)
             if manifest and manifest.file(self.root).is_file():
@@ -127,14 +132,28 @@ class Shelf:
 
     def path_of(self, profile: Profile, variant: Variant) -> Path | None:
         """Where a variant's file is if it is on disk; content is not checked."""
-        if path := as_found(variant):
-            return path if path.is_file() else None
+        if path := self.as_found(variant):
+            return path if is_there(variant, path) else None
         try:
             manifest = self._manifest(profile, variant)
         except (ContentMismatchError, ConfigError):
             return None
         path = manifest.file(self.root) if manifest else None
         return path if path and path.is_file() else None
+
+    def as_found(self, variant: Variant) -> Path | None:
+        """Where bytes of the user's are that nobody promised a hash for: they are used there.
+
+        A profile may name a place of which nothing is left, and only that one; of several files
+        there is also what the user's hub client has fetched. None if it is to be pulled.
+        """
+        places = [source.path for source in variant.sources if isinstance(source, LocalSource)]
+        if not (variant.as_found or variant.several_files):
+            return None
+        there = next((path for path in places if is_there(variant, path)), None)
+        if there is None and variant.several_files:
+            there = snapshot(variant.sources, self._hub_cache)
+        return there or (places[0] if variant.as_found else None)
 
     def entries(self) -> list[Entry]:
         """Every manifest, by model and variant; those that cannot be read are left out."""
@@ -157,12 +176,8 @@ class Shelf:
         """
         doomed = (self.chosen(profile, variant),) if variant else profile.variants
         for candidate in doomed:
-            if path := as_found(candidate):
-                raise InvalidRequestError(
-                    f"gemd does not delete {path}",
-                    why="it was not pulled but named by its path",
-                    metadata={"field": "model", "model": profile.id, "path": path},
-                )
+            if (path := self.as_found(candidate)) is not None:
+                raise _not_ours(profile, candidate, path)
         hashes = {candidate.id: candidate.sha256 for candidate in doomed}
         if not variant:
             # Also what a profile of this model had that was replaced since.
@@ -283,12 +298,9 @@ def _stamp(path: Path) -> Stamp | None:
         return None
 
 
-def as_found(variant: Variant) -> Path | None:
-    """The file of a variant that nobody promised a hash for: it is used as it lies there."""
-    if not variant.as_found:
-        return None
-    places = [source.path for source in variant.sources if isinstance(source, LocalSource)]
-    return next((path for path in places if path.is_file()), places[0])
+def is_there(variant: Variant, path: Path) -> bool:
+    """Whether a place has what the variant is: one file, or a directory of several."""
+    return path.is_dir() if variant.several_files else path.is_file()
 
 
 def found_file(profile: Profile, variant: Variant, path: Path) -> ModelFile:
@@ -298,28 +310,53 @@ def found_file(profile: Profile, variant: Variant, path: Path) -> ModelFile:
         ModelNotFoundError: It is gone.
 
     """
-    stamp = _stamp(path)
-    if stamp is None:
+    if not path.exists():
+        what = "directory" if variant.several_files else "model file"
         raise ModelNotFoundError(
-            f"there is no model file {path} any more",
+            f"there is no {what} {path} any more",
             why="it was moved or removed",
             advice=(f"ls -l {path.parent}",),
             metadata={"model": profile.id, "path": path},
         )
-    return ModelFile(path, stamp.size_bytes, "", "local", variant.id, None)
+    return ModelFile(path, size_of(variant, path), "", "local", variant.id, None)
+
+
+def size_of(variant: Variant, path: Path) -> int:
+    """Bytes of a file, or of the weights in a directory; 0 if nothing is there."""
+    if variant.several_files:
+        return weights_bytes(path)
+    stamp = _stamp(path)
+    return stamp.size_bytes if stamp else 0
+
+
+def _not_ours(profile: Profile, variant: Variant, path: Path) -> InvalidRequestError:
+    """The error about bytes that somebody else put there."""
+    cached = not any(
+        isinstance(each, LocalSource) and each.path == path for each in variant.sources
+    )
+    return InvalidRequestError(
+        f"gemd does not delete {path}",
+        why="it was not pulled but found in the cache of the hub's own client"
+        if cached
+        else "it was not pulled but named by its path",
+        advice=tuple(f"hf cache rm model/{each}" for each in repositories(variant) if cached),
+        metadata={"field": "model", "model": profile.id, "path": path},
+    )
 
 
 def _not_on_disk(profile: Profile, variant: Variant) -> ModelNotFoundError:
+    advice = [pull_command(profile, variant)]
+    why = f"nothing was pulled yet; {variant.id} is {variant.size_bytes} bytes"
     if variant.several_files:
-        why = f"{variant.id} is several files, and this version of gemd cannot pull such"
-        advice = "gemctl list"
-    else:
-        why = f"nothing was pulled yet; {variant.id} is {variant.size_bytes} bytes"
-        advice = pull_command(profile, variant)
+        advice = [*fetch_command(profile, variant)]
+        why = (
+            f"{variant.id} is several files of {variant.size_bytes} bytes together, which this "
+            "version of gemd does not pull itself, but uses where the hub's own client has put them"
+        )
     return ModelNotFoundError(
         f"the weights of {profile.id} are not on disk",
         why=why,
-        advice=(advice,),
+        advice=advice,
         metadata={
             "model": profile.id,
             "variant": variant.id,

@@ -23,7 +23,8 @@ from gemd.store.notes import drop_note
 from gemd.store.progress import PullProgress, Tracker
 from gemd.store.pulling import Got, Pulling, Request
 from gemd.store.refusals import pull_command
-from gemd.store.shelf import Deleted, ModelFile, Shelf, as_found, found_file
+from gemd.store.shelf import Deleted, ModelFile, Shelf, found_file
+from gemd.store.snapshots import hub_cache
 from gemd.store.threads import in_thread
 from gemd.store.transport import Transport
 
@@ -76,8 +77,8 @@ class Store(Shelf):
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(root)
         self._transport = transport or Transport()
+        super().__init__(root, hub_cache(self._transport.environ))
         self._disk_usage = disk_usage
         self._clock = clock
         self._wall = wall
@@ -120,7 +121,7 @@ class Store(Shelf):
 
         """
         chosen = self.chosen(profile, variant)
-        if path := as_found(chosen):
+        if path := self.as_found(chosen):
             return found_file(profile, chosen, path)
         key = (profile.id, chosen.id)
         while (shared := self._running.get(key)) and shared.task.cancelling():

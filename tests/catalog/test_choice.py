@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemd.catalog.choice import Candidate, Limits, Plan, Where, Wishes, choose, strong_of
+from gemd.catalog.choice import Candidate, Limits, Placed, Plan, Where, Wishes, choose, strong_of
+from gemd.catalog.choice.placing import Site, best_place
 from gemd.footprint.memory import Placement
 from gemd.hardware import DeviceKind
 from gemd.quantities import Budget
@@ -28,6 +29,7 @@ FAST = candidate(
     requires={"vendors": ["nvidia"], "compute_capability": "8.0"},
 )
 VERIFIER = candidate("verifier", Simple(GIB // 10), quality=1, roles=("verifier",))
+NAMED = Wishes(name="fast", models=frozenset({"fast"}))
 EMBEDDED = candidate("embedded", Simple(GIB // 100), quality=0, roles=("default",))
 
 
@@ -132,8 +134,7 @@ def test_a_pair_is_warm_where_it_fits() -> None:
     assert "PAIR_WARM" in reasons(plan)[0]
     assert "fits beside the fast tier" in plan.models[1].reasons[0].message
     assert plan.swap_s is None
-    # No engine of this version runs it, and the plan does not hide that.
-    assert "ENGINE_NOT_IN_THIS_VERSION" in reasons(plan)[1][0]
+    assert plan.models[0].placed.sequences == 1
 
 
 def test_a_strong_model_that_does_not_outrank_the_fast_one_is_no_pair() -> None:
@@ -191,13 +192,66 @@ def test_where_the_fast_tier_cannot_be_the_plan_says_why(fields: dict[str, Any],
 
 
 def test_an_engine_that_is_not_considered_is_not_planned() -> None:
-    """On this machine a plan leans on what this version can run."""
+    """On this machine a plan leans on what is installed, and says how to install the rest."""
     engines = replace(ENGINES, considered=frozenset({"llama"}))
+    command = "gemctl engine install --backend cuda --engine diffusion"
     plan = choose(Asked(machine(gpu(24)), engines=engines).question([FAST, SMALL]))
     assert taken(plan) == [("strong", "small")]
+    [why] = [each for each in plan.reasons if each.code == "FAST_ENGINE_MISSING"]
+    assert (why.metadata["command"], command in why.message) == (command, True)
+    found = {each.candidate.profile.id: each.reason for each in plan.verdicts}
+    assert found["fast"].code == "ENGINE_MISSING"
+    assert command in found["fast"].message
+    named = choose(Asked(machine(gpu(24)), engines=engines, wishes=NAMED).question([FAST]))
+    assert taken(named) == []
+    assert [each.code for each in named.reasons] == ["ENGINE_MISSING"]
+
+
+def test_an_engine_that_nothing_here_could_use_is_not_said_to_be_missing() -> None:
+    """To install it would not help: the GPU is another one."""
+    engines = replace(ENGINES, considered=frozenset({"llama"}))
+    amd = gpu(24, vendor="amd", architecture="gfx1100", backends=("hip",))
+    for here in (machine(amd), machine(gpu(24, architecture="7.5"))):
+        plan = choose(Asked(here, engines=engines).question([FAST, SMALL]))
+        assert "FAST_UNSUPPORTED" in reasons(plan)[0]
+        found = {each.candidate.profile.id: each.reason.code for each in plan.verdicts}
+        assert found["fast"] == "UNSUPPORTED_HERE"
+        named = choose(Asked(here, engines=engines, wishes=NAMED).question([FAST]))
+        assert [each.code for each in named.reasons] == ["UNSUPPORTED_HERE"]
+
+
+def test_an_engine_of_a_later_version_is_said_to_be_one() -> None:
+    """No command would bring it."""
+    engines = replace(ENGINES, considered=frozenset({"llama"}), shipped=frozenset({"llama"}))
+    plan = choose(Asked(machine(gpu(24)), engines=engines).question([FAST, SMALL]))
     assert "FAST_NOT_IN_THIS_VERSION" in reasons(plan)[0]
     found = {each.candidate.profile.id: each.reason.code for each in plan.verdicts}
     assert found["fast"] == "ENGINE_NOT_IN_THIS_VERSION"
+
+
+def test_block_diffusion_computes_on_a_processor_where_it_is_small_or_allowed() -> None:
+    """Only by name, with a reason that says what that is; nobody predicts its speed."""
+    tiny = candidate("tiny", Simple(1000, canvas=32), roles=("fast",), engine="diffusion")
+    assert taken(choose(Asked(machine()).question([tiny, SMALL]))) == [("strong", "small")]
+    plan = choose(Asked(machine(), wishes=Wishes(models=frozenset({"tiny"}))).question([tiny]))
+    assert [each.placed.where for each in plan.models] == [Where.CPU]
+    assert plan.models[0].placed.speed.decode is None
+    assert "REFERENCE_PATH" in reasons(plan)[1][0]
+    assert not plan.needs_cpu_consent
+    assert taken(choose(Asked(machine(), wishes=NAMED).question([FAST]))) == []
+    allowed = Asked(machine(), wishes=replace(NAMED, cpu_consent=True)).question([FAST])
+    assert [each.placed.where for each in choose(allowed).models] == [Where.CPU]
+
+
+def test_fewer_canvases_are_denoised_together_where_memory_is_short() -> None:
+    """Each has a cache of its own, and that has one element type."""
+    cells = candidate("cells", Simple(GIB // 10, cell=2**14, canvas=256), engine="diffusion")
+    for size, canvases in ((16, 8), (8, 4), (4, 2), (2.8, 1)):
+        question = Asked(machine(gpu(size))).question([cells])
+        site = Site(question.machine, question.memory, 8192, 8)
+        found = best_place(cells, site, on_cpu=False)
+        assert isinstance(found, Placed), size
+        assert (found.sequences, found.placement.cache_type) == (canvases, "f16")
 
 
 def test_an_engine_build_that_is_missing_is_named_with_its_command() -> None:

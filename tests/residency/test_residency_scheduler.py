@@ -157,7 +157,7 @@ class World:
         if well or self.draw(st.booleans()):
             worker = object.__new__(FakeWorker)
             worker.spec, worker.pid, worker.rss = located.spec, 1, GIB
-            worker.ready = SimpleNamespace(max_sequences=SEQUENCES)
+            worker.ready = SimpleNamespace(max_sequences=SEQUENCES, compute="")
             self.does.living[model, run] = worker
             self.scheduler.on_spawned(model, run, worker)  # type: ignore[arg-type] # a fake
         else:

@@ -24,12 +24,13 @@ from gemd.errors import CpuConsentNeededError, InvalidRequestError
 from gemd.footprint import gguf_shape, read_gguf_header
 from gemd.footprint.shape import profile_shape
 from gemd.hardware import RAM, Cpu, DeviceKind, Sample, inventory_of
-from gemd.rpc.advisor import SHIPPED, Advisor
+from gemd.rpc.advisor import Advisor
 from gemd.rpc.convert.plans import Ask
 from gemd.rpc.engine_figures import EngineFigures
 from gemd.rpc.headers import Headers
 from gemd.rpc.library import Library
 from gemd.rpc.placing import Placer
+from gemd.rpc.planned_engines import SHIPPED
 from gemd.store import Store, Transport
 from gemd.store.look import Looks
 from tests.rpc.test_rpc_placing import GIB, card

@@ -16,7 +16,7 @@ from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import generation_service_pb2_grpc as stubs
 from gemd.v1 import model_pb2
 from gemd.v1 import model_service_pb2 as models
-from tests.support.app import MODEL, Running, fails, failure, serving, until
+from tests.support.app import MODEL, SMALL_WINDOW, Running, fails, failure, serving, until
 from tests.support.workers import descriptors
 
 if TYPE_CHECKING:
@@ -308,14 +308,6 @@ async def test_a_client_that_never_reads_slows_nobody(running: Running) -> None:
         for _ in range(20):
             assert await running.answer("quick one") == "quick one"
     lazy.cancel()
-
-
-SMALL_WINDOW = (
-    ("grpc.default_authority", "localhost"),
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 1 << 16),
-)
-"""A client that lets 64 KiB lie unread, as most languages do."""
 
 
 async def test_a_complete_answer_that_nobody_reads_holds_no_sequence() -> None:

@@ -122,7 +122,6 @@ RESERVED: list[tuple[service.GenerateRequest, str]] = [
     (text_request(regex="a+"), "regex"),
     (text_request(grammar="root ::= x"), "grammar"),
     (text_request(tools=[messages.Tool(name="f")]), "tools"),
-    (text_request(thinking=True), "thinking"),
     (
         service.GenerateRequest(
             chat=messages.Chat(

@@ -68,6 +68,7 @@ class Question:
             wishes.fast_context_tokens if fast else wishes.context_tokens,
             1 if fast else wishes.sequences,
             self.backend,
+            wishes.cpu_consent,
         )
 
     def runnable(self, roles: AbstractSet[Role] | None) -> list[list[Candidate]]:
@@ -116,7 +117,8 @@ def _named(question: Question) -> tuple[PlannedModel, ...]:
         ]
         if placed:
             best = _ruled(placed, question.wishes.min_speed)
-            role: Role = next(iter(best.candidate.profile.roles), "strong")
+            usual: Role = "fast" if best.candidate.sized.canvas else "strong"
+            role = next(iter(best.candidate.profile.roles), usual)
             return (PlannedModel(best, role, True, reasons.of_named(question, best)),)
     return ()
 

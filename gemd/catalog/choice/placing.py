@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gemd.catalog.choice.pools import Memory
-    from gemd.catalog.choice.values import Candidate
+    from gemd.catalog.choice.values import Candidate, Sized
     from gemd.catalog.variant import Requirements
     from gemd.footprint.memory import CacheType, Parts, Prediction
     from gemd.hardware.inventory import Gpu, Inventory
+    from gemd.hardware.readings import DeviceReading
 
 _WORTH: Final = 1.05
 """How much faster a placement has to be for a cache of 8 bits instead of 16."""
@@ -35,6 +36,12 @@ MAPS: Final = "metal"
 it shares with the processor too."""
 
 
+REFERENCE_WEIGHTS: Final = 2**30
+"""Bytes of the largest block-diffusion model that goes to the processor unasked, on a machine
+without a GPU. What computes there is the reference path, which is there for tests: models of tests
+have some megabytes, and the smallest released one 17.7 GB, of which a canvas would take minutes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """Where placing happens.
@@ -45,6 +52,7 @@ class Site:
         context_tokens: Room that the model needs.
         sequences: Requests that it should decode together.
         backend: What its engine was built for; empty for the best that a GPU can run.
+        cpu_consent: Whether the processor is allowed for whatever is slow there.
 
     """
 
@@ -53,6 +61,7 @@ class Site:
     context_tokens: int
     sequences: int
     backend: str = ""
+    cpu_consent: bool = False
 
     def manners(self) -> list[Manner]:
         """Ways to keep a context, dearest first: fewer requests at once, then a smaller cache.
@@ -60,11 +69,19 @@ class Site:
         Every request has a sliding window of its own, so fewer of them save much; a second one
         that has to wait is worse than a cache of 8 bits.
         """
+        counts = self._counts()
+        exact = [count for count in counts if count >= min(_AT_LEAST, self.sequences)]
+        return [*(Manner("f16", count) for count in exact), *(Manner("q8_0", n) for n in counts)]
+
+    def canvases(self) -> list[Manner]:
+        """The same of a block-diffusion model, whose cache has one type: fewer canvases at once."""
+        return [Manner("f16", count) for count in self._counts()]
+
+    def _counts(self) -> list[int]:
         counts = [self.sequences]
         while counts[-1] > 1:
             counts.append(counts[-1] // 2)
-        exact = [count for count in counts if count >= min(_AT_LEAST, self.sequences)]
-        return [*(Manner("f16", count) for count in exact), *(Manner("q8_0", n) for n in counts)]
+        return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +122,15 @@ def best_place(candidate: Candidate, site: Site, *, on_cpu: bool) -> Placed | Mi
         backend = _backend(candidate, gpu, site.backend)
         if backend is not None:
             tried += _on_gpu(candidate, site, gpu, backend)
-    if on_cpu and not candidate.sized.canvas:
+    if on_cpu and runs_on_processor(candidate.sized, consent=site.cpu_consent):
         tried += _whole(candidate, site, None, "cpu", Placement())
     fitting = [each for each in tried if site.memory.lack(each.demand) is None]
     return _fastest(fitting) if fitting else _misfit(tried, site)
+
+
+def runs_on_processor(sized: Sized, *, consent: bool) -> bool:
+    """Whether a model may be placed on the processor at all; see `REFERENCE_WEIGHTS`."""
+    return consent or not sized.canvas or sized.weights_bytes <= REFERENCE_WEIGHTS
 
 
 def _fastest(fitting: list[Placed]) -> Placed:
@@ -139,7 +161,7 @@ def _misfit(found: list[Placed], site: Site) -> Misfit:
 
 def _backend(candidate: Candidate, gpu: Gpu, built: str) -> str | None:
     """What runs the variant on this GPU; None if nothing does."""
-    if not runs_on(candidate.variant.requires, gpu) or "default" in candidate.profile.roles:
+    if not runs_on(candidate.variant.needs, gpu) or "default" in candidate.profile.roles:
         # The embedded model answers before anything is installed, so that no engine for a GPU is
         # asked of anybody for its sake.
         return None
@@ -150,7 +172,7 @@ def _backend(candidate: Candidate, gpu: Gpu, built: str) -> str | None:
     return gpu.backends[0] if gpu.backends else None
 
 
-def runs_on(requires: Requirements, gpu: Gpu) -> bool:
+def runs_on(requires: Requirements, gpu: Gpu | DeviceReading) -> bool:
     """Whether a GPU is what a variant requires. An unknown architecture meets no least one."""
     if requires.vendors and gpu.vendor not in requires.vendors:
         return False
@@ -178,10 +200,10 @@ def _whole(
 ) -> list[Placed]:
     """The same placement in one manner after the other, until one fits."""
     tried = []
-    for manner in site.manners():
+    for manner in site.canvases() if candidate.sized.canvas else site.manners():
         where = replace(placement, cache_type=manner.cache_type)
         tried.append(_placed(candidate, site, gpu, backend, where, manner.sequences))
-        if candidate.sized.canvas or site.memory.lack(tried[-1].demand) is None:
+        if site.memory.lack(tried[-1].demand) is None:
             break
     return tried
 

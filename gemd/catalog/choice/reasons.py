@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gemd.catalog.profile import Role
     from gemd.catalog.variant import Requirements
 
+_DIFFUSION_BACKEND: Final = "cuda"
+"""Where the one engine that gemd does not bring along is of use."""
 _VENDORS: Final = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
 
 
@@ -37,6 +39,35 @@ def needs(requires: Requirements) -> str:
     return f"a GPU{f' of {vendors}' if vendors else ''}" + (
         f" with compute capability {least} or more" if least else " that its engine can use"
     )
+
+
+def install_command(engine: str, backend: str) -> str:
+    """What to type to get an engine, as `gemd.engine.builds.install_command` has it."""
+    other = "" if engine == "llama" else f" --engine {engine}"
+    return f"gemctl engine install --backend {backend}{other}"
+
+
+def no_engine(question: Question, engine: str) -> Reason:
+    """Why a plan for this machine leans on no such engine."""
+    if engine not in question.engines.shipped:
+        return reason(
+            "ENGINE_NOT_IN_THIS_VERSION",
+            f"this version of gemd has no {engine} engine",
+            engine=engine,
+        )
+    command = install_command(engine, _DIFFUSION_BACKEND)
+    return reason(
+        "ENGINE_MISSING",
+        f"its engine is not installed here: {command}",
+        engine=engine,
+        backend=_DIFFUSION_BACKEND,
+        command=command,
+    )
+
+
+def supported(question: Question, candidate: Candidate) -> bool:
+    """Whether a GPU of the machine is what a variant requires."""
+    return any(runs_on(candidate.variant.needs, gpu) for gpu in question.memory.gpus)
 
 
 def of_model(
@@ -146,6 +177,14 @@ def _lies(question: Question, placed: Placed, role: Role) -> list[Reason]:
                 wanted_tokens=wanted.context_tokens,
             )
         )
+    if placed.where is Where.CPU and placed.candidate.sized.canvas:
+        found.append(
+            reason(
+                "REFERENCE_PATH",
+                "on the processor it computes by the reference path, which is there for tests: "
+                "nobody predicts its speed",
+            )
+        )
     if variant.engine not in question.engines.shipped:
         found.append(
             reason(
@@ -155,7 +194,7 @@ def _lies(question: Question, placed: Placed, role: Role) -> list[Reason]:
             )
         )
     elif question.engines.lacks(variant.engine, placed.backend):
-        command = f"gemctl engine install --backend {placed.backend}"
+        command = install_command(variant.engine, placed.backend)
         found.append(
             reason(
                 "ENGINE_MISSING",
@@ -236,14 +275,16 @@ def of_plan(question: Question, models: Sequence[PlannedModel]) -> tuple[Reason,
 
 def _nothing(question: Question) -> Reason:
     asked = [each for each in question.candidates if question.wishes.asks_for(each)]
-    engines = {each.variant.engine for each in asked}
-    if engines and engines.isdisjoint(question.engines.considered):
-        return reason(
-            "ENGINE_NOT_IN_THIS_VERSION",
-            f"{question.wishes.name or 'no model'} cannot be placed: this version of gemd has no "
-            f"{' or '.join(sorted(engines))} engine",
-            engine=",".join(sorted(engines)),
-        )
+    lacking = [each for each in asked if each.variant.engine not in question.engines.considered]
+    if asked and len(lacking) == len(asked):
+        supported_ones = [each for each in lacking if supported(question, each)]
+        if not supported_ones and lacking[0].variant.engine in question.engines.shipped:
+            return unsupported(lacking[0])
+        why = no_engine(question, (supported_ones or lacking)[0].variant.engine)
+        name = question.wishes.name or "no model"
+        return Reason(why.code, f"{name} cannot be placed: {why.message}", why.metadata)
+    if asked and not any(_placeable(question, each) for each in asked):
+        return unsupported(asked[0])
     room = {name: pool.available for name, pool in question.memory.pools.items()}
     text = ", ".join(f"{name} has {human_bytes(size)}" for name, size in room.items())
     what = question.wishes.name or "no model of the catalogue"
@@ -253,6 +294,18 @@ def _nothing(question: Question) -> Reason:
         f"{what} {verb}: of what models may take, {text}; see the verdicts",
         **{f"{name}_available_bytes": size for name, size in room.items()},
     )
+
+
+def unsupported(candidate: Candidate) -> Reason:
+    """The verdict on a variant that no processor of the machine can run."""
+    return reason("UNSUPPORTED_HERE", f"it needs {needs(candidate.variant.needs)}; there is none")
+
+
+def _placeable(question: Question, candidate: Candidate) -> bool:
+    """Whether anything of the machine could run it, if there were room."""
+    site = question.site(fast=bool(candidate.sized.canvas))
+    found = best_place(candidate, site, on_cpu=True)
+    return not isinstance(found, Misfit) or bool(found.pool)
 
 
 def _tiers(question: Question, models: Sequence[PlannedModel]) -> Reason:
@@ -277,23 +330,22 @@ def _tiers(question: Question, models: Sequence[PlannedModel]) -> Reason:
 
 def _no_fast(question: Question, strong: PlannedModel | None) -> Reason:
     candidates = [each for each in question.candidates if "fast" in each.profile.roles]
-    runnable = [each for each in candidates if each.variant.engine in question.engines.considered]
     if not candidates:
         return reason("STRONG_ONLY", "the catalogue has no model for the fast tier")
-    if not runnable:
-        return reason(
-            "FAST_NOT_IN_THIS_VERSION", "this version of gemd has no engine for the fast tier"
-        )
-    supported = [
-        gpu
-        for gpu in question.memory.gpus
-        if any(runs_on(each.variant.requires, gpu) for each in runnable)
-    ]
-    if not supported:
+    if not any(supported(question, each) for each in candidates):
         return reason(
             "FAST_UNSUPPORTED",
-            f"the fast tier needs {needs(runnable[0].variant.requires)}: strong tier only",
-            compute_capability=runnable[0].variant.requires.compute_capability,
+            f"the fast tier needs {needs(candidates[0].variant.needs)}: strong tier only",
+            compute_capability=candidates[0].variant.needs.compute_capability,
+        )
+    runnable = [each for each in candidates if each.variant.engine in question.engines.considered]
+    if not runnable:
+        why = no_engine(question, candidates[0].variant.engine)
+        missing = why.code == "ENGINE_MISSING"
+        return Reason(
+            "FAST_ENGINE_MISSING" if missing else "FAST_NOT_IN_THIS_VERSION",
+            f"there is no fast tier: {why.message}",
+            why.metadata,
         )
     if strong is not None and strong.placed.speed.decode is not None and _fits(question, runnable):
         pace = strong.placed.speed.decode

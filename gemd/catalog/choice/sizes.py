@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from gemd.catalog.choice.values import Reads
 from gemd.footprint.diffusion import (
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from gemd.footprint.memory import Placement, Prediction
     from gemd.footprint.predict import Backend
     from gemd.footprint.shape import GgufShape
-
-_BF16_BYTES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +95,27 @@ class GgufSized:
 
 @dataclass(frozen=True, slots=True)
 class DiffusionSized:
-    """A block-diffusion model in a worker that denoises one canvas.
+    """A block-diffusion model in a worker.
 
     Attributes:
         shape: Of the model.
-        layers: Of the model.
-        canvas: Tokens of a canvas.
 
     """
 
     shape: DiffusionShape
-    layers: int
-    canvas: int
 
     experts = False
     """Its experts are all read in every step: none of them can stay in main memory."""
+
+    @property
+    def layers(self) -> int:
+        """Of the model."""
+        return self.shape.layers
+
+    @property
+    def canvas(self) -> int:
+        """Tokens of a canvas."""
+        return self.shape.canvas
 
     @property
     def weights_bytes(self) -> int:
@@ -120,28 +124,32 @@ class DiffusionSized:
 
     def predict(
         self,
-        placement: Placement,  # noqa: ARG002 -- all of it is on one GPU
+        placement: Placement,
         *,
         context_tokens: int,
         sequences: int,
-        backend: str,  # noqa: ARG002 -- and that is NVIDIA's
+        backend: str,  # noqa: ARG002 -- that is NVIDIA's, or the processor's
     ) -> Prediction:
         """The memory it takes."""
         return predict_diffusion(
-            self.shape, context_tokens=context_tokens, sequences=sequences, canvas=self.canvas
+            self.shape,
+            context_tokens=context_tokens,
+            sequences=sequences,
+            gpu=placement.gpu_layers > 0,
         )
 
-    def reads(self, placement: Placement) -> Reads:  # noqa: ARG002 -- as above
+    def reads(self, placement: Placement) -> Reads:
         """What one pass over the canvas reads: all weights, and the embedding once more.
 
         A canvas of 256 tokens that are each routed to 8 of 128 experts uses nearly all of them.
         The head and the soft embeddings are two readings of one table.
         """
-        return Reads(self.shape.weights + self._embedding_bytes, 0)
+        every = self.shape.weights + self._embedding_bytes
+        return Reads(every, 0) if placement.gpu_layers > 0 else Reads(0, every)
 
     @property
     def _embedding_bytes(self) -> int:
-        return self.shape.vocabulary * self.shape.hidden * _BF16_BYTES
+        return self.shape.vocabulary * self.shape.hidden * self.shape.element_bytes
 
 
 def profile_sized(profile: Profile, variant: Variant, *, prompt_cache_bytes: int) -> Sized | None:
@@ -171,8 +179,4 @@ def expert_share(profile: Profile) -> float:
 
 
 def _diffusion(profile: Profile, formats: Formats) -> DiffusionSized:
-    layers, canvas = (profile.architecture.get(key) for key in ("block_count", "canvas_length"))
-    assert isinstance(layers, int), "checked when the profile was read"
-    assert isinstance(canvas, int), "as above"
-    shape = diffusion_shape(profile.architecture, formats.model_dump())
-    return DiffusionSized(shape, layers, canvas)
+    return DiffusionSized(diffusion_shape(profile.architecture, formats.model_dump()))

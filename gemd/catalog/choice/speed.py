@@ -51,6 +51,8 @@ def predict_speed(
 ) -> Speed:
     """The speed of a model in a place; unknown where the GPU's bandwidth is.
 
+    Unknown too for block diffusion on the processor.
+
     Args:
         sized: The model.
         placement: What of it lies where.
@@ -64,7 +66,10 @@ def predict_speed(
     if reads.gpu and bandwidth is None:
         return Speed()
     if sized.canvas:
-        fp4 = gpu is not None and "fp4" in gpu.features
+        if gpu is None:
+            # The reference path computes as it is written down; no bandwidth tells its speed.
+            return Speed()
+        fp4 = "fp4" in gpu.features
         efficiency = _NATIVE_FP4 if fp4 else _UNPACKED_FP4
         step_s = reads.gpu / ((bandwidth or 1) * efficiency) + sized.layers * _EXPERT_LAYER_S
         canvas_s = CANVAS_STEPS * step_s

@@ -110,7 +110,8 @@ class Engines:
     """What can run here.
 
     Attributes:
-        considered: Engines that a plan may lean on.
+        considered: Engines that a plan may lean on. On this machine an engine that gemd does not
+            bring along is one of them only if it is installed.
         shipped: Those that this version of gemd has.
         backends: By engine, the backends that are installed; None where that does not matter, for
             a machine that is not this one.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gemd.catalog.choice.placing import Misfit, best_place, runs_on
-from gemd.catalog.choice.reasons import needs, reason
+from gemd.catalog.choice.placing import Misfit, best_place
+from gemd.catalog.choice.reasons import no_engine, reason, supported, unsupported
 from gemd.catalog.choice.values import Speed, Verdict
 from gemd.catalog.variant import Requirements
 from gemd.hardware import RAM
@@ -34,13 +34,12 @@ def _verdict(
     chosen = taken.get(candidate.key)
     if chosen is not None:
         return _fitting(question, candidate, chosen.placed, chosen.reasons[0], chosen=True)
-    if candidate.variant.engine not in question.engines.considered:
-        why = reason(
-            "ENGINE_NOT_IN_THIS_VERSION",
-            f"this version of gemd has no {candidate.variant.engine} engine",
-            engine=candidate.variant.engine,
-        )
-        return _unfit(candidate, why)
+    engine = candidate.variant.engine
+    if engine not in question.engines.considered:
+        missing = engine in question.engines.shipped
+        if missing and not supported(question, candidate):
+            return _unfit(candidate, unsupported(candidate))
+        return _unfit(candidate, no_engine(question, engine))
     found = best_place(candidate, question.site(fast=bool(candidate.sized.canvas)), on_cpu=True)
     if isinstance(found, Misfit):
         why = _too_large(question, candidate, found)
@@ -66,12 +65,10 @@ def _fitting(
 
 
 def _too_large(question: Question, candidate: Candidate, misfit: Misfit) -> Reason:
-    variant = candidate.variant
     if not misfit.pool or not (
-        variant.requires == Requirements()
-        or any(runs_on(variant.requires, gpu) for gpu in question.memory.gpus)
+        candidate.variant.needs == Requirements() or supported(question, candidate)
     ):
-        return reason("UNSUPPORTED_HERE", f"it needs {needs(variant.requires)}; there is none")
+        return unsupported(candidate)
     return reason(
         "TOO_LARGE",
         f"it takes {human_bytes(misfit.needed)} of {misfit.pool} at least, and models may have "

@@ -6,6 +6,7 @@ Values only, and no I/O.
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -22,9 +23,12 @@ RECORD: Final = "engine.json"
 PINNED: Final[Mapping[str, str]] = {"llama": "0.3.36", "diffusion": "2.13.0"}
 """The version of each engine: of llama-cpp-python, whose structs belong to one llama.cpp commit,
 and of torch."""
+LEAST: Final[Mapping[str, tuple[int, int]]] = {"torch": (2, 11), "transformers": (5, 17)}
+"""The least versions of gemd's extra ``diffusion``, for what is in gemd's own environment."""
 LAYOUT: Final = 1
 """Of `engine.json`."""
 
+_NUMBERS: Final = re.compile(r"(\d+)\.(\d+)")
 _NATIVE: Final = frozenset(
     {"avx", "avx2", "fma", "f16c", "bmi2", "sve", "sve2", "i8mm", "bf16", "asimddp", "avx_vnni"}
 )
@@ -91,6 +95,14 @@ def native_flags(features: frozenset[str]) -> frozenset[str]:
     # Not AMX: no build of ours uses it.
     chosen = ("avx512", "avx10")
     return frozenset(flag for flag in features if flag in _NATIVE or flag.startswith(chosen))
+
+
+def too_old(package: str, version: str) -> str:
+    """Why a version of a package in gemd's own environment cannot be used; empty if it can."""
+    found, least = _NUMBERS.match(version), LEAST[package]
+    if found is not None and (int(found[1]), int(found[2])) >= least:
+        return ""
+    return f"{package} has version {version}, and gemd needs {least[0]}.{least[1]} or more"
 
 
 def record_of(build: Build) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def choose_build(
         builds: What there is; broken ones are passed over, and named in the error.
         wanted: A backend, or ``auto``: the best of `usable` that has a build.
         usable: Backends that the GPUs of this machine can run; none means the processor.
-        engine: ``llama`` or ``diffusion``.
+        engine: ``llama`` or ``diffusion``; the latter is built for CUDA and for the processor.
 
     Raises:
         EngineMissingError: There is none; the advice installs it.

@@ -1,4 +1,4 @@
-"""Which builds there are: those in the folder of engines, and the one in gemd's environment.
+"""Which builds there are: those in the folder of engines, and what gemd's environment has.
 
 Cheap enough for every start of a worker: it reads `engine.json` files and looks for files, and
 imports nothing.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from gemd.engine.builds.build import (
     BACKENDS,
     ENGINES,
+    LEAST,
     PINNED,
     RECORD,
     Build,
@@ -23,6 +24,7 @@ from gemd.engine.builds.build import (
     fault_of,
     native_flags,
     python_tag,
+    too_old,
 )
 from gemd.hardware import read_cpu
 
@@ -33,10 +35,11 @@ PACKAGES: Final = {"llama": "llama_cpp", "diffusion": "torch"}
 """What a build of each engine has to contain."""
 
 _DISTRIBUTION: Final = "llama-cpp-python"
+_TORCH_LIBRARIES: Final = {"cuda": "libtorch_cuda*", "hip": "libtorch_hip*"}
 
 
 def installed_builds(engines_dir: Path, *, root: Path = Path("/")) -> tuple[Build, ...]:
-    """All builds, the bundled one last; what cannot be used says why.
+    """All builds, the bundled ones last; what cannot be used says why.
 
     Args:
         engines_dir: The folder of engines; it need not exist.
@@ -50,25 +53,68 @@ def installed_builds(engines_dir: Path, *, root: Path = Path("/")) -> tuple[Buil
 
 
 def bundled() -> Iterator[Build]:
-    """The llama engine of gemd's own environment, if there is one.
+    """The engines of gemd's own environment, as far as they are in it."""
+    yield from _bundled_llama()
+    yield from _bundled_torch()
 
-    Which backend it has is told by the libraries that lie in it.
-    """
-    specification = importlib.util.find_spec(PACKAGES["llama"])
-    if specification is None or specification.origin is None:
+
+def _bundled_llama() -> Iterator[Build]:
+    """Which backend it has is told by the libraries that lie in it."""
+    folder = _folder_of(PACKAGES["llama"])
+    if folder is None:
         return
-    try:
-        version = importlib.metadata.version(_DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
-        version = "unknown"
+    version = _version_of(_DISTRIBUTION)
     wanted = PINNED["llama"]
     yield Build(
         engine="llama",
-        backend=backend_in(Path(specification.origin).parent / "lib"),
+        backend=backend_in(folder / "lib"),
         version=version,
         python_tag=python_tag(),
         broken="" if version == wanted else f"it has version {version}, and gemd needs {wanted}",
     )
+
+
+def _bundled_torch() -> Iterator[Build]:
+    """Torch with transformers. Neither is imported: their files are looked for."""
+    folder = _folder_of(PACKAGES["diffusion"])
+    if folder is None:
+        return
+    yield Build(
+        engine="diffusion",
+        backend=_torch_backend(folder / "lib"),
+        version=_version_of("torch"),
+        python_tag=python_tag(),
+        broken=_torch_fault(),
+    )
+
+
+def _folder_of(package: str) -> Path | None:
+    """Where a package lies that could be imported; None if none could."""
+    specification = importlib.util.find_spec(package)
+    if specification is None or specification.origin is None:
+        return None
+    return Path(specification.origin).parent
+
+
+def _version_of(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _torch_backend(libraries: Path) -> str:
+    found = (name for name, files in _TORCH_LIBRARIES.items() if any(libraries.glob(files)))
+    return next(found, "cpu")
+
+
+def _torch_fault() -> str:
+    for package in LEAST:
+        if _folder_of(package) is None:
+            return f"there is no {package} beside it"
+        if fault := too_old(package, _version_of(package)):
+            return fault
+    return ""
 
 
 def backend_in(libraries: Path) -> str:

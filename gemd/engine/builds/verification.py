@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gemd.engine.builds.build import PINNED
+from gemd.engine.builds.build import PINNED, too_old
 from gemd.engine.builds.shelf import backends_in
 from gemd.engine.builds.tiny_model import PROMPTS, STEPS, expected, tiny_model
 from gemd.engine.spec import checkout_directory, worker_environment
@@ -149,8 +149,7 @@ def judge(
     notes: list[str] = []
     if overlay is not None and not Path(trial.file).is_relative_to(overlay):
         problems.append(f"{trial.file} was imported instead of the build in {overlay}")
-    if trial.version.partition("+")[0] != PINNED[engine]:
-        problems.append(f"it has version {trial.version}, and gemd needs {PINNED[engine]}")
+    problems += _version_problems(trial, engine, bundled=overlay is None)
     if engine == "llama":
         _judge_commit(trial, problems, notes)
     # A build whose record is damaged may be for nobody knows what.
@@ -163,6 +162,15 @@ def judge(
     if trial.answers != wanted:
         problems.append(f"it computes wrongly: {trial.answers} instead of {wanted}")
     return Verdict(trial, tuple(problems), tuple(notes))
+
+
+def _version_problems(trial: Trial, engine: str, *, bundled: bool) -> list[str]:
+    """Torch in gemd's own environment may be newer than the one that gemd installs."""
+    if bundled and engine == "diffusion":
+        return [fault] if (fault := too_old("torch", trial.version)) else []
+    if trial.version.partition("+")[0] != PINNED[engine]:
+        return [f"it has version {trial.version}, and gemd needs {PINNED[engine]}"]
+    return []
 
 
 def _judge_commit(trial: Trial, problems: list[str], notes: list[str]) -> None:
