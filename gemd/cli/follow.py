@@ -87,6 +87,10 @@ def _wait(event: Queued) -> str:
     return f"waiting for {event.model}, place {event.position} in the queue"
 
 
+NOT_PULLED = frozenset({"hub-repository", "quantized"})
+"""Sources of weights that no pull of this version brings."""
+
+
 def pull_unasked(client: Client, model: Model, output: Output, *, consent: bool) -> None:
     """Fetch a model that a command turned out to need.
 

@@ -61,7 +61,9 @@ class Settings(BaseModel):
         le=15.0,
         description="Time that running requests get to end at shutdown; at most 15s.",
     )
-    default_model: Annotated[str, Form("auto, a model's name or a path to a .gguf file")] = Field(
+    default_model: Annotated[
+        str, Form("auto, a model's name or a path to a .gguf file or a checkpoint")
+    ] = Field(
         default="auto",
         min_length=1,
         description="Who answers a request that names no model; auto: the plan's if it is on disk.",

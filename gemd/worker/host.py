@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ENGINES = {
+    "diffusion": "gemd.worker.diffusion:create",
     "llama": "gemd.worker.llama:create",
     "scripted": "gemd.worker.scripted:create",
 }

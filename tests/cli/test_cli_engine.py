@@ -115,7 +115,11 @@ def test_an_engine_is_installed_listed_verified_and_removed(
     assert f"the llama engine for cpu is there already: {NAME}" in again.stderr
 
     listed = json.loads(gemctl("engine", "list", "--json", **settings).stdout)["engines"]
-    assert [(one["name"], one["chosen"]) for one in listed] == [(NAME, True), ("bundled", False)]
+    assert [(one["name"], one["engine"], one["chosen"]) for one in listed] == [
+        (NAME, "llama", True),
+        ("bundled", "llama", False),
+        ("bundled", "diffusion", True),
+    ]
     table = gemctl("engine", "list", **settings).stdout.splitlines()
     assert table[0].split()[:3] == ["ENGINE", "BACKEND", "VERSION"]
     assert table[1].split()[:3] == ["*", "llama", "cpu"]
@@ -160,7 +164,7 @@ def test_a_wheel_that_answers_wrongly_is_refused(
     assert done.returncode == Exit.PRECONDITION
     assert says in done.stderr
     assert f"  try: less {engines}/logs/{NAME}.log\n" in done.stderr
-    assert [one.name for one in installed_builds(engines)] == ["bundled"]
+    assert {one.name for one in installed_builds(engines)} == {"bundled"}
     assert left_over(engines) == []
 
 

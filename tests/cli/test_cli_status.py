@@ -17,6 +17,22 @@ if TYPE_CHECKING:
     from tests.support.gemctl import Gemctl, Inside
 
 
+def test_status_says_how_a_worker_computes(inside: Inside, daemon: FakeDaemon) -> None:
+    """Where its engine had a choice, with the reason; nothing is said of the others."""
+    daemon.script.models = {
+        "m": model("m", state="READY", compute="triton", compute_reason="2.1 ms against 40 ms"),
+        "n": model("n", state="READY"),
+    }
+    done = inside("status")
+    lines = [line for line in done.stdout.splitlines() if "computes" in line]
+    assert lines == ["m computes with triton: 2.1 ms against 40 ms"]
+    shown = json.loads(inside("status", "--json").stdout)["models"]
+    assert [(one["compute"], one["compute_reason"]) for one in shown] == [
+        ("triton", "2.1 ms against 40 ms"),
+        ("", ""),
+    ]
+
+
 def test_status_shows_the_whole_state(gemctl: Gemctl, daemon: FakeDaemon) -> None:
     """Daemon, requests, devices, models, operations, and what a user should know."""
     daemon.script.models = {"m": model("m", state="READY", pinned=True, active_requests=1)}

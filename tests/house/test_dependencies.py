@@ -9,6 +9,8 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from gemd.engine.builds.build import PINNED
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -69,10 +71,16 @@ def test_everything_that_is_declared_is_imported() -> None:
     assert declared(PROJECT["dependencies"]) <= used
 
 
-def test_the_extra_of_the_diffusion_engine_is_not_needed_for_the_tests() -> None:
-    """Torch is gigabytes, and with it comes CUDA; nothing here needs it yet."""
+def test_the_tests_install_the_diffusion_engine_with_one_torch() -> None:
+    """A range would take gigabytes of CUDA where one version has a build without it."""
     extras = PROJECT["optional-dependencies"]
     assert not declared(extras["dev"]) & declared(extras["diffusion"])
     check = (ROOT / "tests" / "check").read_text(encoding="utf-8")
-    assert "--editable '.[dev]'" in check
-    assert "diffusion" not in check
+    assert "--editable '.[dev,diffusion]'" in check
+    assert f"torch=={PINNED['diffusion']}" in check
+
+
+def test_a_mac_installs_no_engine_for_diffusion() -> None:
+    """Nothing of the extra is among what everybody gets."""
+    extra = declared(PROJECT["optional-dependencies"]["diffusion"])
+    assert not extra & declared(PROJECT["dependencies"])

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "routing": BOTTOM | {"store", "engine", "residency"},
     "rpc": BOTTOM | {"store", "engine", "residency", "routing", "logs", "doctor", "v1"},
     "daemon": BOTTOM | {"store", "engine", "residency", "routing", "logs", "rpc"},
-    "worker": {"wire", "footprint", "errors"},
+    "worker": {"wire", "footprint", "errors", "quantities"},
     "client": SETTINGS | {"v1"},
     "cli": SETTINGS | {"client", "hardware", "catalog", "engine", "doctor"},
     "v1": set(),
@@ -44,7 +44,16 @@ ALLOWED: dict[str, set[str]] = {
 }
 """What each part of gemd may import of the others; itself it may."""
 
-ENGINES = {"torch", "transformers", "llama_cpp", "diffusers", "xllamacpp"}
+ENGINES = {
+    "diffusers",
+    "llama_cpp",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "triton",
+    "xllamacpp",
+}
 
 BY_NAME = {"gemd.cli.app", "gemd.client", "gemd.worker.host"}
 """Modules that import others by a name that is put together while they run."""
@@ -194,7 +203,8 @@ def test_imports_by_name_are_seen() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and _called(node) == "import_module":
                 by_name.add(module)
-            if isinstance(node, ast.Call) and _called(node) in HIDDEN:
+            # Without an argument it is a method: torch's `eval` ends training.
+            if isinstance(node, ast.Call) and node.args and _called(node) in HIDDEN:
                 hidden.add(module)
     assert by_name == BY_NAME
     assert not hidden

@@ -61,6 +61,12 @@ MIB = 2**20
 GIB = 2**30
 MODEL = "local/scripted"
 TEST_CPU = Cpu("Test CPU", 2, frozenset({"avx2", "sse2"}))
+SMALL_WINDOW = (
+    ("grpc.default_authority", "localhost"),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1 << 16),
+)
+"""A client that lets 64 KiB lie unread, as most languages do."""
 
 
 def profile(path: Path, *, name: str = MODEL, **changes: Any) -> Profile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gemd.catalog import HubSource, Profile, Variant
+from gemd.catalog import HubSource, Profile, RepositorySource, Variant
 from gemd.catalog.choice import Candidate, Engines, Limits, Question, Reads, Wishes, memory_of
 from gemd.footprint.memory import Parts, Placement, Prediction
 from gemd.hardware import DeviceKind, Gpu, Inventory, Processor
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GIB = 2**30
-ENGINES = Engines(frozenset({"llama", "diffusion"}), frozenset({"llama"}))
+ENGINES = Engines(frozenset({"llama", "diffusion"}), frozenset({"llama", "diffusion"}))
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,19 @@ def candidate(
     **fields: Any,
 ) -> Candidate:
     """A variant of that size."""
+    several = engine == "diffusion"
     form = Variant.model_validate(
         {
             "id": variant,
             "quantization": variant.upper(),
             "engine": engine,
-            "file_name": f"{model}-{variant}.gguf",
+            "file_name": "" if several else f"{model}-{variant}.gguf",
             "size_bytes": sized.weights_bytes,
-            "sources": [HubSource(repository="a/b", file="c.gguf")],
+            "sources": [
+                RepositorySource(repository="a/b", files=("*",))
+                if several
+                else HubSource(repository="a/b", file="c.gguf")
+            ],
             **fields,
         }
     )

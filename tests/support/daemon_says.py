@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from google.protobuf.any_pb2 import Any as AnyProto
@@ -111,6 +112,32 @@ def delta(text: str, candidate: int = 0) -> generation_service_pb2.GenerateRespo
     """One piece of an answer."""
     return generation_service_pb2.GenerateResponse(
         delta=generation_pb2.Delta(candidate=candidate, text=text)
+    )
+
+
+def canvas(
+    text: str,
+    *,
+    step: int = 1,
+    confidence: Sequence[float] = (),
+    candidate: int = 0,
+    number: int = 0,
+    last: bool = False,
+) -> generation_service_pb2.GenerateResponse:
+    """A denoising step of the canvas of that number; each character is a position."""
+    sizes = [len(character.encode()) for character in text]
+    return generation_service_pb2.GenerateResponse(
+        canvas=generation_pb2.Canvas(
+            candidate=candidate,
+            canvas=number,
+            step=step,
+            max_steps=48,
+            text=text,
+            text_offsets=itertools.accumulate(sizes[:-1], initial=0) if text else (),
+            confidence=confidence or [1.0] * len(text),
+            accepted=2,
+            last=last,
+        )
     )
 
 

@@ -86,7 +86,7 @@ class FakeWorker:
     def __init__(self, spec: WorkerSpec, *, rss: int, sequences: int) -> None:
         self.spec = spec
         self.pid = 4242
-        self.ready = SimpleNamespace(max_sequences=sequences)
+        self.ready = SimpleNamespace(max_sequences=sequences, compute="")
         self.rss = rss
         self.stops: list[float] = []
         self.may_stop = asyncio.Event()

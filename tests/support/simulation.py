@@ -77,7 +77,7 @@ class Process:
     ready: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ready = SimpleNamespace(max_sequences=self.sequences)
+        self.ready = SimpleNamespace(max_sequences=self.sequences, compute="")
 
     @property
     def lives(self) -> bool:

@@ -22,6 +22,26 @@ QUICK = Ladder(close_s=1, terminate_s=1, kill_s=10)
 """Long enough for a process that ends by itself on a busy machine: its rung is no accident."""
 
 
+TRACE = wire.Trace(
+    canvases=1,
+    steps=7,
+    max_steps=48,
+    capped=0,
+    positions=3,
+    first_entropy_mean=2.5,
+    first_entropy_q90=4.0,
+    first_entropy_max=5.0,
+    last_entropy_mean=0.1,
+    last_entropy_q90=0.2,
+    last_entropy_max=0.5,
+    late_entropy_area=0.01,
+    flips=1.5,
+    late_flips=0.1,
+    margin_q10=0.8,
+)
+"""Of an answer that settled after 7 steps."""
+
+
 def load(*, max_sequences: int = 16, **script: Any) -> wire.Load:
     """A Load for the scripted engine; keywords are those of its LoadScript."""
     return wire.Load(
@@ -98,7 +118,7 @@ def generate(
 
 
 async def text_of(
-    stream: AsyncGenerator[wire.Started | wire.Delta | wire.Finished, None],
+    stream: AsyncGenerator[wire.Started | wire.Delta | wire.Canvas | wire.Finished, None],
 ) -> tuple[str, wire.Finished]:
     """The whole answer."""
     text = ""

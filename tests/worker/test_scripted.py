@@ -157,3 +157,30 @@ def test_answers_are_deterministic(engine: ScriptedEngine, host: _Recorder) -> N
     )
     assert first == second
     assert len(first) == 3
+
+
+def test_a_canvas_settles_step_by_step(engine: ScriptedEngine, host: _Recorder) -> None:
+    """Position by position from the left, until its text is said; each token has its own."""
+    script = generate("r", tokens=["abc", "d"], canvas_steps=3)
+    engine.accept(script.model_copy(update={"watch_canvas": True}))
+    _run(engine)
+    kinds = [message.type for message in host.emitted]
+    assert kinds == ["started", *["canvas"] * 3, "delta", *["canvas"] * 3, "delta", "finished"]
+    pictures = [message for message in host.emitted if isinstance(message, wire.Canvas)]
+    assert [(one.canvas, one.step, one.last) for one in pictures] == [
+        (canvas, step, step == 3) for canvas in (0, 1) for step in (1, 2, 3)
+    ]
+    assert [one.text for one in pictures[:3]] == ["a··", "ab·", "abc"]
+    assert pictures[0].text_offsets == (0, 1, 3)
+    assert pictures[0].confidence == pytest.approx((1.0, 1 / 6, 1 / 6))
+    assert [one.accepted for one in pictures[:3]] == [1, 1, 1]
+
+
+def test_candidates_share_one_start_and_one_error(engine: ScriptedEngine, host: _Recorder) -> None:
+    """Those that wait for a sequence are ended by the deadline of those that run, once."""
+    request = generate("r", count=5, token_seconds=10.0, deadline_seconds=0.01)
+    engine.accept(request.model_copy(update={"candidates": 5}))
+    _run(engine)
+    kinds = [message.type for message in host.emitted if not isinstance(message, wire.Delta)]
+    assert kinds == ["started", "request_failed"]
+    assert engine.idle()

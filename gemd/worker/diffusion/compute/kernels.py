@@ -1,0 +1,296 @@
+"""Triton kernels that multiply with NVFP4 weights as they lie in memory: four-bit weights, wide x.
+
+`route` sorts tokens by expert, `gate_up` and `down` are the two halves of the experts, `linear` is
+a layer without experts. Every kernel has a fixed grid, and none needs an answer from the host, so
+a step can be recorded in a CUDA graph. `decode` has what they are made of.
+"""
+
+# mypy: disable-error-code="untyped-decorator"
+# Triton has no types, and every function here goes through its decorator.
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from gemd.worker.diffusion.compute.decode import LEFT_OUT, multiply, tokens_at, weights_at
+
+
+@triton.jit
+def route(
+    chosen: tl.tensor,
+    x: tl.tensor,
+    order: tl.tensor,
+    bounds: tl.tensor,
+    split: tl.tensor,
+    pairs: tl.tensor,
+    tokens: tl.tensor,
+    half: tl.tensor,
+    experts: tl.constexpr,
+    block: tl.constexpr,
+    columns: tl.constexpr,
+) -> None:
+    """Sort pairs of token and expert by expert, stably; bring even columns of x to the front.
+
+    One program for each expert. It counts the pairs of the experts before its own itself, so that
+    none has to wait for another.
+
+    Args:
+        chosen: Expert of each pair; shape (pairs,).
+        x: Shape (tokens, 2 x half).
+        order: Written: which pair stands at each place; shape (pairs,).
+        bounds: Written: where each expert's pairs begin, and the end; shape (experts + 1,).
+        split: Written: shape (tokens, 2, half).
+        pairs: How many.
+        tokens: How many.
+        half: Columns of x, halved.
+        experts: How many.
+        block: Pairs at once.
+        columns: Of x at once, halved.
+
+    """
+    expert = tl.program_id(0)
+    index = tl.arange(0, block)
+    before = 0
+    for start in range(0, pairs, block):
+        mask = start + index < pairs
+        them = tl.load(chosen + start + index, mask=mask, other=experts).to(tl.int32)
+        before += tl.sum((them < expert).to(tl.int32), 0)
+    place = before
+    for start in range(0, pairs, block):
+        mask = start + index < pairs
+        them = tl.load(chosen + start + index, mask=mask, other=experts).to(tl.int32)
+        mine = (them == expert).to(tl.int32)
+        at = place + tl.cumsum(mine, 0) - 1
+        tl.store(order + at, start + index, mask=mine != 0)
+        place += tl.sum(mine, 0)
+    tl.store(bounds + expert, before)
+    if expert == experts - 1:
+        tl.store(bounds + experts, place)
+    both = tl.arange(0, 2 * columns)
+    one = tl.arange(0, columns)
+    for token in range(expert, tokens, experts):
+        begin = token * 2 * half
+        for start in range(0, half, columns):
+            row = tl.load(x + begin + 2 * start + both, mask=2 * start + both < 2 * half, other=0.0)
+            even, odd = tl.split(tl.reshape(row, (columns, 2)))
+            inside = start + one < half
+            tl.store(split + begin + start + one, even, mask=inside)
+            tl.store(split + begin + half + start + one, odd, mask=inside)
+
+
+@triton.jit
+def gate_up(
+    x: tl.tensor,
+    packed: tl.tensor,
+    scale: tl.tensor,
+    factor: tl.tensor,
+    order: tl.tensor,
+    bounds: tl.tensor,
+    out: tl.tensor,
+    k: tl.tensor,
+    inner: tl.tensor,
+    half: tl.tensor,
+    rows: tl.constexpr,
+    tokens: tl.constexpr,
+    depth: tl.constexpr,
+    parts: tl.constexpr,
+    aligned: tl.constexpr,
+    whole: tl.constexpr,
+    assembly: tl.constexpr,
+) -> None:
+    """First half of an expert, for every pair of token and expert: gelu of gate, times up.
+
+    Grid: (parts, tiles of inner columns, experts). A program has some gate rows of an expert and
+    the up rows that belong to them, and goes through every `parts`-th tile of the expert's tokens.
+
+    Args:
+        x: As `route` splits it; shape (tokens, 2, half).
+        packed: As 16 bits; shape (experts, 2 x inner, half / 2).
+        scale: As int8; shape (experts, 2 x inner, half / 8).
+        factor: Global scales; shape (experts, 2).
+        order: As `route` writes it.
+        bounds: As `route` writes it.
+        out: Written: in the places' order, even columns first; shape (pairs, 2, inner / 2).
+        k: Experts of a token.
+        inner: Columns of `out`.
+        half: Columns of x, halved.
+        rows: Of gate in a tile.
+        tokens: In a tile.
+        depth: Columns of x at once, halved.
+        parts: Among which an expert's tokens are divided.
+        aligned: Bytes that rows of scales are aligned to.
+        whole: Whether `depth` divides `half`.
+        assembly: See `decode`.
+
+    """
+    form: tl.constexpr = x.dtype.element_ty
+    expert = tl.program_id(2).to(tl.int64)
+    begin = tl.load(bounds + expert)
+    end = tl.load(bounds + expert + 1)
+    at = tl.program_id(1) * rows + tl.arange(0, rows)
+    # Rows are taken in the order in which `out` has its columns, so that these lie together.
+    there = tl.minimum(at, inner - 1)
+    row = tl.where(there < inner // 2, 2 * there, 2 * (there - inner // 2) + 1)[:, None]
+    blocks = tl.multiple_of(half // 8, aligned)
+    gate_codes = packed + (expert * 2 * inner + row) * (half // 2)
+    gate_scales = scale + (expert * 2 * inner + row) * blocks
+    up_codes = gate_codes + inner.to(tl.int64) * (half // 2)
+    up_scales = gate_scales + inner.to(tl.int64) * blocks
+    gate_factor = tl.load(factor + 2 * expert) * LEFT_OUT
+    up_factor = tl.load(factor + 2 * expert + 1) * LEFT_OUT
+    for first in range(begin + tl.program_id(0) * tokens, end, parts * tokens):
+        place = first + tl.arange(0, tokens)
+        token = tl.load(order + tl.minimum(place, end - 1)) // k
+        column = x + (token.to(tl.int64) * 2 * half)[None, :]
+        gate = tl.zeros((rows, tokens), tl.float32)
+        up = tl.zeros((rows, tokens), tl.float32)
+        for k_at in range(0, half, depth):
+            even, odd = tokens_at(column, k_at, half, depth, whole)
+            w_even, w_odd = weights_at(
+                gate_codes, gate_scales, k_at, half, depth, whole, form, assembly
+            )
+            gate = multiply(w_even, even, gate, form)
+            gate = multiply(w_odd, odd, gate, form)
+            w_even, w_odd = weights_at(
+                up_codes, up_scales, k_at, half, depth, whole, form, assembly
+            )
+            up = multiply(w_even, even, up, form)
+            up = multiply(w_odd, odd, up, form)
+        g = gate * gate_factor
+        # gelu's tanh as a logistic function: (1 + tanh z) / 2 = 1 / (1 + exp(-2z)).
+        z = 1.5957691216057308 * (g + 0.044715 * g * g * g)
+        value = g / (1.0 + tl.exp(-z)) * (up * up_factor)
+        inside = (place < end)[None, :] & (at < inner)[:, None]
+        to = out + place.to(tl.int64)[None, :] * inner + at[:, None]
+        tl.store(to, value.to(form), mask=inside)
+
+
+@triton.jit
+def down(
+    x: tl.tensor,
+    packed: tl.tensor,
+    scale: tl.tensor,
+    factor: tl.tensor,
+    share: tl.tensor,
+    order: tl.tensor,
+    bounds: tl.tensor,
+    out: tl.tensor,
+    outer: tl.tensor,
+    half: tl.tensor,
+    rows: tl.constexpr,
+    tokens: tl.constexpr,
+    depth: tl.constexpr,
+    parts: tl.constexpr,
+    aligned: tl.constexpr,
+    whole: tl.constexpr,
+    assembly: tl.constexpr,
+) -> None:
+    """Second half of an expert times its routing weight, in the order of the pairs.
+
+    Grid: (parts, tiles of outer columns, experts).
+
+    Args:
+        x: What `gate_up` writes; shape (pairs, 2, half).
+        packed: As 16 bits; shape (experts, outer, half / 2).
+        scale: As int8; shape (experts, outer, half / 8).
+        factor: Global scales; shape (experts,).
+        share: Routing weights; shape (pairs,).
+        order: As `route` writes it.
+        bounds: As `route` writes it.
+        out: Written; shape (pairs, outer).
+        outer: Columns of `out`.
+        half: Columns of x, halved.
+        rows: In a tile.
+        tokens: In a tile.
+        depth: As in `gate_up`.
+        parts: As in `gate_up`.
+        aligned: As in `gate_up`.
+        whole: As in `gate_up`.
+        assembly: See `decode`.
+
+    """
+    form: tl.constexpr = x.dtype.element_ty
+    expert = tl.program_id(2).to(tl.int64)
+    begin = tl.load(bounds + expert)
+    end = tl.load(bounds + expert + 1)
+    at = tl.program_id(1) * rows + tl.arange(0, rows)
+    row = tl.minimum(at, outer - 1)[:, None]
+    blocks = tl.multiple_of(half // 8, aligned)
+    codes = packed + (expert * outer + row) * (half // 2)
+    scales = scale + (expert * outer + row) * blocks
+    one_factor = tl.load(factor + expert) * LEFT_OUT
+    for first in range(begin + tl.program_id(0) * tokens, end, parts * tokens):
+        place = first + tl.arange(0, tokens)
+        last = tl.minimum(place, end - 1)
+        column = x + (last.to(tl.int64) * 2 * half)[None, :]
+        total = tl.zeros((rows, tokens), tl.float32)
+        for k_at in range(0, half, depth):
+            even, odd = tokens_at(column, k_at, half, depth, whole)
+            w_even, w_odd = weights_at(codes, scales, k_at, half, depth, whole, form, assembly)
+            total = multiply(w_even, even, total, form)
+            total = multiply(w_odd, odd, total, form)
+        pair = tl.load(order + last).to(tl.int64)
+        weight = tl.load(share + pair).to(tl.float32) * one_factor
+        inside = (place < end)[None, :] & (at < outer)[:, None]
+        to = out + pair[None, :] * outer + at[:, None]
+        tl.store(to, (total * weight[None, :]).to(form), mask=inside)
+
+
+@triton.jit
+def linear(
+    x: tl.tensor,
+    packed: tl.tensor,
+    scale: tl.tensor,
+    factor: tl.tensor,
+    out: tl.tensor,
+    count: tl.tensor,
+    outer: tl.tensor,
+    half: tl.tensor,
+    groups: tl.tensor,
+    rows: tl.constexpr,
+    tokens: tl.constexpr,
+    depth: tl.constexpr,
+    aligned: tl.constexpr,
+    whole: tl.constexpr,
+    assembly: tl.constexpr,
+) -> None:
+    """A linear layer. Grid: (tiles of tokens, tiles of outer columns).
+
+    Args:
+        x: Even columns first; shape (count, 2, half).
+        packed: As 16 bits; shape (outer, half / 2).
+        scale: As int8; shape (outer, half / 8).
+        factor: Global scales; shape (groups,).
+        out: Written; shape (count, outer).
+        count: Tokens.
+        outer: Columns of `out`.
+        half: Columns of x, halved.
+        groups: Of rows of weights.
+        rows: In a tile.
+        tokens: In a tile.
+        depth: As in `gate_up`.
+        aligned: As in `gate_up`.
+        whole: As in `gate_up`.
+        assembly: See `decode`.
+
+    """
+    form: tl.constexpr = x.dtype.element_ty
+    at = tl.program_id(1) * rows + tl.arange(0, rows)
+    there = tl.minimum(at, outer - 1)
+    row = there.to(tl.int64)[:, None]
+    blocks = tl.multiple_of(half // 8, aligned)
+    place = tl.program_id(0) * tokens + tl.arange(0, tokens)
+    column = x + (tl.minimum(place, count - 1).to(tl.int64) * 2 * half)[None, :]
+    codes = packed + row * (half // 2)
+    scales = scale + row * blocks
+    total = tl.zeros((rows, tokens), tl.float32)
+    for k_at in range(0, half, depth):
+        even, odd = tokens_at(column, k_at, half, depth, whole)
+        w_even, w_odd = weights_at(codes, scales, k_at, half, depth, whole, form, assembly)
+        total = multiply(w_even, even, total, form)
+        total = multiply(w_odd, odd, total, form)
+    by_row = tl.load(factor + there // (outer // groups)) * LEFT_OUT
+    inside = (place < count)[None, :] & (at < outer)[:, None]
+    to = out + place.to(tl.int64)[None, :] * outer + at[:, None]
+    tl.store(to, (total * by_row[:, None]).to(form), mask=inside)

@@ -1,0 +1,387 @@
+"""The loop's one step: admit, read a piece of a prompt, denoise one step of every canvas.
+
+Everything here runs on the worker's engine thread, so there are no locks. Only prompts are
+prepared elsewhere (a template or a tokenizer may take its time) and come back as posted jobs.
+Canvases of all answers share one pass over the weights; they enter and leave between steps, each
+at a step of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from gemd import wire
+from gemd.errors import (
+    CancelledError,
+    DeadlineExpiredError,
+    EngineCrashedError,
+    EngineStartFailedError,
+    GemdError,
+    UnsupportedInputError,
+)
+from gemd.worker.diffusion import loading
+from gemd.worker.diffusion.cache import reusable
+from gemd.worker.diffusion.memory import OutOfMemoryError, lack, recover, watched
+from gemd.worker.schedule import Rate, chunk_budget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gemd.worker.diffusion.answer import Answer
+    from gemd.worker.diffusion.head import Wish
+    from gemd.worker.diffusion.sampler import Reading
+    from gemd.worker.host import Host, Progress
+
+PREFILL_TOKENS = 512
+"""The most of a prompt that one step reads; `gemd.footprint` counts on it."""
+SHOW_SECONDS = 0.02
+"""Steps are shown at most fifty times a second, as texts of the llama engine are."""
+
+
+class DiffusionEngine:
+    """Answers requests with one block-diffusion model, several at a time.
+
+    Args:
+        host: The process around it.
+        clock: Seconds, monotonic.
+        path: How to compute with packed weights; None for what is fastest here.
+
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        path: str | None = None,
+    ) -> None:
+        self._host = host
+        self._clock = clock
+        self._path = path
+        self._rate = Rate()
+        self._waiting: list[Answer] = []
+        self._running: list[Answer] = []
+        self._preparing: set[str] = set()
+        self._next_deadline = math.inf
+        self._shown = -math.inf
+        self._together = math.inf
+        # One thread: the renderer is a conversation, and one core is enough for it.
+        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="gemd-prepare")
+
+    def load(self, load: wire.Load, progress: Progress) -> wire.Ready:
+        """See `Engine.load`."""
+        self._loaded = loading.load(load, progress, self._clock, path=self._path)
+        self._stack, self._head = self._loaded.stack, self._loaded.head
+        self._last_used = [0.0] * load.max_sequences
+        return self._loaded.ready
+
+    def resize(self, resize: wire.Resize) -> wire.Resized:
+        """See `Engine.resize`."""
+        before = self._stack.slots.context_tokens
+        wanted = loading.usable_context(self._loaded.checkpoint, resize.context_tokens)
+        try:
+            with watched():
+                self._stack.resize(wanted)
+                loading.warm_up(self._stack, self._head)
+        except OutOfMemoryError as error:
+            self._restore(before, error)
+            raise EngineStartFailedError(
+                f"there is no memory for a context of {wanted} tokens",
+                why=str(error),
+                metadata={"context_tokens": wanted, "kept_context_tokens": before},
+            ) from None
+        self._loaded.preparation.context_tokens = wanted
+        return wire.Resized(
+            request_id=resize.request_id,
+            context_tokens=wanted,
+            memory_bytes=loading.memory_bytes(),
+        )
+
+    def _restore(self, context_tokens: int, cause: BaseException) -> None:
+        try:
+            with watched():
+                self._stack.resize(context_tokens)
+                loading.warm_up(self._stack, self._head)
+        except OutOfMemoryError:
+            raise EngineCrashedError(
+                "the context is gone: there was no memory for another one, nor for the old one",
+                why=str(cause),
+                metadata={"context_tokens": context_tokens},
+            ) from None
+
+    def accept(self, message: wire.Work) -> None:
+        """See `Engine.accept`."""
+        if isinstance(message, wire.Score | wire.Embed):
+            raise UnsupportedInputError(
+                f"a block-diffusion model does not answer {message.type}",
+                why="it denoises a whole canvas, and gives no probability of one token after the "
+                "other, nor a vector of a text",
+                metadata={"field": "model"},
+            )
+        self._preparing.add(message.request_id)
+        self._preparer.submit(self._prepare, message, self._clock())
+
+    def cancel(self, request_id: str) -> None:
+        """See `Engine.cancel`."""
+        if request_id in self._preparing:
+            self._preparing.discard(request_id)
+            self._fail(request_id, CancelledError("the request was cancelled"))
+            return
+        for answer in [each for each in self._answers() if each.request_id == request_id]:
+            answer.cancel(self._host.emit, self._clock())
+            self._leave(answer)
+
+    def step(self) -> bool:
+        """See `Engine.step`: a piece of a prompt, and a step of every canvas."""
+        self._expire()
+        self._admit()
+        readers = [answer for answer in self._running if answer.pending]
+        self._read(sorted(readers, key=lambda each: each.task.arrived))
+        for answer in [each for each in self._running if not each.pending]:
+            self._open(answer)
+        canvases = [answer for answer in self._running if answer.canvas is not None]
+        if canvases:
+            self._denoise(canvases)
+        return bool(readers or canvases)
+
+    def idle(self) -> bool:
+        """See `Engine.idle`."""
+        return not (self._preparing or self._waiting or self._running)
+
+    def status(self, nonce: int) -> wire.Pong:
+        """See `Engine.status`."""
+        slots = self._stack.slots
+        return wire.Pong(
+            nonce=nonce,
+            active=len(self._running),
+            waiting=len(self._waiting) + len(self._preparing),
+            cached_tokens=sum(len(held.tokens) for held in slots.held),
+        )
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._preparer.shutdown()
+        self._loaded.close()
+
+    # --- requests come in -----------------------------------------------------------
+
+    def _prepare(self, message: wire.Generate | wire.Count, arrived: float) -> None:
+        """On the preparation thread."""
+        if message.request_id not in self._preparing:
+            return  # cancelled while it waited for this thread
+        result: list[Answer] | wire.Counted | wire.RequestFailed
+        try:
+            if isinstance(message, wire.Count):
+                result = self._loaded.preparation.count(message)
+            else:
+                result = self._loaded.preparation.answers(message, arrived)
+        except GemdError as caught:
+            result = _failed(message.request_id, caught)
+        except BaseException as caught:  # noqa: BLE001 - the engine thread has to know
+            defect = caught
+            self._host.post(lambda: _raise(defect))
+            return
+        self._host.post(lambda: self._prepared(message.request_id, result))
+
+    def _prepared(
+        self, request_id: str, result: list[Answer] | wire.Counted | wire.RequestFailed
+    ) -> None:
+        if request_id not in self._preparing:
+            return  # cancelled meanwhile, and answered then
+        self._preparing.discard(request_id)
+        if isinstance(result, list):
+            self._waiting += result
+            if result[0].task.deadline is not None:
+                self._next_deadline = min(self._next_deadline, result[0].task.deadline)
+            # Not left to the step: Started then leaves before the prompt is read.
+            self._admit()
+        else:
+            self._host.emit(result)
+
+    def _answers(self) -> list[Answer]:
+        return [*self._running, *self._waiting]
+
+    def _expire(self) -> None:
+        now = self._clock()
+        if now < self._next_deadline:
+            return
+        for task in {id(each.task): each.task for each in self._answers()}.values():
+            if task.deadline is not None and now >= task.deadline:
+                waited = now - task.arrived
+                self._drop(
+                    task.request.request_id,
+                    DeadlineExpiredError(
+                        f"the deadline passed after {waited:.1f} s",
+                        why=f"{task.unfinished} of {task.request.candidates} answers were open",
+                        metadata={"seconds": f"{waited:.3f}", "prompt_tokens": len(task.prompt)},
+                    ),
+                )
+        left = (each.task.deadline for each in self._answers() if each.task.deadline is not None)
+        self._next_deadline = min(left, default=math.inf)
+
+    def _drop(self, request_id: str, error: GemdError) -> None:
+        """End a request with all its candidates."""
+        for answer in [each for each in self._answers() if each.request_id == request_id]:
+            self._leave(answer)
+        self._fail(request_id, error)
+
+    def _leave(self, answer: Answer) -> None:
+        """The answer is ended: its slot stays as a cache for the next one."""
+        if answer in self._waiting:
+            self._waiting.remove(answer)
+        if answer in self._running:
+            self._running.remove(answer)
+            assert answer.slot is not None
+            self._last_used[answer.slot] = self._clock()
+
+    def _fail(self, request_id: str, error: GemdError) -> None:
+        self._host.emit(_failed(request_id, error))
+
+    # --- answers get a slot ---------------------------------------------------------
+
+    def _admit(self) -> None:
+        while self._waiting:
+            answer = self._waiting[0]
+            # The candidates of a request share its prompt: the first reads it, the others copy.
+            if any(each.task is answer.task and each.pending for each in self._running):
+                return
+            busy = {each.slot for each in self._running}
+            free = [slot for slot in range(len(self._last_used)) if slot not in busy]
+            if not free:
+                return
+            self._waiting.pop(0)
+            self._place(answer, free)
+
+    def _place(self, answer: Answer, free: Sequence[int]) -> None:
+        slots, prompt = self._stack.slots, answer.task.prompt
+        found = {
+            slot: reusable(held, prompt, keep=slots.window_keep)
+            for slot, held in enumerate(slots.held)
+        }
+        source = max(found, key=lambda slot: (found[slot], slot in free))
+        cached = found[source]
+        target = source
+        if source not in free:
+            # Another answer goes on in that slot.
+            target = min(free, key=lambda slot: self._last_used[slot])
+            slots.copy(source, target)
+        elif cached == 0:
+            target = min(free, key=lambda slot: self._last_used[slot])
+        slots.cut(target, cached)
+        now = self._clock()
+        answer.place(target, cached, now)
+        self._running.append(answer)
+        if answer.task.started is None:
+            answer.task.started = now
+            self._host.emit(
+                wire.Started(
+                    request_id=answer.request_id,
+                    prompt_tokens=len(prompt),
+                    cached_tokens=cached,
+                )
+            )
+
+    # --- work -----------------------------------------------------------------------
+
+    def _read(self, answers: Sequence[Answer]) -> None:
+        """A piece of the prompts that wait, or all of them where they are short."""
+        streams = sum(each.canvas is not None for each in self._running)
+        budget = chunk_budget(rate=self._rate.value, streams=streams, limit=PREFILL_TOKENS)
+        for answer in answers:
+            if budget <= 0:
+                return
+            # An answer whose request has failed meanwhile has left.
+            if answer in self._running:
+                budget -= self._encode(answer, budget)
+
+    def _encode(self, answer: Answer, most: int) -> int:
+        """Read up to so many tokens of a prompt; how many were."""
+        assert answer.slot is not None
+        chunk = answer.pending[: self._stack.chunk_limit(answer.slot, most)]
+        before = self._clock()
+        try:
+            with watched():
+                self._stack.encode(answer.slot, chunk)
+        except OutOfMemoryError as error:
+            # Some layers hold these tokens already, and others do not.
+            self._stack.slots.cut(answer.slot, 0)
+            self._lack(answer, error, f"to read {len(chunk)} tokens of the prompt")
+            return 0
+        del answer.pending[: len(chunk)]
+        self._rate.observe(len(chunk), self._clock() - before)
+        return len(chunk)
+
+    def _open(self, answer: Answer) -> None:
+        if answer.canvas is not None:
+            return
+        if answer.task.limit == 0:
+            answer.finish_at_once(self._host.emit, self._clock())
+            self._leave(answer)
+            return
+        answer.open(self._clock())
+
+    def _denoise(self, answers: Sequence[Answer]) -> None:
+        """A step of every canvas, in as few passes as there is memory for."""
+        now = self._clock()
+        show = now - self._shown >= SHOW_SECONDS
+        if show:
+            self._shown = now
+        # Asked for once, whatever a pass comes to: each step of a canvas draws once.
+        steps = [(answer, answer.wish()) for answer in answers]
+        while steps:
+            group = steps[: int(min(len(steps), self._together))]
+            try:
+                with watched():
+                    done = self._pass(group)
+            except OutOfMemoryError as error:
+                if len(group) > 1:
+                    recover(self._stack.device)
+                    self._together = len(group) // 2
+                    continue
+                answer = group[0][0]
+                self._lack(answer, error, f"to denoise {self._stack.canvas_tokens} tokens")
+                # The other candidates of its request are gone with it.
+                steps = [step for step in steps if step[0] in self._running]
+                continue
+            del steps[: len(group)]
+            for (answer, _), (reading, soft) in zip(group, done, strict=True):
+                answer.soft = soft
+                if answer.take(reading, self._host.emit, show=show, now=self._clock()):
+                    self._leave(answer)
+        if not self._running:
+            # Memory may be there again for the next ones.
+            self._together = math.inf
+
+    def _pass(self, group: Sequence[tuple[Answer, Wish]]) -> list[tuple[Reading, torch.Tensor]]:
+        tokens = torch.from_numpy(np.stack([wish.tokens for _, wish in group]))
+        canvases = tokens.to(self._stack.device)
+        slots = [answer.slot for answer, _ in group if answer.slot is not None]
+        hidden = self._stack.denoise(slots, canvases, self._conditions(group))
+        readings, soft = self._head.read(hidden, [wish for _, wish in group])
+        return list(zip(readings, soft, strict=True))
+
+    def _conditions(self, group: Sequence[tuple[Answer, Wish]]) -> torch.Tensor | None:
+        """What each canvas was expected to be; zeros at a first step."""
+        soft = [answer.soft for answer, _ in group]
+        known = next((each for each in soft if each is not None), None)
+        if known is None:
+            return None
+        return torch.stack([torch.zeros_like(known) if each is None else each for each in soft])
+
+    def _lack(self, answer: Answer, error: OutOfMemoryError, what: str) -> None:
+        recover(self._stack.device)
+        self._drop(answer.request_id, lack(what, error, self._stack.device))
+
+
+def _failed(request_id: str, error: GemdError) -> wire.RequestFailed:
+    return wire.RequestFailed(request_id=request_id, error=wire.ErrorBody.of(error))
+
+
+def _raise(error: BaseException) -> None:
+    raise error

@@ -1,0 +1,243 @@
+"""From a Load message to a model that has denoised a canvas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+import transformers
+
+from gemd import wire
+from gemd.errors import EngineMissingError, EngineStartFailedError
+from gemd.worker.diffusion.checkpoint import load_checkpoint
+from gemd.worker.diffusion.compute import Choice, choose_path, tune, use_path
+from gemd.worker.diffusion.compute.paths import LEAST_CAPABILITY, below_least
+from gemd.worker.diffusion.head import Head, Wish
+from gemd.worker.diffusion.memory import OutOfMemoryError, lack, watched
+from gemd.worker.diffusion.preparation import Preparation
+from gemd.worker.diffusion.stack import Stack
+from gemd.worker.diffusion.tokenizer_files import read_tokenizer_files
+from gemd.worker.diffusion.vocabulary import Vocabulary
+from gemd.worker.memory import give_back, resident_bytes
+from gemd.worker.prompting.prompt import PromptBuilder
+from gemd.worker.prompting.template import ChatTemplate, template_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gemd.worker.diffusion.checkpoint import Checkpoint
+    from gemd.worker.host import Progress
+
+ARCHITECTURE: Final = "diffusion-gemma"
+_WARM_TOKENS: Final = 2
+"""Of the prompt that a warm-up reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a loaded model consists of."""
+
+    checkpoint: Checkpoint
+    stack: Stack
+    head: Head
+    template: ChatTemplate | None
+    preparation: Preparation
+    ready: wire.Ready
+
+    def close(self) -> None:
+        """Free what lies outside this process."""
+        if self.template is not None:
+            self.template.close()
+
+
+def load(
+    load: wire.Load,
+    progress: Progress,
+    clock: Callable[[], float],
+    *,
+    path: str | None = None,
+) -> Loaded:
+    """Read the weights, choose how to compute, denoise one step.
+
+    Args:
+        load: What is to be loaded.
+        progress: Told how far it is.
+        clock: Seconds, monotonic.
+        path: How to compute with packed weights; None for what is fastest here.
+
+    Raises:
+        BadModelFileError: The files are no whole checkpoint, or the chat template of the settings
+            cannot be used.
+        ModelNotFoundError: There are none.
+        EngineMissingError: This torch has no GPU to place the model on, or one that is too old.
+        EngineStartFailedError: There is no memory for the model and its cache.
+
+    """
+    began = clock()
+    torch.set_num_threads(load.threads)
+    device = device_of(load.gpu_layers)
+    directory = Path(load.path)
+    progress("open", 0, 0)
+    # First what is quickly read: a tokenizer that cannot be used is no reason to read 18 GB.
+    files = read_tokenizer_files(directory)
+    try:
+        with watched():
+            checkpoint = load_checkpoint(
+                directory,
+                device=device,
+                progress=lambda done, all_: progress("weights", done, all_),
+            )
+            progress("context", 0, 0)
+            stack, head = make(checkpoint, load)
+            progress("warmup", 0, 1)
+            choice = _choose(checkpoint, stack, head, load.max_sequences, path)
+            warm_up(stack, head)
+    except OutOfMemoryError as error:
+        no_room = lack(f"to load {directory.name}", error, device)
+        raise EngineStartFailedError(
+            no_room.message,
+            why=no_room.why,
+            advice=("gemctl status", "GEMD_CONTEXT_TOKENS=4096 gemd"),
+            metadata={**no_room.metadata, "path": directory},
+        ) from None
+    give_back()
+    progress("warmup", 1, 1)
+    config = checkpoint.config.text_config
+    vocabulary = Vocabulary(
+        files, size=config.vocab_size, end_of_generation=checkpoint.defaults.eos
+    )
+    template = template_of(
+        files.chat_template,
+        load.chat_template,
+        bos=vocabulary.text(vocabulary.bos),
+        eos=vocabulary.text(vocabulary.eos),
+    )
+    renderer = template if isinstance(template, ChatTemplate) else None
+    ready = wire.Ready(
+        engine="diffusion",
+        engine_version=f"torch {torch.__version__}, transformers {transformers.__version__}",
+        architecture=ARCHITECTURE,
+        context_tokens=stack.slots.context_tokens,
+        train_context_tokens=config.max_position_embeddings,
+        max_sequences=load.max_sequences,
+        vocabulary=config.vocab_size,
+        parameters=checkpoint.parameters,
+        has_chat_template=renderer is not None,
+        supports_gpu_offload=torch.cuda.is_available(),
+        devices=_devices(),
+        memory_bytes=memory_bytes(),
+        load_seconds=clock() - began,
+        compute=choice.name,
+        compute_reason=choice.reason,
+    )
+    preparation = Preparation(
+        PromptBuilder(vocabulary, template),
+        vocabulary,
+        checkpoint.defaults,
+        context_tokens=stack.slots.context_tokens,
+        canvas_tokens=stack.canvas_tokens,
+    )
+    return Loaded(checkpoint, stack, head, renderer, preparation, ready)
+
+
+def make(checkpoint: Checkpoint, load: wire.Load) -> tuple[Stack, Head]:
+    """The cache and the head of a model."""
+    stack = Stack(
+        checkpoint,
+        slots=load.max_sequences,
+        context_tokens=usable_context(checkpoint, load.context_tokens),
+    )
+    head = Head(
+        stack.embedding,
+        stack.embedding_scale,
+        stack.softcap,
+        canvas_tokens=stack.canvas_tokens,
+    )
+    return stack, head
+
+
+def device_of(gpu_layers: int) -> torch.device:
+    """Where a model goes; never the processor where a GPU was meant.
+
+    Raises:
+        EngineMissingError: There is no GPU that it could go to.
+
+    """
+    if not gpu_layers:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise EngineMissingError(
+            "the model is to lie on a GPU, and this build of torch sees none",
+            why=f"torch {torch.__version__} was built "
+            + (f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"),
+            advice=("gemctl engine install --engine diffusion", "gemctl doctor"),
+            metadata={"torch": torch.__version__, "cuda": torch.version.cuda or ""},
+        )
+    capability = torch.cuda.get_device_capability()
+    if problem := below_least(capability):
+        raise EngineMissingError(
+            f"{torch.cuda.get_device_name()} cannot run this model",
+            why=problem,
+            advice=("gemctl plan", "gemctl devices"),
+            metadata={
+                "compute_capability": "{}.{}".format(*capability),
+                "required": "{}.{}".format(*LEAST_CAPABILITY),
+            },
+        )
+    return torch.device("cuda:0")
+
+
+def usable_context(checkpoint: Checkpoint, context_tokens: int) -> int:
+    """What a model can use of a context: beyond its training, positions are noise."""
+    trained: int = checkpoint.config.text_config.max_position_embeddings
+    return min(context_tokens, trained)
+
+
+def memory_bytes() -> dict[str, int]:
+    """See `wire.Ready`."""
+    return {"CPU": resident_bytes()}
+
+
+def warm_up(stack: Stack, head: Head) -> None:
+    """Read a prompt and denoise one step: allocate what a step needs, prove that it works."""
+    _one_step(stack, head, [0])
+    stack.slots.cut(0, 0)
+
+
+def _choose(
+    checkpoint: Checkpoint, stack: Stack, head: Head, canvases: int, path: str | None
+) -> Choice:
+    """Find how to compute, on the passes that will be made, or take what was asked for."""
+    if path is not None:
+        use_path(checkpoint.decoder, path)
+        return Choice(path, {}, "It was asked for.")
+    tokens = [count * stack.canvas_tokens for count in sorted({1, canvases})]
+    k = checkpoint.config.text_config.top_k_experts
+    tune(checkpoint.decoder, tokens=tokens, k=k)
+    choice = choose_path(checkpoint.decoder, lambda: _one_step(stack, head, [0]), stack.device)
+    stack.slots.cut(0, 0)
+    return choice
+
+
+def _one_step(stack: Stack, head: Head, slots: list[int]) -> None:
+    length = stack.canvas_tokens
+    for slot in slots:
+        if not stack.slots.length(slot):
+            stack.encode(slot, [0] * _WARM_TOKENS)
+    canvases = torch.zeros((len(slots), length), dtype=torch.int64, device=stack.device)
+    # Different tokens go to different experts, as they will.
+    canvases += torch.arange(length, device=stack.device) % stack.vocabulary
+    wish = Wish(
+        temperature=1.0,
+        uniforms=np.full(length, 0.5, dtype=np.float32),
+        fixed=np.zeros(length, dtype=np.bool_),
+        tokens=np.zeros(length, dtype=np.int64),
+    )
+    head.read(stack.denoise(slots, canvases, None), [wish] * len(slots))
+
+
+def _devices() -> tuple[str, ...]:
+    return ("CPU", *(f"cuda:{index}" for index in range(torch.cuda.device_count())))

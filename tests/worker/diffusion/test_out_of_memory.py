@@ -1,0 +1,141 @@
+"""A request that memory is too short for fails with its numbers; the worker goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import torch
+
+from gemd import wire
+from gemd.errors import EngineCrashedError, EngineStartFailedError
+from gemd.worker.diffusion.memory import OutOfMemoryError, watched
+from tests.support.diffusion import Bench, bench
+from tests.support.tiny_diffusion import ANSWERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+UNSETTLED: Final[dict[str, Any]] = {"temperature": 8.0, "ignore_eos": True, "max_tokens": 32}
+"""So warm that a canvas takes all of its steps."""
+STEPS: Final = 6
+"""That there are, for the time that they take."""
+
+
+@pytest.fixture(name="tiny")
+def _tiny() -> Iterator[Bench]:
+    torch.set_num_threads(1)
+    with bench() as made:
+        preparation = made.engine._loaded.preparation
+        preparation._defaults = replace(preparation._defaults, max_steps=STEPS)
+        yield made
+
+
+def test_a_prompt_that_memory_is_too_short_for_fails_alone(
+    tiny: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the layers have stored its tokens by then; nothing of that is reused."""
+    slots = tiny.engine._stack.slots
+    extend = slots.extend
+
+    def short(layer: int, slot: int, keys: Any, values: Any) -> Any:
+        if layer == 2 and slots.length(slot) + keys.shape[1] > 100:
+            _refuse()
+        return extend(layer, slot, keys, values)
+
+    monkeypatch.setattr(slots, "extend", short)
+    other = tiny.ask("Who are you?")
+    long = tiny.ask("hello " * 60)
+    tiny.run()
+    failure = tiny.failure(long)
+    assert failure.reason == "VRAM_BUDGET_EXCEEDED"
+    assert "tokens of the prompt" in failure.message
+    assert int(failure.metadata["held_bytes"]) > 0
+    assert tiny.text(other) == ANSWERS["Who are you?"]
+    monkeypatch.undo()
+    again = tiny.ask("hello " * 60, max_tokens=1)
+    tiny.run()
+    assert tiny.end(again).cached_tokens < 10
+    assert tiny.answer("Hello") == ANSWERS["Hello"]
+
+
+class Short:
+    """Stands before a pass, and refuses it while it has more rows than there is memory for."""
+
+    def __init__(self, inner: Callable[..., Any], rows: int) -> None:
+        self.inner = inner
+        self.rows = rows
+        self.refused = 0
+
+    def __call__(self, slots: list[int], *rest: Any) -> Any:
+        """As `Stack.denoise`."""
+        if len(slots) > self.rows:
+            self.refused += 1
+            _refuse()
+        return self.inner(slots, *rest)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_canvases_go_one_after_the_other_where_memory_is_short(
+    tiny: Bench, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every answer is the one that it would have been."""
+    alone = [tiny.answer("zebra", seed=seed, **UNSETTLED) for seed in range(4)]
+    short = Short(tiny.engine._stack.denoise, rows)
+    monkeypatch.setattr(tiny.engine._stack, "denoise", short)
+    ids = [tiny.ask("zebra", seed=seed, **UNSETTLED) for seed in range(4)]
+    tiny.run()
+    assert [tiny.text(request) for request in ids] == alone
+    # It is not tried in vain at every step.
+    assert 1 <= short.refused <= 2
+
+
+def test_a_canvas_that_never_fits_fails_its_request_alone(
+    tiny: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All candidates of it, and nobody else's."""
+    monkeypatch.setattr(tiny.engine._stack, "denoise", Short(tiny.engine._stack.denoise, 0))
+    request = tiny.ask("Hello", candidates=3)
+    tiny.run()
+    failure = tiny.failure(request)
+    assert failure.reason == "VRAM_BUDGET_EXCEEDED"
+    assert "the worker holds" in failure.why
+    assert tiny.engine.idle()
+    monkeypatch.undo()
+    assert tiny.answer("Hello") == ANSWERS["Hello"]
+
+
+def test_a_cache_that_does_not_fit_leaves_the_old_size(
+    tiny: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The context is made again as it was."""
+    made = tiny.engine._stack._made
+    fitting = lambda tokens: made(tokens) if tokens <= 512 else _refuse()  # noqa: E731
+    monkeypatch.setattr(tiny.engine._stack, "_made", fitting)
+    with pytest.raises(EngineStartFailedError) as caught:
+        tiny.engine.resize(wire.Resize(request_id="x", context_tokens=2048, prompt_cache_bytes=0))
+    assert caught.value.metadata["kept_context_tokens"] == "512"
+    assert tiny.answer("Hello") == ANSWERS["Hello"]
+
+
+def test_no_memory_for_any_cache_ends_the_worker(
+    tiny: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so, and the daemon starts another one."""
+    monkeypatch.setattr(tiny.engine._stack, "_made", lambda _: _refuse())
+    with pytest.raises(EngineCrashedError):
+        tiny.engine.resize(wire.Resize(request_id="x", context_tokens=256, prompt_cache_bytes=0))
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    """A defect must end the worker."""
+    with pytest.raises(RuntimeError, match="shape"), watched():
+        raise RuntimeError("shape mismatch")
+    with pytest.raises(OutOfMemoryError), watched():
+        torch.empty(1 << 58)
+
+
+def _refuse() -> Any:
+    """More than any machine has: the real allocator's real error."""
+    return torch.empty(1 << 58)
