@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gemd.doctor import DaemonReport, Diagnosis, Surroundings
     from gemd.hardware import Sample
 
+_ENGINES = ("llama", "diffusion")
 _ASK_SECONDS = 5.0
 """For a running daemon, whose answer several checks wait for."""
 _NARROWEST = 60
@@ -39,15 +40,29 @@ def _names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
 @click.command()
 @click.argument("checks", metavar="[CHECK]...", nargs=-1, shell_complete=_names)
 @click.option("--thorough", is_flag=True, help="Also run the engines and read every model's file.")
+@click.option(
+    "--engine",
+    type=click.Choice(_ENGINES),
+    help="Run one engine on a tiny model instead, on every way to compute that it has.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @pass_session
-def doctor(session: Session, *, checks: tuple[str, ...], thorough: bool, as_json: bool) -> int:
+def doctor(
+    session: Session, *, checks: tuple[str, ...], thorough: bool, engine: str | None, as_json: bool
+) -> int:
     """Check gemd and this machine, and say how to mend them.
 
     Without CHECK all checks are made. No daemon has to run, and none is started; what a running
     one reports is in the row of `daemon`. --thorough takes minutes and memory. The exit code
     is 6 if a check failed.
+
+    --engine computes with the build that models would get, before one is fetched.
     """
+    if engine is not None:
+        if checks or thorough:
+            other = "CHECK" if checks else "--thorough"
+            raise click.UsageError(f"--engine runs an engine and nothing else: leave {other} out")
+        return _selftest(session, engine, as_json=as_json)
     import asyncio
 
     from gemd.doctor import Doctor
@@ -68,8 +83,43 @@ def doctor(session: Session, *, checks: tuple[str, ...], thorough: bool, as_json
         output.document({"diagnoses": [_document(each) for each in found]})
     else:
         _print(found, output)
+    return _end(found, output)
+
+
+def _end(found: Sequence[Diagnosis], output: Output) -> Exit:
     output.note(_counts(found))
     return Exit.PRECONDITION if any(_is(each, "FAILED") for each in found) else Exit.OK
+
+
+def _selftest(session: Session, engine: str, *, as_json: bool) -> Exit:
+    """Run an engine on what travels with gemd."""
+    from gemd.doctor import CannotCheckError
+    from gemd.doctor.selftest import examine_selftest
+
+    output = session.output
+    live = output.stderr.isatty()
+
+    def tell(what: str) -> None:
+        if live:
+            output.transient(f"trying {what} …", columns=output.columns())
+        else:
+            output.note(f"trying {what}")
+
+    try:
+        found = examine_selftest(surroundings_of(session), engine, tell=tell)
+    except CannotCheckError:
+        # Reading them again says what is wrong with them.
+        _load(session)
+        raise
+    finally:
+        if live:
+            output.transient("")
+    if as_json:
+        rows = [_document(each) for each in found.rows]
+        output.document({"engine": engine, "diagnoses": rows, "report": dict(found.document)})
+    else:
+        _print(found.rows, output)
+    return _end(found.rows, output)
 
 
 def surroundings_of(session: Session) -> Surroundings:

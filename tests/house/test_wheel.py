@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,6 +102,20 @@ def test_it_holds_the_package_and_nothing_of_the_checkout(unpacked: Path) -> Non
         "gemctl = gemd.cli:main",
         "gemd = gemd.daemon:main",
     ]
+
+
+def test_the_tiny_model_travels(unpacked: Path, tmp_path: Path) -> None:
+    """In the wheel byte for byte, as the self-test reads it, and in the source distribution."""
+    tiny = Path("gemd/worker/diffusion/tiny")
+    files = {file.name: file.read_bytes() for file in (ROOT / tiny).iterdir()}
+    assert {"model.safetensors", "config.json", "answers.json"} <= files.keys()
+    assert {file.name: file.read_bytes() for file in (unpacked / tiny).iterdir()} == files
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory"]
+    subprocess.run([*build, tmp_path], cwd=ROOT, capture_output=True, check=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {Path(name).relative_to(f"gemd-{gemd.__version__}") for name in opened.getnames()}
+    assert {tiny / name for name in files} <= names
 
 
 def test_the_installed_commands_work(unpacked: Path, home: Path) -> None:

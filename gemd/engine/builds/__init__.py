@@ -18,6 +18,7 @@ folder        the folder of engines while it changes
 installing    the ways in turn, until a build passes its trial
 verification  the trial, and what it proves
 tiny_model    the model it is tried with (pure)
+selftest      every way to compute of the diffusion engine, tried in a build
 ============= =====================================================================
 
 The daemon uses the first three, and never installs: it looks into the folder whenever it

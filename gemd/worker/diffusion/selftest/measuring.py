@@ -37,7 +37,7 @@ STEP_BOUND: Final = 0.05
 _CONTEXT_TOKENS: Final = 256
 _PROMPT: Final = (2, *range(8, 24))
 _STRIDE: Final = 7
-"""Between the tokens of the canvas whose logits are compared: they come from the whole vocabulary."""
+"""Between the tokens of the canvas whose logits are compared, from all over the vocabulary."""
 _ALL_LAYERS: Final = 99
 _PATIENCE_S: Final = 60.0
 """For a prompt to be tokenized."""
