@@ -12,6 +12,7 @@ import platformdirs
 
 from gemd.hardware import physical_cores
 from tests.bench import (
+    canvas,
     channel,
     command_line,
     day,
@@ -27,7 +28,7 @@ from tests.bench import (
     second_turn,
 )
 from tests.bench.build_peers import build
-from tests.bench.report import Section, document
+from tests.bench.report import Section, document, with_section
 from tests.bench.setting import Peers, Setting
 from tests.support.models import ensure_model
 
@@ -48,6 +49,7 @@ MEASUREMENTS: dict[str, Callable[[Setting], Awaitable[Section]]] = {
     "parking": parking.measure,
     "planning": planning.measure,
     "prediction": prediction.measure,
+    "canvas": canvas.measure,
     "day": day.measure,
 }
 MODEL = "smollm2-135m"
@@ -79,6 +81,11 @@ def main() -> int:
         sys.stdout.flush()
     if not given.only:
         RESULTS.write_text(document(preface, sections), encoding="utf-8")
+    elif given.write:
+        text = RESULTS.read_text(encoding="utf-8")
+        for section in sections:
+            text = with_section(text, section)
+        RESULTS.write_text(text, encoding="utf-8")
     return 0 if all(check.holds for section in sections for check in section.checks) else 1
 
 
@@ -93,6 +100,11 @@ def _arguments() -> argparse.Namespace:
         action="append",
         choices=list(MEASUREMENTS),
         help="this measurement and no other, without rewriting RESULTS.md; may be repeated",
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="with --only: put these sections into RESULTS.md; they name their own machine",
     )
     parser.add_argument("--rounds", type=_rounds, default=7, help="at least 5; default 7")
     parser.add_argument(

@@ -86,3 +86,13 @@ def document(preface: Sequence[str], sections: Sequence[Section]) -> str:
         "",
     ]
     return "\n".join(lines) + "\n" + "\n".join(section.text() for section in sections)
+
+
+def with_section(text: str, section: Section) -> str:
+    """The file with a section in the place of the one of its title, or at its end."""
+    before, found, rest = text.partition(f"## {section.title}\n")
+    if not found:
+        return f"{text.rstrip()}\n\n{section.text()}"
+    _, following, after = rest.partition("\n## ")
+    tail = f"\n## {after}" if following else ""
+    return f"{before}{section.text()}{tail}"

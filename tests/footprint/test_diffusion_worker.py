@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gemd.footprint import diffusion, predict_diffusion, read_diffusion
-from gemd.worker.diffusion import cache, engine, head, stack
+from gemd.worker.diffusion import cache, head, stack
 from gemd.worker.diffusion.checkpoint import files, load_checkpoint
 from gemd.worker.diffusion.compute import nvfp4, reference
 from tests.support.tiny_diffusion import TINY, write_nvfp4
@@ -55,7 +55,7 @@ def test_figures_of_the_worker_are_its_own() -> None:
         "staging": diffusion.STAGING_BYTES,
     } == {
         "slack": cache.SLACK,
-        "piece": engine.PREFILL_TOKENS,
+        "piece": stack.PREFILL_TOKENS,
         "mask": stack.MASK_ELEMENTS,
         "slice": head.SLICE,
         "rows": head.FEW_ROWS,

@@ -79,7 +79,6 @@ def _compile(name: str, capability: tuple[int, int], size: int) -> dict[str, Any
     constants = {
         "rows": tile.rows,
         "depth": tile.columns // 2,
-        "parts": tile.parts,
         "aligned": 4 if name == "down" else 16,
         "whole": columns % tile.columns == 0,
         "assembly": True,

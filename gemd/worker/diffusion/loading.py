@@ -18,7 +18,7 @@ from gemd.worker.diffusion.compute.paths import LEAST_CAPABILITY, below_least
 from gemd.worker.diffusion.head import Head, Wish
 from gemd.worker.diffusion.memory import OutOfMemoryError, lack, watched
 from gemd.worker.diffusion.preparation import Preparation
-from gemd.worker.diffusion.stack import Stack
+from gemd.worker.diffusion.stack import PREFILL_TOKENS, Stack
 from gemd.worker.diffusion.tokenizer_files import read_tokenizer_files
 from gemd.worker.diffusion.vocabulary import Vocabulary
 from gemd.worker.memory import give_back, resident_bytes
@@ -203,6 +203,11 @@ def memory_bytes() -> dict[str, int]:
 
 def warm_up(stack: Stack, head: Head) -> None:
     """Read a prompt and denoise one step: allocate what a step needs, prove that it works."""
+    if stack.device.type == "cuda":
+        # Kernels are compiled at their first use with a number of tokens; a prompt comes in these.
+        count = min(PREFILL_TOKENS, stack.slots.context_tokens)
+        stack.encode(0, [token % stack.vocabulary for token in range(count)])
+        stack.slots.cut(0, 0)
     _one_step(stack, head, [0])
     stack.slots.cut(0, 0)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Attend = Callable[[Any, torch.Tensor, int], torch.Tensor]
 
+PREFILL_TOKENS = 512
+"""The most of a prompt that one step reads; `gemd.footprint` counts on it."""
 MASK_ELEMENTS = 1 << 25
 """Of the mask of one chunk of a prompt: 32 MiB, and eight times as much where attention has to
 make numbers of it. Long contexts are read in smaller chunks."""

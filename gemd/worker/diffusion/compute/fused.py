@@ -119,7 +119,7 @@ def route(
         tokens,
         columns // 2,
         experts=experts,
-        block=min(_PAIRS_AT_ONCE, triton.next_power_of_2(pairs)),
+        block=_PAIRS_AT_ONCE,
         columns=_COLUMNS_AT_ONCE,
     )
     return order, bounds, split
@@ -147,7 +147,6 @@ def gate_up(
         k,
         inner,
         module.hidden_dim // 2,
-        parts=tile.parts,
         **_constants(tile, module.hidden_dim, split),
     )
     return out
@@ -175,7 +174,6 @@ def down(
         out,
         outer,
         module.intermediate_dim // 2,
-        parts=tile.parts,
         **_constants(tile, module.intermediate_dim, inner),
     )
     return out

@@ -94,7 +94,6 @@ def gate_up(
     rows: tl.constexpr,
     tokens: tl.constexpr,
     depth: tl.constexpr,
-    parts: tl.constexpr,
     aligned: tl.constexpr,
     whole: tl.constexpr,
     assembly: tl.constexpr,
@@ -102,7 +101,7 @@ def gate_up(
     """First half of an expert, for every pair of token and expert: gelu of gate, times up.
 
     Grid: (parts, tiles of inner columns, experts). A program has some gate rows of an expert and
-    the up rows that belong to them, and goes through every `parts`-th tile of the expert's tokens.
+    the up rows that belong to them. The tiles of the expert's tokens are dealt out to the parts.
 
     Args:
         x: As `route` splits it; shape (tokens, 2, half).
@@ -118,7 +117,6 @@ def gate_up(
         rows: Of gate in a tile.
         tokens: In a tile.
         depth: Columns of x at once, halved.
-        parts: Among which an expert's tokens are divided.
         aligned: Bytes that rows of scales are aligned to.
         whole: Whether `depth` divides `half`.
         assembly: See `decode`.
@@ -139,7 +137,7 @@ def gate_up(
     up_scales = gate_scales + inner.to(tl.int64) * blocks
     gate_factor = tl.load(factor + 2 * expert) * LEFT_OUT
     up_factor = tl.load(factor + 2 * expert + 1) * LEFT_OUT
-    for first in range(begin + tl.program_id(0) * tokens, end, parts * tokens):
+    for first in range(begin + tl.program_id(0) * tokens, end, tl.num_programs(0) * tokens):
         place = first + tl.arange(0, tokens)
         token = tl.load(order + tl.minimum(place, end - 1)) // k
         column = x + (token.to(tl.int64) * 2 * half)[None, :]
@@ -181,7 +179,6 @@ def down(
     rows: tl.constexpr,
     tokens: tl.constexpr,
     depth: tl.constexpr,
-    parts: tl.constexpr,
     aligned: tl.constexpr,
     whole: tl.constexpr,
     assembly: tl.constexpr,
@@ -204,7 +201,6 @@ def down(
         rows: In a tile.
         tokens: In a tile.
         depth: As in `gate_up`.
-        parts: As in `gate_up`.
         aligned: As in `gate_up`.
         whole: As in `gate_up`.
         assembly: See `decode`.
@@ -220,7 +216,7 @@ def down(
     codes = packed + (expert * outer + row) * (half // 2)
     scales = scale + (expert * outer + row) * blocks
     one_factor = tl.load(factor + expert) * LEFT_OUT
-    for first in range(begin + tl.program_id(0) * tokens, end, parts * tokens):
+    for first in range(begin + tl.program_id(0) * tokens, end, tl.num_programs(0) * tokens):
         place = first + tl.arange(0, tokens)
         last = tl.minimum(place, end - 1)
         column = x + (last.to(tl.int64) * 2 * half)[None, :]

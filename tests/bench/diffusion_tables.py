@@ -1,0 +1,174 @@
+"""What `tests.bench.diffusion_gpu` is to measure, and its tables."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tests.bench.diffusion_measure import Times
+from tests.bench.report import Check, Section
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.bench.diffusion_measure import Floor
+    from tests.bench.diffusion_model import Shape
+
+Figures = dict[str, dict[int, Times]]
+"""By what was timed and by canvases."""
+
+
+@dataclass
+class Run:
+    """What is measured, and how.
+
+    Attributes:
+        shape: Of the model.
+        device: Where.
+        dtype: Of all that is not packed.
+        canvases: Numbers of them.
+        repeats: Of each timing.
+        prefix: Tokens before each canvas.
+        tune_seconds: For tiles.
+        bandwidth: Of a copy, bytes a second.
+        sections: Tables so far.
+        data: The same, for programs.
+
+    """
+
+    shape: Shape
+    device: torch.device
+    dtype: torch.dtype
+    canvases: tuple[int, ...]
+    repeats: int
+    prefix: int
+    tune_seconds: float
+    bandwidth: float = 0.0
+    sections: list[Section] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether there are CUDA graphs and memory figures."""
+        return self.device.type == "cuda"
+
+    def floor_ms(self, size: float) -> float:
+        """How long so many bytes take at the bandwidth of a copy."""
+        return 1000 * size / self.bandwidth
+
+    def table(self, title: str, how: str, *head: str) -> Section:
+        """A new section."""
+        section = Section(title, how, head)
+        self.sections.append(section)
+        return section
+
+
+def machine(run: Run) -> list[str]:
+    """Lines about GPU and versions."""
+    import transformers  # noqa: PLC0415 - slow to import
+
+    try:
+        import triton  # noqa: PLC0415 - may be missing
+
+        compiler = f"triton {triton.__version__}"
+    except ModuleNotFoundError:
+        compiler = "no triton"
+    name = platform.machine()
+    if run.on_gpu:
+        properties = torch.cuda.get_device_properties(run.device)
+        name = (
+            f"{properties.name}, {properties.total_memory / 1e9:.1f} GB, compute capability "
+            f"{properties.major}.{properties.minor}"
+        )
+    return [
+        name,
+        (
+            f"Python {platform.python_version()}, torch {torch.__version__}, "
+            f"transformers {transformers.__version__}, {compiler}"
+        ),
+        f"a copy moves {run.bandwidth / 1e9:.0f} GB/s, bytes read and written counted",
+    ]
+
+
+def step_tables(
+    run: Run,
+    steps: Figures,
+    experts: Figures,
+    floors: dict[int, Floor],
+) -> None:
+    """A step, and the experts alone; the bounds that the project has set itself."""
+    layers = run.data.get("bf16_layers", run.shape.layers)
+    fewer = (
+        f" bf16: {layers} layers, scaled to {run.shape.layers}."
+        if layers < run.shape.layers
+        else ""
+    )
+    how = (
+        f"Milliseconds, medians of {run.repeats}, with {run.prefix} tokens before each canvas of "
+        f"{run.shape.canvas}. The floor is the bytes that must move at a copy's bandwidth.{fewer}"
+    )
+    bytes_ = {count: (floor.total, floor.experts) for count, floor in floors.items()}
+    whole = {count: run.floor_ms(both[0]) for count, both in bytes_.items()}
+    part = {count: run.floor_ms(both[1]) for count, both in bytes_.items()}
+    section = _table(run, "A denoising step", how, steps, whole)
+    _table(run, "Experts of all layers", f"{how} Routing is random.", experts, part)
+    ours = steps.get("triton", {}).get(1)
+    theirs = steps.get("transformers, bf16", {}).get(1)
+    if ours is not None:
+        section.checks.append(
+            Check("triton / floor, one canvas", ours.median / whole[1], 1.5, at_least=False)
+        )
+    if ours is not None and theirs is not None:
+        ratio = theirs.median / ours.median
+        section.checks.append(Check("transformers / triton, one canvas", ratio, 2, at_least=True))
+    run.data["floors"] = {count: asdict(floor) for count, floor in floors.items()}
+
+
+def _table(
+    run: Run,
+    title: str,
+    how: str,
+    figures: Figures,
+    floor: dict[int, float],
+) -> Section:
+    section = run.table(title, how, "", *map(_canvases, run.canvases))
+    section.rows.append(("floor", *(f"{floor[count]:.2f}" for count in run.canvases)))
+    for name, by_count in figures.items():
+        cells = []
+        for count in run.canvases:
+            times = by_count.get(count)
+            cells.append(
+                f"{times.median:.2f} ({times.median / floor[count]:.2f} x floor)"
+                if times is not None
+                else "failed"
+            )
+        section.rows.append((name, *cells))
+    run.data[title] = {
+        name: {count: asdict(times) for count, times in by_count.items()}
+        for name, by_count in figures.items()
+    }
+    return section
+
+
+def _canvases(count: int) -> str:
+    return f"{count} canvas" if count == 1 else f"{count} canvases"
+
+
+def write(run: Run, out: Path | None) -> None:
+    """To the terminal, and to a file with the figures beside it as JSON."""
+    failures = [f"- failed: {text}" for text in run.data.get("failures", [])]
+    preface = [f"- {line}" for line in run.data["machine"]] + failures
+    order = ["A denoising step", "Experts of all layers"]
+    sections = sorted(run.sections, key=lambda one: one.title not in order)
+    text = "\n".join(["# DiffusionGemma on a GPU", "", *preface, ""])
+    text += "\n" + "\n".join(section.text() for section in sections)
+    sys.stdout.write(text)
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+        document = json.dumps(run.data, indent=1, default=str)
+        out.with_suffix(".json").write_text(document, encoding="utf-8")
