@@ -5,10 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import stat
 from pathlib import Path
 
-from gemd.catalog.checkpoints import directory_profile, telling_name, weights_bytes
+from gemd.catalog.checkpoints import (
+    CONFIG,
+    SUFFIX,
+    directory_profile,
+    telling_name,
+    weights_bytes,
+)
 from gemd.catalog.profile import Profile
 from gemd.catalog.sources import LocalSource
 from gemd.catalog.variant import Variant
@@ -43,7 +50,7 @@ def local_profile(name: str) -> Profile:
     """A profile for the file or directory at an absolute path. It is referenced, never copied.
 
     Raises:
-        ModelNotFoundError: There is no such file.
+        ModelNotFoundError: There is no such file or directory.
         InvalidRequestError: It is neither a regular ``.gguf`` file nor a directory with a
             DiffusionGemma checkpoint.
 
@@ -53,13 +60,7 @@ def local_profile(name: str) -> Profile:
     if os.path.isdir(path):  # noqa: PTH112 - unlike Path's, never raises
         return directory_profile(path, model_id=PREFIX + safe_id(telling_name(path)))
     if path.suffix.lower() != _SUFFIX or "\0" in name:
-        raise InvalidRequestError(
-            f"cannot serve {str(path)!r}",
-            why=f"a model file ends in {_SUFFIX} and has no NUL in its name, and there is no "
-            "directory of that name either",
-            advice=("gemctl list",),
-            metadata={"field": "model", "path": repr(str(path))},
-        )
+        raise _no_model(path)
     try:
         size = path.stat().st_size
         regular = path.is_file()
@@ -89,6 +90,31 @@ def local_profile(name: str) -> Profile:
                 sources=(LocalSource(path=path),),
             ),
         ),
+    )
+
+
+def _no_model(path: Path) -> ModelNotFoundError | InvalidRequestError:
+    """Why a path that is no directory and does not end as a model file does is no model."""
+    name = str(path)
+    why = f"a model file ends in {_SUFFIX}"
+    advice: tuple[str, ...] = ("gemctl list",)
+    if "\0" in name:
+        why = "there is a NUL in its name, which no file has"
+    elif not os.path.lexists(path):
+        return ModelNotFoundError(
+            f"there is no model file and no checkpoint {path}",
+            why=f"no file or directory has that name; {why}, and a checkpoint is a directory",
+            advice=(f"ls -l {shlex.quote(str(path.parent))}",),
+            metadata={"model": name, "path": path},
+        )
+    elif path.suffix == SUFFIX or path.name == CONFIG:
+        why += ", and a checkpoint is named by its directory"
+        advice = (f'gemctl run --model {shlex.quote(str(path.parent))} "Hello"', *advice)
+    return InvalidRequestError(
+        f"cannot serve {name!r}",
+        why=why,
+        advice=advice,
+        metadata={"field": "model", "path": repr(name)},
     )
 
 

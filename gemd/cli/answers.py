@@ -60,7 +60,6 @@ class Answers:
         if self._painter is not None and event.candidate == self._current:
             self._progress.clear()
             self._head()
-            self._end_thought()
             self._painter.draw(event)
 
     def end(self, event: Finished) -> None:
@@ -102,16 +101,16 @@ class Answers:
     def _think(self, text: str) -> None:
         self._progress.clear()
         self._head()
-        if self._painter is not None:
-            self._painter.clear()
+        think = self._output.thought if self._painter is None else self._painter.think
         if not self._thinking:
-            self._output.thought("thinking: ")
+            think("thinking: ")
             self._thinking = True
-        self._output.thought(text)
+        think(text)
 
     def _end_thought(self) -> None:
         if self._thinking:
-            self._output.thought("\n")
+            think = self._output.thought if self._painter is None else self._painter.think
+            think("\n")
             self._thinking = False
 
     def _head(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gemd.cli import text
 from gemd.cli.output import Colour, wants_colour
+from gemd.cli.progress import ECHO_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -92,6 +93,7 @@ class Painter:
         self._size = size or (lambda: (output.data_columns(), output.rows()))
         self._coloured = wants_colour(is_tty=True, environ=output.environ)
         self._row = ""
+        self._row_style = ""
         self._drawn = 0
 
     def draw(self, canvas: Canvas) -> None:
@@ -102,22 +104,39 @@ class Painter:
         # A row that has left the screen could not be taken away again.
         rows = rows[: max(height - 2, 1)]
         state = f"step {canvas.step} of {canvas.max_steps}, canvas {canvas.canvas + 1}"
-        rows.append([(text.cut(state, columns), Colour.DIM.value)])
+        # An echoed «^C» that wraps would leave the cursor a row too low to take all of it away.
+        state = text.cut(state, max(columns - ECHO_COLUMNS, 1))
+        rows.append([(state, Colour.DIM.value)])
         lines = ["".join(self._styled(row)) for row in rows]
-        self._output.paint(self._back() + self._row + "\n".join(lines))
+        self._output.paint(self._back() + self._kept() + "\n".join(lines))
         self._drawn = len(lines)
 
     def write(self, content: str) -> None:
         """Add final text, in place of the picture."""
         self.clear()
         self._output.data(content)
-        self._row = last_row(self._row + text.visible(content), self._size()[0])
+        self._stands(content, "")
+
+    def think(self, content: str) -> None:
+        """Add reasoning on stderr, in place of the picture, which goes on behind it."""
+        self.clear()
+        self._output.thought(content)
+        if self._output.stderr.isatty():
+            self._stands(content, Colour.DIM.value)
 
     def clear(self) -> None:
         """Take the picture away."""
         if self._drawn:
-            self._output.paint(self._back() + self._row)
+            self._output.paint(self._back() + self._kept())
             self._drawn = 0
+
+    def _stands(self, content: str, style: str) -> None:
+        """Remember what is on the cursor's row, which a picture has to be drawn behind."""
+        self._row = last_row(self._row + text.visible(content), self._size()[0])
+        self._row_style = style
+
+    def _kept(self) -> str:
+        return "".join(self._styled([(self._row, self._row_style)])) if self._row else ""
 
     def _back(self) -> str:
         """From the end of the picture to the left edge of its first row, all below it cleared."""

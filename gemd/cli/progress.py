@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _REDRAW_SECONDS = 0.1
 _BAR_COLUMNS = 24
 _TENTHS = 10
-_ECHO_COLUMNS = 3
-"""Left free behind the live line: the cursor's, and those of a «^C» that the terminal echoes."""
+ECHO_COLUMNS = 3
+"""Left free behind a live line: the cursor's, and those of a «^C» that the terminal echoes."""
 
 
 def progress_line(
@@ -152,7 +152,7 @@ class Progress:
             bytes_counted=bytes_counted,
         )
         if self._live:
-            columns = max(self._columns() - _ECHO_COLUMNS, 1)
+            columns = max(self._columns() - ECHO_COLUMNS, 1)
             content = draw(bar=True)
             if text.width(content) > columns:
                 # On a narrow terminal the figures say more than the bar.

@@ -42,7 +42,12 @@ _FILL = "Fill in the gaps of the text."
 
 @click.command()
 @click.argument("prompt", nargs=-1, metavar="[PROMPT]")
-@click.option("--model", "-m", metavar="MODEL", help="Model id, or path of a GGUF file.")
+@click.option(
+    "--model",
+    "-m",
+    metavar="MODEL",
+    help="Model id, or path of a GGUF file or of a checkpoint's folder.",
+)
 @click.option("--system", metavar="TEXT", help="Instructions to the model.")
 @click.option("--mode", type=click.Choice(_MODES), help="Speed against quality.")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without a chat template.")
@@ -62,7 +67,9 @@ _FILL = "Fill in the gaps of the text."
 )
 @click.option("--candidates", type=_UINT32, metavar="N", help="Give this many answers.")
 @click.option("--fill", metavar="FILE", help="Fill the gaps of this text, or of stdin for -.")
-@click.option("--watch-canvas", is_flag=True, help="Show how the answer settles, on a terminal.")
+@click.option(
+    "--watch-canvas", is_flag=True, help="Show how the answer settles: drawn, or in --json."
+)
 @click.option("--deadline", type=seconds, metavar="SECONDS", help="Give up after this time.")
 @click.option("--background", is_flag=True, help="Let others go first: nobody waits for this.")
 @click.option("--yes", "-y", is_flag=True, help="Fetch a missing model without asking.")
@@ -80,8 +87,7 @@ def run(session: Session, /, prompt: tuple[str, ...], **options: Any) -> None:
 
     --candidates, --fill and --watch-canvas need a block-diffusion model.
     """
-    if options["raw"] and options["system"]:
-        raise click.UsageError("--system needs the chat template that --raw leaves out")
+    _check(prompt, options)
     if options["model"] is not None:
         options["model"] = model_name(options["model"])
     if len(prompt) > 1:
@@ -109,6 +115,20 @@ def run(session: Session, /, prompt: tuple[str, ...], **options: Any) -> None:
             _say_if_cut(session.output, answer, asked=options["max_tokens"] is not None)
 
 
+def _check(prompt: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Refuse options that cannot go together."""
+    if options["raw"] and options["system"]:
+        raise click.UsageError("--system needs the chat template that --raw leaves out")
+    if options["fill"] is None:
+        return
+    if options["max_tokens"] is not None:
+        raise click.UsageError("--fill takes no --max-tokens: [[gap:40]] says how long a gap is")
+    if options["stop"]:
+        raise click.UsageError("--fill takes no --stop: the text ends where it ends")
+    if options["raw"] and not prompt:
+        raise click.UsageError("--fill with --raw needs a PROMPT: what stands before the text")
+
+
 def _inputs(prompt: str | None, fill: str | None, output: Output) -> tuple[str, list[str | Gap]]:
     """The prompt, and the text with gaps if there is one."""
     if fill is None:
@@ -116,9 +136,8 @@ def _inputs(prompt: str | None, fill: str | None, output: Output) -> tuple[str, 
     if fill == "-" == prompt:
         raise click.UsageError("standard input cannot be both the prompt and the text to fill")
     spans = read_gaps(read_text(fill, output))
-    if prompt is None or fill == "-":
-        return _FILL if prompt is None else prompt, spans
-    return read_prompt(prompt, output), spans
+    wanted = _FILL if prompt is None else prompt
+    return wanted if fill == "-" else read_prompt(wanted, output), spans
 
 
 def _answer(

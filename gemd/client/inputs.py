@@ -143,22 +143,27 @@ def spans_proto(spans: Spans) -> list[generation_pb2.CanvasSpan]:
 
     Raises:
         ValueError: A gap's `max_tokens` is no number that the field can hold.
-        TypeError: All of it is one string, which would be taken for a list of its letters.
+        TypeError: All of it is one string, which would be taken for a list of its letters, or a
+            stretch is neither text nor gap.
 
     """
     if isinstance(spans, str):
         raise TypeError("spans are a list of texts and gaps, not one text")
-    return [_span_proto(span) for span in spans]
+    return [_span_proto(span, index) for index, span in enumerate(spans)]
 
 
-def _span_proto(span: str | Gap) -> generation_pb2.CanvasSpan:
+def _span_proto(span: str | Gap, index: int) -> generation_pb2.CanvasSpan:
     if isinstance(span, str):
         return generation_pb2.CanvasSpan(fixed_text=span)
-    return generation_pb2.CanvasSpan(
-        free=generation_pb2.CanvasSpan.Free(
+    if not isinstance(span, Gap):
+        raise TypeError(f"spans[{index}] is {span!r}, and has to be a text or a Gap")
+    try:
+        free = generation_pb2.CanvasSpan.Free(
             max_tokens=span.max_tokens, initial_text=span.initial_text
         )
-    )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"spans[{index}] cannot be {span!r}: {error}") from None
+    return generation_pb2.CanvasSpan(free=free)
 
 
 def mode_proto(mode: Mode | None) -> generation_pb2.Mode.ValueType:

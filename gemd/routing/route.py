@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from gemd.errors import InvalidRequestError, NotImplementedYetError, UnsupportedInputError
+from gemd.errors import (
+    InvalidRequestError,
+    ModelNotFoundError,
+    NotImplementedYetError,
+    UnsupportedInputError,
+)
 from gemd.routing.request import Mode, Tier
 
 if TYPE_CHECKING:
@@ -102,8 +107,8 @@ def route(
         InvalidRequestError: Token ids without the model whose vocabulary they are of.
         UnsupportedInputError: Spans, canvas events or several candidates, of a model that is
             no block-diffusion model.
-        NotImplementedYetError: Exact mode, ranking, or a fast tier that is not one model.
-        ModelNotFoundError: No profile goes by the name.
+        NotImplementedYetError: Exact mode, ranking, or a fast tier of several models.
+        ModelNotFoundError: No profile goes by the name, or no model of the fast tier is on disk.
 
     """
     _check_supported(request)
@@ -168,7 +173,14 @@ def _check_supported(request: Request) -> None:
 def _fast(found: Sequence[Candidate]) -> Candidate:
     if len(found) == 1:
         return found[0]
-    names = ", ".join(each.id for each in found) or "none"
+    if not found:
+        raise ModelNotFoundError(
+            "no model of the fast tier is on disk",
+            why="the request named that tier and no model",
+            advice=("gemctl plan --all", "gemctl list"),
+            metadata={"field": "tier"},
+        )
+    names = ", ".join(each.id for each in found)
     raise _not_yet(
         "tier",
         "choosing a model of the fast tier",

@@ -17,6 +17,7 @@ from gemd.errors import (
     InvalidRequestError,
     ModelNotFoundError,
 )
+from gemd.quantities import human_bytes
 from gemd.store.disk import sha256_of
 from gemd.store.layout import Layout
 from gemd.store.locks import if_idle
@@ -346,11 +347,13 @@ def _not_ours(profile: Profile, variant: Variant, path: Path) -> InvalidRequestE
 
 def _not_on_disk(profile: Profile, variant: Variant) -> ModelNotFoundError:
     advice = [pull_command(profile, variant)]
-    why = f"nothing was pulled yet; {variant.id} is {variant.size_bytes} bytes"
+    size = human_bytes(variant.size_bytes)
+    why = f"nothing was pulled yet; {variant.id} is {size}"
     if variant.several_files:
-        advice = [*fetch_command(profile, variant)]
+        # Whether it would run here is worth knowing before so much is fetched.
+        advice = [*fetch_command(profile, variant), f"gemctl plan {profile.id}"]
         why = (
-            f"{variant.id} is several files of {variant.size_bytes} bytes together, which this "
+            f"{variant.id} is several files of {size} together, which this "
             "version of gemd does not pull itself, but uses where the hub's own client has put them"
         )
     return ModelNotFoundError(

@@ -470,8 +470,8 @@ class CanvasSpan(_message.Message):
         MAX_TOKENS_FIELD_NUMBER: _builtins.int
         INITIAL_TEXT_FIELD_NUMBER: _builtins.int
         max_tokens: _builtins.int
-        """How many tokens the stretch may take, from 1 to 256. 0: as long as `initial_text`, or else
-        chosen by the daemon.
+        """How many tokens the stretch may take, from 1 to 256, and no fewer than `initial_text` has. 0:
+        as long as `initial_text`, or else chosen by the daemon.
         """
         initial_text: _builtins.str
         """What stands there now, if the stretch is to be edited rather than written. May be empty."""
@@ -845,7 +845,7 @@ class Canvas(_message.Message):
     max_steps: _builtins.int
     """The most steps there can be. Most canvases end sooner."""
     text: _builtins.str
-    """The text as it stands."""
+    """The text as it stands: of the whole canvas, and of a text with gaps from the first gap on."""
     accepted: _builtins.int
     """Number of positions that were accepted at this step."""
     last: _builtins.bool
@@ -856,7 +856,9 @@ class Canvas(_message.Message):
 
     @_builtins.property
     def confidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """How sure the model is of each position, from 0 to 1. As many as `text_offsets`."""
+        """How sure the model is of each position, from 0 to 1; 1 where text is given. As many as
+        `text_offsets`.
+        """
 
     def __init__(
         self,

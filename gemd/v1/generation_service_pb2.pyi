@@ -99,8 +99,10 @@ class GenerateRequest(_message.Message):
     @_builtins.property
     def spans(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.CanvasSpan]:
         """Infilling: the answer is this text with its gaps filled. `input` says what is wanted. At most
-        256 spans, whose texts have at most 1 MiB together. Only block-diffusion models can do that;
-        UNSUPPORTED_INPUT on others. Empty: an ordinary answer.
+        256 spans, whose texts have at most 1 MiB together; all from the first free one on has to fit
+        one canvas of the model. The text ends with its last span: `sampling.max_tokens`,
+        `sampling.stop` and `sampling.ignore_eos` are INVALID_REQUEST beside it. Only block-diffusion
+        models can do that; UNSUPPORTED_INPUT on others. Empty: an ordinary answer.
         """
 
     @_builtins.property

@@ -97,7 +97,7 @@ class GenerationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Computes embeddings of texts.
+        """Computes embeddings of texts. UNSUPPORTED_INPUT of a block-diffusion model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,7 +111,8 @@ class GenerationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Score(self, request, context):
-        """Tells how likely given continuations of a prompt are.
+        """Tells how likely given continuations of a prompt are. UNSUPPORTED_INPUT of a block-diffusion
+        model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,11 +52,13 @@ class GenerationServiceStub:
     the answer.
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.EmbedRequest, _generation_service_pb2.EmbedResponse]
-    """Computes embeddings of texts."""
+    """Computes embeddings of texts. UNSUPPORTED_INPUT of a block-diffusion model."""
     CountTokens: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.CountTokensRequest, _generation_service_pb2.CountTokensResponse]
     """Counts the tokens of a prompt without generating, the chat template's own included."""
     Score: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.ScoreRequest, _generation_service_pb2.ScoreResponse]
-    """Tells how likely given continuations of a prompt are."""
+    """Tells how likely given continuations of a prompt are. UNSUPPORTED_INPUT of a block-diffusion
+    model.
+    """
     SendFeedback: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.SendFeedbackRequest, _generation_service_pb2.SendFeedbackResponse]
     """Tells the daemon what became of an answer, so that it learns when a draft is good enough. Stays
     on this machine.
@@ -86,11 +88,13 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     the answer.
     """
     Embed: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.EmbedRequest, _generation_service_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Computes embeddings of texts."""
+    """Computes embeddings of texts. UNSUPPORTED_INPUT of a block-diffusion model."""
     CountTokens: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.CountTokensRequest, _generation_service_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts the tokens of a prompt without generating, the chat template's own included."""
     Score: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.ScoreRequest, _generation_service_pb2.ScoreResponse]  # type: ignore[assignment]
-    """Tells how likely given continuations of a prompt are."""
+    """Tells how likely given continuations of a prompt are. UNSUPPORTED_INPUT of a block-diffusion
+    model.
+    """
     SendFeedback: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.SendFeedbackRequest, _generation_service_pb2.SendFeedbackResponse]  # type: ignore[assignment]
     """Tells the daemon what became of an answer, so that it learns when a draft is good enough. Stays
     on this machine.
@@ -129,7 +133,7 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_service_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_service_pb2.EmbedResponse, _abc.Awaitable[_generation_service_pb2.EmbedResponse]]:
-        """Computes embeddings of texts."""
+        """Computes embeddings of texts. UNSUPPORTED_INPUT of a block-diffusion model."""
 
     @_abc_1.abstractmethod
     def CountTokens(
@@ -145,7 +149,9 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_service_pb2.ScoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_service_pb2.ScoreResponse, _abc.Awaitable[_generation_service_pb2.ScoreResponse]]:
-        """Tells how likely given continuations of a prompt are."""
+        """Tells how likely given continuations of a prompt are. UNSUPPORTED_INPUT of a block-diffusion
+        model.
+        """
 
     @_abc_1.abstractmethod
     def SendFeedback(

@@ -136,8 +136,19 @@ def test_a_gguf_file_in_a_directory_is_named_with_the_command_that_runs_it(
 
 def test_a_path_without_anything_is_not_found(tmp_path: Path) -> None:
     """Neither a file nor a directory."""
-    with pytest.raises((ModelNotFoundError, InvalidRequestError), match="there is no"):
+    with pytest.raises(ModelNotFoundError, match="there is no model file and no checkpoint"):
         Catalog([]).resolve(str(tmp_path / "gone"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_of_a_checkpoint_is_led_to_its_directory(checkpoint: Path, name: str) -> None:
+    """With the command that runs it, and not told about NULs."""
+    with pytest.raises(InvalidRequestError) as caught:
+        Catalog([]).resolve(str(checkpoint / name))
+    assert caught.value.why == (
+        "a model file ends in .gguf, and a checkpoint is named by its directory"
+    )
+    assert caught.value.advice[0] == f"gemctl run --model '{checkpoint}' \"Hello\""
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,21 @@ def test_a_file_is_filled_and_comes_out_whole(
     assert chat.messages[-1].parts[0].text == "Fill in the gaps of the text."
 
 
+def test_what_is_piped_in_beside_a_file_is_part_of_the_prompt(
+    gemctl: Gemctl, daemon: FakeDaemon, tmp_path: Path
+) -> None:
+    """As without a text to fill, with a PROMPT and without one."""
+    daemon.script.generate = says(delta("a b"), end())
+    file = tmp_path / "text"
+    file.write_text("a [[gap]]")
+    for prompt, asked in (
+        (["Please."], "Please.\n\nin French"),
+        ([], "Fill in the gaps of the text.\n\nin French"),
+    ):
+        gemctl("run", "--fill", str(file), *prompt, stdin="in French")
+        assert daemon.asked("Generate")[-1].chat.messages[-1].parts[0].text == asked
+
+
 def test_a_text_is_filled_from_standard_input(gemctl: Gemctl, daemon: FakeDaemon) -> None:
     """It is the text then, and never a part of the prompt."""
     daemon.script.generate = says(delta("a b"), end())
@@ -152,6 +167,26 @@ def test_a_text_that_cannot_be_filled_is_refused(
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     done = inside("run", "--fill", str(file), "Hi")
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
+    assert says_ in done.stderr
+    assert daemon.requests == []
+
+
+@pytest.mark.parametrize(
+    "options,says_",
+    [
+        (["--max-tokens", "9", "Hi"], "[[gap:40]]"),
+        (["--stop", "x", "Hi"], "no --stop"),
+        (["--raw"], "needs a PROMPT"),
+    ],
+)
+def test_what_does_not_go_with_a_text_is_refused(
+    inside: Inside, daemon: FakeDaemon, tmp_path: Path, options: list[str], says_: str
+) -> None:
+    """In the words of the command line, and before anything is asked."""
+    file = tmp_path / "text"
+    file.write_text("a [[gap]]")
+    done = inside("run", "--fill", str(file), *options)
+    assert done.returncode == Exit.USAGE
     assert says_ in done.stderr
     assert daemon.requests == []
 
@@ -189,13 +224,13 @@ def test_reasoning_goes_to_stderr(gemctl: Gemctl, daemon: FakeDaemon) -> None:
 def test_reasoning_and_canvas_do_not_overwrite_each_other(
     gemctl: Gemctl, daemon: FakeDaemon
 ) -> None:
-    """A picture begins on a line of its own, and goes before more is thought or said."""
-    events = [canvas("####"), thought("hm"), canvas("##", number=1), thought("so"), delta("42")]
+    """A picture goes before more is thought or said; a thought of two canvases is one thought."""
+    events = [canvas("####"), thought("hm"), canvas("##", number=1), thought(" so"), delta("42")]
     daemon.script.generate = says(*events, end())
     _, seen = gemctl.on_terminal("run", "--watch-canvas", "Hi", NO_COLOR="1")
     screen = Screen()
     screen.feed(seen)
-    assert screen.text == "thinking: hm\nthinking: so\n42\n"
+    assert screen.text == "thinking: hm so\n42\n"
 
 
 # --- candidates -------------------------------------------------------------------------

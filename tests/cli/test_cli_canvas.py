@@ -35,10 +35,13 @@ class _Terminal(io.StringIO):
 class Drawing:
     """A painter, and the screen that it paints on."""
 
-    def __init__(self, columns: int = 20, height: int = 24, **environ: str) -> None:
+    def __init__(
+        self, columns: int = 20, height: int = 24, *, shared_stderr: bool = False, **environ: str
+    ) -> None:
         self.written = _Terminal()
         self.screen = Screen(columns, height)
-        output = Output(self.written, io.StringIO(), {"TERM": "xterm", **environ})
+        stderr = self.written if shared_stderr else io.StringIO()
+        output = Output(self.written, stderr, {"TERM": "xterm", **environ})
         self.painter = Painter(output, size=lambda: (columns, height))
 
     def shown(self) -> str:
@@ -74,9 +77,9 @@ def test_the_next_step_takes_the_place_of_the_last() -> None:
     drawing = Drawing(columns=8)
     drawing.painter.write("final\ntext ")
     drawing.painter.draw(picture("#######", step=1))
-    assert drawing.shown() == "final\ntext ###\n####\nstep 1 o"
+    assert drawing.shown() == "final\ntext ###\n####\nstep "
     drawing.painter.draw(picture("w#rd", step=2))
-    assert drawing.shown() == "final\ntext w#r\nd\nstep 2 o"
+    assert drawing.shown() == "final\ntext w#r\nd\nstep "
     drawing.painter.write("word.")
     assert drawing.shown() == "final\ntext wor\nd."
 
@@ -89,7 +92,7 @@ def test_unsure_positions_are_dimmed() -> None:
     plain = Drawing(NO_COLOR="1")
     plain.painter.draw(picture("abc", sure=(0.95, 0.6, 0.1)))
     assert "\x1b[2m" not in plain.written.getvalue()
-    assert plain.shown() == "abc\nstep 1 of 48, canvas"
+    assert plain.shown() == "abc\nstep 1 of 48, can"
 
 
 def test_hostile_noise_cannot_steer_the_terminal() -> None:
@@ -104,9 +107,39 @@ def test_a_canvas_higher_than_the_screen_is_cut() -> None:
     drawing = Drawing(columns=10, height=5)
     for step in range(1, 4):
         drawing.painter.draw(picture("\n".join("abcdefgh"), step=step))
-        assert drawing.shown() == f"a\nb\nc\nstep {step} of "
+        assert drawing.shown() == f"a\nb\nc\nstep {step} "
     drawing.painter.write("all of it")
     assert drawing.shown() == "all of it"
+
+
+@pytest.mark.parametrize("columns", range(4, 40))
+def test_an_echoed_interrupt_leaves_nothing_behind(columns: int) -> None:
+    """However narrow the terminal: the «^C» does not wrap, and goes with the picture."""
+    drawing = Drawing(columns)
+    drawing.painter.write("a\nb")
+    drawing.painter.draw(picture("noise"))
+    drawing.shown()
+    drawing.screen.feed("^C")
+    drawing.painter.clear()
+    assert drawing.shown() == "a\nb"
+
+
+def test_a_picture_stands_behind_reasoning() -> None:
+    """Which stays dimmed while the picture is redrawn, and is not there if stderr is elsewhere."""
+    drawing = Drawing(columns=20, shared_stderr=True)
+    drawing.painter.think("well, ")
+    drawing.painter.draw(picture("####"))
+    assert drawing.written.getvalue().endswith(
+        "\x1b[2mwell, \x1b[0m####\n\x1b[2mstep 1 of 48, can\x1b[0m"
+    )
+    drawing.painter.think("now\n")
+    drawing.painter.draw(picture("42"))
+    drawing.painter.write("42")
+    assert drawing.shown() == "well, now\n42"
+    alone = Drawing(columns=20)
+    alone.painter.think("well, ")
+    alone.painter.draw(picture("####"))
+    assert alone.shown() == "####\nstep 1 of 48, can"
 
 
 WRITTEN = st.text(st.sampled_from("ab \n\t漢é\u0301"), max_size=30)

@@ -64,12 +64,19 @@ def test_all_wishes_reach_the_daemon(client: Client, daemon: FakeDaemon) -> None
     assert (len(plain.spans), plain.candidates, plain.watch_canvas) == (0, 0, False)
 
 
-@pytest.mark.parametrize("spans,kind", [("a text", TypeError), ([Gap(-1)], ValueError)])
+@pytest.mark.parametrize(
+    "spans,kind,says_",
+    [
+        ("a text", TypeError, "not one text"),
+        (["a", 3], TypeError, r"spans\[1\] is 3"),
+        (["a", Gap(-1)], ValueError, r"spans\[1\] cannot be Gap\(max_tokens=-1"),
+    ],
+)
 def test_spans_that_cannot_be_sent_are_refused_at_once(
-    client: Client, daemon: FakeDaemon, spans: Any, kind: type[Exception]
+    client: Client, daemon: FakeDaemon, spans: Any, kind: type[Exception], says_: str
 ) -> None:
     """One string is not a list of its letters, and no gap has less than no tokens."""
-    with pytest.raises(kind):
+    with pytest.raises(kind, match=says_):
         client.chat("Hi", GenerationOptions(spans=spans))
     assert daemon.asked("Generate") == []
 

@@ -84,7 +84,7 @@ def test_the_strong_tier_is_the_default_model() -> None:
         ({"candidates": 64, "model": "large"}, UnsupportedInputError, "candidates"),
         ({"mode": Mode.EXACT}, NotImplementedYetError, "mode"),
         ({"mode": Mode.EXACT, "model": "large"}, NotImplementedYetError, "mode"),
-        ({"tier": Tier.FAST}, NotImplementedYetError, "tier"),
+        ({"tier": Tier.FAST}, ModelNotFoundError, "tier"),
         ({"tier": Tier.FAST, "on_disk": ("quick", "large")}, NotImplementedYetError, "tier"),
         ({"best_of": 2}, NotImplementedYetError, "best_of"),
         ({"best_of": 2, "model": "quick"}, NotImplementedYetError, "best_of"),
@@ -124,10 +124,10 @@ def test_thinking_is_for_every_model() -> None:
 
 
 def test_the_fast_tier_is_the_one_model_that_is_there() -> None:
-    """One is no choice, so that it is taken; none and several wait for a version that chooses."""
+    """One is no choice, so that it is taken; several wait for a version that chooses."""
     found = decide(tier=Tier.FAST, on_disk=("quick",))
     assert (found.model, found.tier, found.reason) == ("quick", Tier.FAST, "TIER_ASKED")
-    with pytest.raises(NotImplementedYetError, match="there is none"):
+    with pytest.raises(ModelNotFoundError, match="no model of the fast tier is on disk"):
         decide(tier=Tier.FAST)
     with pytest.raises(NotImplementedYetError, match="there is quick, large"):
         decide(tier=Tier.FAST, on_disk=("quick", "large"))

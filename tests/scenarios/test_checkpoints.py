@@ -55,6 +55,7 @@ def test_a_model_of_several_files_that_is_not_here_names_what_fetches_it(gemctl:
         assert done.returncode != 0
         assert f"  try: hf download {REPOSITORY}\n" in done.stderr
         assert f'gemctl run --model {MODEL} "Hello"\n' in done.stderr
+        assert f"gemctl plan {MODEL}\n" in done.stderr
         assert "needs a yes" not in done.stderr
 
 

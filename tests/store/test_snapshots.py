@@ -74,7 +74,11 @@ async def test_what_the_hub_client_has_fetched_is_used_where_it_is(tmp_path: Pat
     store, model = store_of(tmp_path), profile(REPOSITORY)
     with pytest.raises(ModelNotFoundError) as caught:
         store.locate(model)
-    assert caught.value.advice == ("hf download some/tiny", 'gemctl run --model tiny "Hello"')
+    assert caught.value.advice == (
+        "hf download some/tiny",
+        'gemctl run --model tiny "Hello"',
+        "gemctl plan tiny",
+    )
     place = cached(tmp_path / "hub")
     found = store.locate(model)
     assert (found.path, found.size_bytes, found.manifest) == (place, WEIGHTS, None)
