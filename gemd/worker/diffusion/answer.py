@@ -41,7 +41,7 @@ class Times:
     """Its first canvas began: the prompt was read."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Answer:
     """One candidate of a request.
 
@@ -82,6 +82,11 @@ class Answer:
     def request_id(self) -> str:
         """Of the request."""
         return self.task.request.request_id
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether its slot does not hold the whole prompt yet."""
+        return bool(self.pending) and self._number < 0
 
     def place(self, slot: int, cached: int, now: float) -> None:
         """It has a slot, which holds the first tokens of its prompt."""
@@ -186,9 +191,9 @@ class Answer:
     def _fill(self, canvas: Canvas, emit: Emit, now: float) -> None:
         layout = self.task.layout
         assert layout is not None
-        self._traces.append(self._recorder.canvas(canvas, ~canvas.fixed))
-        self.canvas = None
         filling = layout.filled(canvas.likeliest)
+        self._traces.append(self._recorder.canvas(canvas, filling.written))
+        self.canvas = None
         self._filled = filling.spans
         self._filled_tokens = filling.tokens
         emit(

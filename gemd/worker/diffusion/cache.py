@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+WORTH_COPYING = 16
+"""Shared tokens below which a prompt gains nothing by a copy: they cost no pass of their own."""
 SLACK = 256
 """Tokens that windows hold beyond what is attended to. A conversation's next turn often differs
 from what was encoded by the few tokens that opened the answer, and can be cut back to there."""
@@ -71,6 +73,59 @@ def reusable(held: Held, prompt: Sequence[int], *, keep: int) -> int:
         common += 1
     first = len(held.tokens) - held.windowed
     return common if first == 0 or common - first >= keep else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a prompt goes.
+
+    Attributes:
+        slot: That will hold it.
+        source: Whose first tokens it shares; may be the same.
+        kept: How many of them.
+
+    """
+
+    slot: int
+    source: int
+    kept: int
+
+
+def place(
+    prompt: Sequence[int],
+    held: Sequence[Held],
+    *,
+    free: Collection[int],
+    last_used: Sequence[float],
+    keep: int,
+) -> Place:
+    """The best place for a prompt.
+
+    A slot that the prompt wholly continues is taken over. Of one that shares only its beginning
+    that is copied into another, so that the longer history is there for its own next turn. Empty
+    slots go first, then the longest unused.
+
+    Args:
+        prompt: Token ids.
+        held: By slot.
+        free: Slots that no answer has; at least one.
+        last_used: By slot, when its last answer ended, in any unit that grows.
+        keep: See `reusable`.
+
+    """
+    shared = [reusable(each, prompt, keep=keep) for each in held]
+    best = max(range(len(held)), key=lambda slot: (shared[slot], slot in free, last_used[slot]))
+    if best in free and len(held[best].tokens) - shared[best] < WORTH_COPYING:
+        return Place(best, best, shared[best])
+    oldest = min(
+        (slot for slot in free if slot != best),
+        key=lambda slot: (bool(held[slot].tokens), last_used[slot]),
+        default=best,
+    )
+    # A prompt that is there as a whole spares a pass over the weights, however short it is.
+    if shared[best] == len(prompt) or shared[best] - shared[oldest] >= WORTH_COPYING:
+        return Place(oldest, best, shared[best])
+    return Place(oldest, oldest, shared[oldest])
 
 
 class Slots:
@@ -198,10 +253,12 @@ class Slots:
         del held.tokens[length:]
         held.windowed = max(0, held.windowed - gone) if length else 0
 
-    def copy(self, source: int, target: int) -> None:
-        """Let another slot hold the same."""
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let another slot hold the first tokens; see `reusable` for how many they may be."""
         held = self.held[source]
+        windowed = held.windowed - (len(held.tokens) - length)
+        assert 0 <= windowed <= length
         for shape, buffer in zip(self._layers, self._buffers, strict=True):
-            stored = len(held.tokens) if shape.window is None else held.windowed
+            stored = length if shape.window is None else windowed
             buffer[:, target, :, :stored] = buffer[:, source, :, :stored]
-        self.held[target] = Held(list(held.tokens), held.windowed)
+        self.held[target] = Held(held.tokens[:length], windowed)

@@ -18,6 +18,7 @@ import torch
 
 from gemd import wire
 from gemd.errors import (
+    BadModelFileError,
     CancelledError,
     DeadlineExpiredError,
     EngineCrashedError,
@@ -26,8 +27,10 @@ from gemd.errors import (
     UnsupportedInputError,
 )
 from gemd.worker.diffusion import loading
-from gemd.worker.diffusion.cache import reusable
+from gemd.worker.diffusion.cache import place
 from gemd.worker.diffusion.memory import OutOfMemoryError, lack, recover, watched
+from gemd.worker.diffusion.stack import PREFILL_TOKENS
+from gemd.worker.diffusion.turns import next_answer, portions
 from gemd.worker.schedule import Rate, chunk_budget
 
 if TYPE_CHECKING:
@@ -38,10 +41,10 @@ if TYPE_CHECKING:
     from gemd.worker.diffusion.sampler import Reading
     from gemd.worker.host import Host, Progress
 
-PREFILL_TOKENS = 512
-"""The most of a prompt that one step reads; `gemd.footprint` counts on it."""
 SHOW_SECONDS = 0.02
 """Steps are shown at most fifty times a second, as texts of the llama engine are."""
+SHORT_STEPS = 256
+"""After so many steps in smaller groups of canvases it is tried whether there is memory again."""
 
 
 class DiffusionEngine:
@@ -71,6 +74,7 @@ class DiffusionEngine:
         self._next_deadline = math.inf
         self._shown = -math.inf
         self._together = math.inf
+        self._short_steps = 0
         # One thread: the renderer is a conversation, and one core is enough for it.
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="gemd-prepare")
 
@@ -90,6 +94,7 @@ class DiffusionEngine:
                 self._stack.resize(wanted)
                 loading.warm_up(self._stack, self._head)
         except OutOfMemoryError as error:
+            recover(self._stack.device)
             self._restore(before, error)
             raise EngineStartFailedError(
                 f"there is no memory for a context of {wanted} tokens",
@@ -142,13 +147,14 @@ class DiffusionEngine:
         self._expire()
         self._admit()
         readers = [answer for answer in self._running if answer.pending]
-        self._read(sorted(readers, key=lambda each: each.task.arrived))
+        self._read(readers)
         for answer in [each for each in self._running if not each.pending]:
             self._open(answer)
         canvases = [answer for answer in self._running if answer.canvas is not None]
         if canvases:
             self._denoise(canvases)
-        return bool(readers or canvases)
+        # An answer of no tokens may have ended without any of it, and left its slot to another.
+        return bool(readers or canvases or self._answers())
 
     def idle(self) -> bool:
         """See `Engine.idle`."""
@@ -246,34 +252,25 @@ class DiffusionEngine:
     # --- answers get a slot ---------------------------------------------------------
 
     def _admit(self) -> None:
-        while self._waiting:
-            answer = self._waiting[0]
-            # The candidates of a request share its prompt: the first reads it, the others copy.
-            if any(each.task is answer.task and each.pending for each in self._running):
-                return
+        while True:
             busy = {each.slot for each in self._running}
             free = [slot for slot in range(len(self._last_used)) if slot not in busy]
-            if not free:
+            answer = next_answer(self._waiting, self._running) if free else None
+            if answer is None:
                 return
-            self._waiting.pop(0)
+            self._waiting.remove(answer)
             self._place(answer, free)
 
     def _place(self, answer: Answer, free: Sequence[int]) -> None:
         slots, prompt = self._stack.slots, answer.task.prompt
-        found = {
-            slot: reusable(held, prompt, keep=slots.window_keep)
-            for slot, held in enumerate(slots.held)
-        }
-        source = max(found, key=lambda slot: (found[slot], slot in free))
-        cached = found[source]
-        target = source
-        if source not in free:
-            # Another answer goes on in that slot.
-            target = min(free, key=lambda slot: self._last_used[slot])
-            slots.copy(source, target)
-        elif cached == 0:
-            target = min(free, key=lambda slot: self._last_used[slot])
-        slots.cut(target, cached)
+        found = place(
+            prompt, slots.held, free=free, last_used=self._last_used, keep=slots.window_keep
+        )
+        target, cached = found.slot, found.kept
+        if found.source == target:
+            slots.cut(target, cached)
+        else:
+            slots.copy(found.source, target, cached)
         now = self._clock()
         answer.place(target, cached, now)
         self._running.append(answer)
@@ -293,15 +290,13 @@ class DiffusionEngine:
         """A piece of the prompts that wait, or all of them where they are short."""
         streams = sum(each.canvas is not None for each in self._running)
         budget = chunk_budget(rate=self._rate.value, streams=streams, limit=PREFILL_TOKENS)
-        for answer in answers:
-            if budget <= 0:
-                return
+        for answer, tokens in portions(answers, budget):
             # An answer whose request has failed meanwhile has left.
             if answer in self._running:
-                budget -= self._encode(answer, budget)
+                self._encode(answer, tokens)
 
-    def _encode(self, answer: Answer, most: int) -> int:
-        """Read up to so many tokens of a prompt; how many were."""
+    def _encode(self, answer: Answer, most: int) -> None:
+        """Read up to so many tokens of a prompt."""
         assert answer.slot is not None
         chunk = answer.pending[: self._stack.chunk_limit(answer.slot, most)]
         before = self._clock()
@@ -312,10 +307,9 @@ class DiffusionEngine:
             # Some layers hold these tokens already, and others do not.
             self._stack.slots.cut(answer.slot, 0)
             self._lack(answer, error, f"to read {len(chunk)} tokens of the prompt")
-            return 0
+            return
         del answer.pending[: len(chunk)]
         self._rate.observe(len(chunk), self._clock() - before)
-        return len(chunk)
 
     def _open(self, answer: Answer) -> None:
         if answer.canvas is not None:
@@ -342,21 +336,32 @@ class DiffusionEngine:
             except OutOfMemoryError as error:
                 if len(group) > 1:
                     recover(self._stack.device)
-                    self._together = len(group) // 2
+                    self._together, self._short_steps = len(group) // 2, 0
                     continue
                 answer = group[0][0]
                 self._lack(answer, error, f"to denoise {self._stack.canvas_tokens} tokens")
-                # The other candidates of its request are gone with it.
-                steps = [step for step in steps if step[0] in self._running]
-                continue
-            del steps[: len(group)]
-            for (answer, _), (reading, soft) in zip(group, done, strict=True):
-                answer.soft = soft
-                if answer.take(reading, self._host.emit, show=show, now=self._clock()):
-                    self._leave(answer)
-        if not self._running:
-            # Memory may be there again for the next ones.
+            else:
+                self._take([answer for answer, _ in group], done, show=show)
+                del steps[: len(group)]
+            # The other candidates of a request that has failed are gone with it.
+            steps = [step for step in steps if step[0] in self._running]
+        self._short_steps += 1
+        if not self._running or self._short_steps == SHORT_STEPS:
+            # Memory may be there again.
             self._together = math.inf
+
+    def _take(
+        self, answers: Sequence[Answer], done: Sequence[tuple[Reading, torch.Tensor]], *, show: bool
+    ) -> None:
+        for answer, (reading, soft) in zip(answers, done, strict=True):
+            if answer not in self._running:
+                continue  # another candidate of its request has failed
+            if not reading.sound:
+                self._drop(answer.request_id, _no_numbers(self._loaded.ready.compute))
+                continue
+            answer.soft = soft
+            if answer.take(reading, self._host.emit, show=show, now=self._clock()):
+                self._leave(answer)
 
     def _pass(self, group: Sequence[tuple[Answer, Wish]]) -> list[tuple[Reading, torch.Tensor]]:
         tokens = torch.from_numpy(np.stack([wish.tokens for _, wish in group]))
@@ -381,6 +386,15 @@ class DiffusionEngine:
 
 def _failed(request_id: str, error: GemdError) -> wire.RequestFailed:
     return wire.RequestFailed(request_id=request_id, error=wire.ErrorBody.of(error))
+
+
+def _no_numbers(compute: str) -> BadModelFileError:
+    return BadModelFileError(
+        "the model computes infinities, or what is no number",
+        why=f"its weights are damaged, or the way that it computes ({compute}) is wrong here",
+        advice=("gemctl doctor --engine diffusion",),
+        metadata={"compute": compute},
+    )
 
 
 def _raise(error: BaseException) -> None:

@@ -51,6 +51,29 @@ class Filters:
         return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Bias:
+    """What is added to the logits of some tokens.
+
+    Attributes:
+        tokens: Ids, ascending; shape (biased,).
+        values: Shape (biased,).
+
+    """
+
+    tokens: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, by_token: Mapping[int, float]) -> Bias | None:
+        """From a value for each token; None where there is none."""
+        if not by_token:
+            return None
+        tokens = sorted(by_token)
+        values = [by_token[token] for token in tokens]
+        return cls(np.array(tokens, dtype=np.int64), np.array(values, dtype=np.float32))
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """How one canvas's logits are read.
@@ -61,7 +84,7 @@ class Wish:
         fixed: Positions that are given; shape (canvas,).
         tokens: What stands on the canvas; shape (canvas,).
         filters: Of the tokens drawn.
-        bias: Added to the logits of tokens.
+        bias: Of the logits.
 
     """
 
@@ -70,7 +93,7 @@ class Wish:
     fixed: NDArray[np.bool_]
     tokens: NDArray[np.int64]
     filters: Filters = Filters()
-    bias: Mapping[int, float] | None = None
+    bias: Bias | None = None
 
 
 class Head:
@@ -121,58 +144,57 @@ class Head:
         """The six columns of a reading; shape (6, canvas)."""
         logits = self._logits[: hidden.shape[0]]
         raw, heated, top = self._fill(logits, hidden, wish)
-        drawing = _Drawing(logits, heated, _least(logits, heated, wish), wish.temperature)
-        total_raw, total = raw.total(), heated.total()
-        raw_entropy, entropy = torch.zeros_like(total), torch.zeros_like(total)
+        drawing = _Drawing(logits, heated, _least(logits, heated, wish))
+        most = top.values[:, :1]
+        raw_entropy, entropy = torch.zeros_like(raw.total), torch.zeros_like(raw.total)
         mixture = torch.zeros(
             soft.shape, dtype=torch.promote_types(soft.dtype, torch.float32), device=soft.device
         )
         for part in _slices(logits.shape[1]):
             slice_ = logits[:, part]
             surprise, chances = self._room(slice_)
-            torch.sub(total_raw[:, None], slice_, out=surprise)
+            torch.sub(most, slice_, out=surprise)
             torch.neg(surprise, out=chances).exp_()
-            raw_entropy += surprise.mul_(chances).sum(-1)
-            torch.div(slice_, -wish.temperature, out=surprise).add_(total[:, None])
+            raw_entropy += chances.mul_(surprise).sum(-1)
+            surprise.div_(wish.temperature)
             torch.neg(surprise, out=chances).exp_()
             entropy += surprise.mul_(chances).sum(-1)
             drawing.observe(part, chances)
             weights = self._embedding[part]
             mixture += torch.matmul(chances.to(weights.dtype), weights)
-        soft.copy_(mixture)
+        soft.copy_(mixture.div_(heated.total[:, None]))
         soft.mul_(self._scale)
         self._give(wish, soft)
         uniforms = torch.from_numpy(wish.uniforms).to(hidden.device)
-        confidence = (top.values[:, 0] - total_raw).exp()
+        confidence = raw.total.reciprocal()
         return torch.stack(
             (
                 top.tokens[:, 0].float(),
                 drawing.tokens(uniforms).float(),
-                entropy,
-                raw_entropy,
+                entropy / heated.total + heated.total.log(),
+                raw_entropy / raw.total + raw.total.log(),
                 confidence,
-                confidence - (top.values[:, 1] - total_raw).exp(),
+                confidence * -(top.values[:, 1] - top.values[:, 0]).expm1(),
             )
         )
 
     def _fill(
         self, logits: torch.Tensor, hidden: torch.Tensor, wish: Wish
-    ) -> tuple[_LogSum, _LogSum, _Top]:
+    ) -> tuple[_Sum, _Sum, _Top]:
         """Compute a canvas's logits, and what can be told of them as they come."""
-        raw, heated = _LogSum(hidden), _LogSum(hidden)
+        raw, heated = _Sum(hidden, 1.0), _Sum(hidden, wish.temperature)
         top = _Top(hidden)
         for part in _slices(logits.shape[1]):
             slice_ = logits[:, part]
             # In the model's own type first, as the reference has it.
             slice_.copy_(torch.matmul(hidden, self._embedding[part].T))
             slice_.div_(self._softcap).tanh_().mul_(self._softcap)
-            for token, bias in (wish.bias or {}).items():
-                if part.start <= token < part.stop:
-                    slice_[:, token - part.start] += bias
+            if wish.bias is not None:
+                _add(wish.bias, part, slice_)
             room, _ = self._room(slice_)
             best = top.observe(part, slice_, room)
-            raw.observe(room.copy_(slice_), best)
-            heated.observe(torch.div(slice_, wish.temperature, out=room), best / wish.temperature)
+            raw.observe(slice_, best, room)
+            heated.observe(slice_, best, room)
         return raw, heated, top
 
     def _room(self, slice_: torch.Tensor) -> torch.Tensor:
@@ -187,23 +209,35 @@ class Head:
             soft[where] = self._embedding[tokens] * self._scale
 
 
-class _LogSum:
-    """The logarithm of a sum of exponentials by row, slice by slice."""
+class _Sum:
+    """The sum of exponentials by row, slice by slice, in terms of the largest one.
 
-    def __init__(self, like: torch.Tensor) -> None:
-        self._most = torch.full((like.shape[0],), -math.inf, device=like.device)
-        self._sum = torch.zeros(like.shape[0], device=like.device)
+    Logits are divided by the temperature only after the largest was taken from them: divided by a
+    small one, they would be too large for float32 to tell them apart.
 
-    def observe(self, slice_: torch.Tensor, best: torch.Tensor) -> None:
-        """Take in a slice, which is overwritten, and its largest values by row."""
-        most = torch.maximum(self._most, best)
-        self._sum *= (self._most - most).exp_()
-        self._sum += slice_.sub_(most[:, None]).exp_().sum(-1)
-        self._most = most
+    Attributes:
+        temperature: That logits are divided by.
+        most: The largest logit; shape (rows,).
+        total: The sum; shape (rows,).
 
-    def total(self) -> torch.Tensor:
-        """Shape (rows,)."""
-        return self._most + self._sum.log()
+    """
+
+    def __init__(self, like: torch.Tensor, temperature: float) -> None:
+        self.temperature = temperature
+        self.most = torch.full((like.shape[0],), -math.inf, device=like.device)
+        self.total = torch.zeros(like.shape[0], device=like.device)
+
+    def observe(self, slice_: torch.Tensor, best: torch.Tensor, room: torch.Tensor) -> None:
+        """Take in a slice and its largest values by row, with room for a copy of it."""
+        most = torch.maximum(self.most, best)
+        self.total *= ((self.most - most) / self.temperature).exp_()
+        torch.sub(slice_, most[:, None], out=room).div_(self.temperature)
+        self.total += room.exp_().sum(-1)
+        self.most = most
+
+    def parts(self, logits: torch.Tensor, rows: slice) -> torch.Tensor:
+        """What logits of some rows add to the sum."""
+        return logits.sub(self.most[rows, None]).div_(self.temperature).exp_()
 
 
 class _Top:
@@ -238,26 +272,19 @@ class _Drawing:
         logits: Of the canvas; shape (rows, vocabulary).
         heated: Their sum at the temperature.
         least: By row the least logit that may be drawn; None for any.
-        temperature: Of the step.
 
     """
 
-    def __init__(
-        self,
-        logits: torch.Tensor,
-        heated: _LogSum,
-        least: torch.Tensor | None,
-        temperature: float,
-    ) -> None:
-        self._logits, self._least, self._temperature = logits, least, temperature
-        self._total = heated.total()
+    def __init__(self, logits: torch.Tensor, heated: _Sum, least: torch.Tensor | None) -> None:
+        self._logits, self._heated, self._least = logits, heated, least
         self._sums: list[torch.Tensor] = []
 
     def observe(self, part: slice, chances: torch.Tensor) -> None:
-        """Take in the probabilities of a slice."""
+        """Take in what a slice adds to the sum."""
         if self._least is not None:
             chances = torch.where(self._logits[:, part] >= self._least[:, None], chances, 0.0)
-        self._sums.append(chances.sum(-1, dtype=torch.float64))
+        # A sum in float64 would make a copy of the whole slice in it first.
+        self._sums.append(chances.sum(-1).double())
 
     def tokens(self, uniforms: torch.Tensor) -> torch.Tensor:
         """Token ids; shape (rows,)."""
@@ -278,31 +305,42 @@ class _Drawing:
         vocabulary = self._logits.shape[1]
         places = chosen * SLICE + torch.arange(min(SLICE, vocabulary), device=chosen.device)
         values = self._logits[rows].gather(-1, places.clamp(max=vocabulary - 1))
-        chances = (values / self._temperature - self._total[rows, None]).exp_()
+        chances = self._heated.parts(values, rows)
         allowed = places < vocabulary
         if self._least is not None:
             allowed &= values >= self._least[rows, None]
         within = torch.where(allowed, chances, 0.0).cumsum(-1, dtype=torch.float64)
-        return places.gather(-1, _found(within, wanted))[:, 0]
+        return places.gather(-1, _found(within, wanted))[:, 0].clamp_(max=vocabulary - 1)
 
 
 def _found(cumulative: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """By row the first place whose sum is above what is wanted; never one that adds nothing."""
     total = cumulative[:, -1:]
     below = torch.nextafter(total, torch.zeros_like(total))
-    return torch.searchsorted(cumulative, torch.minimum(wanted, below).contiguous(), right=True)
+    found = torch.searchsorted(cumulative, torch.minimum(wanted, below).contiguous(), right=True)
+    # Sums that are no numbers have no such place, and a wrong token is no reason to end a worker.
+    return found.clamp_(max=cumulative.shape[-1] - 1)
 
 
-def _least(logits: torch.Tensor, heated: _LogSum, wish: Wish) -> torch.Tensor | None:
+def _add(bias: Bias, part: slice, slice_: torch.Tensor) -> None:
+    """Add what is meant for the tokens of a slice, all of them at once."""
+    first, last = np.searchsorted(bias.tokens, (part.start, part.stop))
+    if first < last:
+        row = torch.zeros(slice_.shape[1], device=slice_.device)
+        places = torch.from_numpy(bias.tokens[first:last] - part.start)
+        row[places.to(row.device)] = torch.from_numpy(bias.values[first:last]).to(row.device)
+        slice_ += row
+
+
+def _least(logits: torch.Tensor, heated: _Sum, wish: Wish) -> torch.Tensor | None:
     """By row the least logit that the filters let through; None where they let all."""
     filters = wish.filters
     if not filters.any:
         return None
-    total = heated.total()
     found = []
     for part in _parts(len(logits), FEW_ROWS):
         ordered = logits[part].sort(dim=-1, descending=True).values
-        chances = (ordered / wish.temperature - total[part, None]).exp_()
+        chances = heated.parts(ordered, part).div_(heated.total[part, None])
         keep = chances >= chances[:, :1] * filters.min_p
         keep &= chances.cumsum(-1) - chances < filters.top_p
         if filters.top_k:

@@ -8,7 +8,7 @@ given; it is never made again from tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -53,12 +53,14 @@ class Filling:
         text: All of it, given text and gaps.
         spans: Text of each gap.
         tokens: How many of the gaps' tokens are text.
+        written: Their positions; shape (canvas,).
 
     """
 
     text: str
     spans: tuple[str, ...]
     tokens: int
+    written: NDArray[np.bool_] = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +103,24 @@ class Layout:
             canvas: Tokens; shape (canvas,).
 
         """
-        texts, spans, count = [], [], 0
+        texts, spans = [], []
+        written = np.zeros(canvas.shape, dtype=np.bool_)
         for part in self._parts:
             text = part.text
             if part.gap is not None:
-                pieces = list(self._written(canvas[slice(*part.gap)].tolist()))
-                count += len(pieces)
+                first, end = part.gap
+                pieces = list(self._pieces(canvas[first:end].tolist()))
+                written[first : first + len(pieces)] = [bool(piece) for piece in pieces]
                 text = b"".join(pieces).decode("utf-8", "replace")
                 spans.append(text)
             texts.append(text)
-        return Filling("".join(texts), tuple(spans), count)
+        return Filling("".join(texts), tuple(spans), int(written.sum()), written)
 
-    def _written(self, tokens: list[int]) -> Iterator[bytes]:
+    def _pieces(self, tokens: list[int]) -> Iterator[bytes]:
         for token in tokens:
             if token in self._vocabulary.end_of_generation:
                 return
-            if piece := self._vocabulary.piece(token):
-                yield piece
+            yield self._vocabulary.piece(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +263,7 @@ def _lengths(pieces: Sequence[_Piece], canvas_tokens: int) -> list[int]:
             f"on, and a canvas holds {canvas_tokens}",
             why=f"they are filled in one canvas; {given} tokens are given text and {wanted} were "
             f"asked for in gaps"
-            + (f", and {len(open_gaps)} gaps have no length yet" if open_gaps else ""),
+            + (f", and a position for each of {len(open_gaps)} without" if open_gaps else ""),
             advice=("shorten what stands behind the first gap", "ask for fewer max_tokens"),
             tokens=least,
             limit=canvas_tokens,

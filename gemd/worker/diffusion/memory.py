@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import traceback
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -25,20 +26,25 @@ class OutOfMemoryError(Exception):
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """Within, allocations that fail raise `OutOfMemoryError`."""
+    """Within, allocations that fail raise `OutOfMemoryError`, and what was half-made is let go."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemoryError(_first_line(error)) from error
-    except RuntimeError as error:
-        if any(said in str(error) for said in _SAID_OF_MEMORY):
-            raise OutOfMemoryError(_first_line(error)) from error
-        raise
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_lack(error):
+            raise
+        # The frames that failed hang on the error, and on them the tensors that did fit.
+        traceback.clear_frames(error.__traceback__)
+        raise OutOfMemoryError(_first_line(error)) from None
+
+
+def _is_lack(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(said in str(error) for said in _SAID_OF_MEMORY)
 
 
 def recover(device: torch.device) -> None:
     """Give back what the allocator keeps for later: in pieces it may be the room that was short."""
-    # Frames of the failed step hang on its traceback, and its tensors on them.
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

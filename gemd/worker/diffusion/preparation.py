@@ -142,7 +142,7 @@ class Preparation:
         )
 
     def _check_room(self, prompt: list[int]) -> None:
-        limit = self.context_tokens - self._canvas_tokens
+        limit = max(0, self.context_tokens - self._canvas_tokens)
         if len(prompt) > limit:
             raise ContextTooLongError(
                 f"the prompt with the text before the first gap has {len(prompt)} tokens, "

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gemd.errors import UnsupportedInputError
-from gemd.worker.diffusion.head import Filters
+from gemd.worker.diffusion.head import Bias, Filters
 from gemd.worker.diffusion.sampler import Schedule
 
 if TYPE_CHECKING:
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 BANNED: Final = -1e4
 """A bias that no logit outweighs, and that is a number: an infinite one leaves no entropy."""
+LEAST_TEMPERATURE: Final = 1e-4
+"""Below it a canvas is what it is at it, and at last nothing that float32 can hold."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Task:
     """A request whose prompt is ready.
 
@@ -44,7 +46,7 @@ class Task:
     prompt: tuple[int, ...]
     schedule: Schedule
     filters: Filters
-    bias: dict[int, float]
+    bias: Bias | None
     ends: frozenset[int]
     limit: int
     limit_reason: wire.FinishReason
@@ -69,7 +71,8 @@ def schedule_of(defaults: SamplerDefaults, temperature: float | None) -> Schedul
     """
     t_max, t_min = defaults.t_max, defaults.t_min
     if temperature:
-        t_min, t_max = temperature * (t_min / t_max), temperature
+        first = max(temperature, LEAST_TEMPERATURE)
+        t_min, t_max = first * (t_min / t_max), first
     return Schedule(
         max_steps=defaults.max_steps,
         entropy_bound=defaults.entropy_bound,
@@ -98,7 +101,7 @@ def check_sampling(sampling: wire.Sampling) -> None:
             raise _unsupported(
                 f"sampling.{name}",
                 f"it looks at the tokens before a token, and a canvas has none before the others; "
-                f"{value} was asked for, {neutral} is neutral",
+                f"{value:g} was asked for, {neutral:g} is neutral",
             )
     if sampling.logprobs is not None:
         raise _unsupported(
@@ -112,12 +115,12 @@ def filters_of(sampling: wire.Sampling) -> Filters:
     return Filters(top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p)
 
 
-def bias_of(sampling: wire.Sampling, ends: frozenset[int]) -> dict[int, float]:
+def bias_of(sampling: wire.Sampling, ends: frozenset[int]) -> Bias | None:
     """What is added to logits; a request that goes on past the end never draws it."""
-    bias = {token: max(-1e4, min(1e4, value)) for token, value in sampling.logit_bias.items()}
+    bias = {token: max(BANNED, min(-BANNED, value)) for token, value in sampling.logit_bias.items()}
     if sampling.ignore_eos:
         bias |= dict.fromkeys(ends, BANNED)
-    return bias
+    return Bias.of(bias)
 
 
 def _unsupported(field_name: str, why: str) -> UnsupportedInputError:

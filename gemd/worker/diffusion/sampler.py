@@ -76,6 +76,11 @@ class Reading:
     confidence: NDArray[np.float32]
     margin: NDArray[np.float32]
 
+    @property
+    def sound(self) -> bool:
+        """Whether the model computed numbers."""
+        return bool(np.isfinite(self.entropy).all() and np.isfinite(self.raw_entropy).all())
+
 
 def accept(entropy: NDArray[np.float32], bound: float) -> NDArray[np.bool_]:
     """The positions whose tokens may be taken together.

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemd.worker.diffusion.cache import SLACK, Held, LayerShape, Slots, reusable
+from gemd.worker.diffusion.cache import SLACK, Held, LayerShape, Place, Slots, place, reusable
 
 WINDOW = 8
 LAYERS = [LayerShape(2, 4, None), LayerShape(1, 6, WINDOW)]
@@ -112,18 +112,70 @@ def test_a_prompt_that_is_held_as_a_whole_is_reused_as_a_whole() -> None:
     assert reusable(Held([1, 2, 3], 3), [1, 2], keep=7) == 2
 
 
-@given(st.integers(1, 380))
-def test_a_copy_holds_the_same_and_goes_its_own_way(length: int) -> None:
-    """Candidates share a prompt like this."""
+@given(st.integers(1, 380), st.data())
+def test_a_copy_holds_the_same_and_goes_its_own_way(length: int, data: st.DataObject) -> None:
+    """As far as it is wanted, and `reusable` lets it go: candidates share a prompt like this."""
     cache = slots()
     tokens = list(range(1, length + 1))
     feed(cache, 0, tokens)
     feed(cache, 1, [7, 7, 7])
-    cache.copy(0, 1)
-    assert look(cache, 1) == look(cache, 0)
+    wanted = data.draw(st.integers(1, length))
+    kept = reusable(cache.held[0], tokens[:wanted], keep=cache.window_keep)
+    if not kept:
+        return
+    before = look(cache, 0)
+    cache.copy(0, 1, kept)
+    assert look(cache, 1) == [tokens[:kept], tokens[:kept][-(WINDOW - 1) :]]
     feed(cache, 1, [500])
-    assert look(cache, 1)[0] == [*tokens, 500]
-    assert look(cache, 0)[0] == tokens
+    assert look(cache, 1)[0] == [*tokens[:kept], 500]
+    assert look(cache, 0) == before
+
+
+def found(
+    prompt: list[int], *held: list[int], free: set[int], last_used: tuple[float, ...] | None = None
+) -> Place:
+    """Where a prompt goes, among slots whose windows hold everything."""
+    return place(
+        prompt,
+        [Held(tokens, len(tokens)) for tokens in held],
+        free=free,
+        last_used=last_used or tuple(range(len(held))),
+        keep=WINDOW - 1,
+    )
+
+
+HEAD = list(range(20))
+"""What two conversations have in common."""
+LONG = [*HEAD, *range(100, 200)]
+
+
+def test_the_next_turn_takes_its_own_slot_over() -> None:
+    """Also where the last tokens of the slot are others."""
+    assert found([*LONG, 7], [], LONG, [3], free={0, 1, 2}) == Place(1, 1, len(LONG))
+    assert found([*LONG[:-9], 7], [], LONG, free={0, 1}) == Place(1, 1, len(LONG) - 9)
+
+
+def test_another_conversation_leaves_a_history_for_its_own_next_turn() -> None:
+    """What they have in common is copied; empty slots go first, then the longest unused."""
+    other = [*HEAD, 7, 7]
+    assert found(other, LONG, [], free={0, 1}) == Place(1, 0, len(HEAD))
+    assert found(other, LONG, [3] * 50, free={0, 1}) == Place(1, 0, len(HEAD))
+    assert found(other, [3], LONG, [3], free={0, 1, 2}, last_used=(5, 9, 4)) == Place(2, 1, 20)
+    # There is no other.
+    assert found(other, LONG, free={0}) == Place(0, 0, len(HEAD))
+    assert found(other, LONG, [3] * 50, free={0}) == Place(0, 0, len(HEAD))
+
+
+def test_a_few_tokens_in_common_are_read_again() -> None:
+    """They cost no pass of their own; a short prompt that is there as a whole would."""
+    assert found([0, 1, 2, 7], LONG, [], free={0, 1}) == Place(1, 1, 0)
+    assert found([0, 1, 2, 7], LONG, [0, 1, *range(40, 80)], free={1}) == Place(1, 1, 2)
+    assert found([0, 1, 2], LONG, [], free={1}) == Place(1, 0, 3)
+
+
+def test_a_prompt_is_copied_out_of_a_slot_in_which_an_answer_goes_on() -> None:
+    """And not cut off there."""
+    assert found([*LONG, 5], LONG, [], free={1}) == Place(1, 0, len(LONG))
 
 
 @pytest.mark.parametrize("context_tokens", [100, 4000])

@@ -203,10 +203,17 @@ def test_a_banned_token_is_never_written(tiny: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"temperature": 0.0}, {"top_k": 1}, {"top_p": 0.01}, {"min_p": 0.99}]
+    "fields",
+    [
+        {"temperature": 0.0},
+        {"temperature": 1e-38},
+        {"top_k": 1},
+        {"top_p": 0.01},
+        {"min_p": 0.99},
+    ],
 )
 def test_greedy_and_filtered_answers_are_right_too(tiny: Bench, fields: dict[str, Any]) -> None:
-    """They differ in what is drawn on the way."""
+    """They differ in what is drawn on the way; no temperature is too small for numbers."""
     assert tiny.answer("Hello", **fields) == ANSWERS["Hello"]
 
 
@@ -344,7 +351,7 @@ def test_a_gap_is_filled_between_given_texts(tiny: Bench) -> None:
     assert tiny.text(request) == f"The capital of {filled} is Tokyo."
     assert (end.reason, end.last) == ("stop", True)
     trace = _trace(end)
-    assert (trace.canvases, trace.positions) == (1, 4)
+    assert (trace.canvases, trace.positions) == (1, end.completion_tokens)
     for picture in tiny.of(wire.Canvas, request):
         assert " is Tokyo." in picture.text
 
@@ -412,6 +419,31 @@ def test_a_long_prompt_does_not_stall_a_running_canvas(tiny: Bench) -> None:
     tiny.run()
     tiny.end(long)
     assert tiny.end(running).completion_tokens == CANVAS
+
+
+def test_what_is_no_number_fails_its_request_and_no_other(
+    tiny: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A garbage answer would be worse; the other row of the batch goes on."""
+    denoise = tiny.engine._stack.denoise
+    damaged, other = tiny.ask(STORY, candidates=2), tiny.ask("Hello")
+    tiny.engine.step()
+    slots = {each.slot for each in tiny.engine._running if each.request_id == damaged}
+
+    def broken(rows: list[int], *rest: Any) -> torch.Tensor:
+        hidden = denoise(rows, *rest).clone()
+        for row, slot in enumerate(rows):
+            if slot in slots:
+                hidden[row, 0, 0] = float("nan")
+        return hidden
+
+    monkeypatch.setattr(tiny.engine._stack, "denoise", broken)
+    tiny.run()
+    failure = tiny.failure(damaged)
+    assert failure.reason == "BAD_MODEL_FILE"
+    assert failure.metadata["compute"] == "plain"
+    assert tiny.text(other) == ANSWERS["Hello"]
+    assert tiny.engine.idle()
 
 
 def _ended(made: Bench, question: str, **fields: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gemd.worker.diffusion import head as subject
-from gemd.worker.diffusion.head import Filters, Head, Wish
+from gemd.worker.diffusion.head import Bias, Filters, Head, Wish
 
 # More than two slices, and none of them full at the end.
 VOCABULARY, HIDDEN, LENGTH = 2 * subject.SLICE + 777, 24, 20
@@ -37,7 +37,7 @@ def wish(filters: Filters | None = None, bias: dict[int, float] | None = None) -
         fixed=np.zeros(LENGTH, dtype=np.bool_),
         tokens=np.zeros(LENGTH, dtype=np.int64),
         filters=filters or Filters(),
-        bias=bias,
+        bias=Bias.of(bias or {}),
     )
 
 
@@ -54,7 +54,15 @@ def whole(table: torch.Tensor, hidden: torch.Tensor, bias: dict[int, float]) -> 
     return logits
 
 
-@pytest.mark.parametrize("bias", [{}, {5: 9.0, subject.SLICE: -1e4, VOCABULARY - 1: 7.0}])
+@pytest.mark.parametrize(
+    "bias",
+    [
+        {},
+        {5: 9.0, subject.SLICE: -1e4, VOCABULARY - 1: 7.0},
+        {token: float(token % 11 - 5) for token in range(VOCABULARY)},
+    ],
+    ids=["none", "some", "all"],
+)
 def test_every_column_is_that_of_the_whole(
     table: torch.Tensor, hidden: torch.Tensor, bias: dict[int, float]
 ) -> None:
@@ -133,6 +141,38 @@ def test_the_ends_of_the_distribution_are_tokens_that_can_be(uniform: float) -> 
     )
     [reading], _ = head.read(state, [asked])
     assert reading.drawn[0] == (5 if uniform == 0 else 6)
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-3, 10.0])
+def test_equal_tokens_share_at_any_temperature(temperature: float) -> None:
+    """A banned token beside them, and logits that are large at a small temperature."""
+    table = torch.eye(16)
+    head = Head(table, torch.tensor(1.0), SOFTCAP, canvas_tokens=1)
+    state = torch.full((1, 1, 16), -2000.0)
+    state[0, 0, [3, 9]] = 29.7
+    asked = Wish(
+        temperature,
+        np.array([0.9], dtype=np.float32),
+        np.zeros(1, dtype=np.bool_),
+        np.zeros(1, dtype=np.int64),
+        bias=Bias.of({3: 100.0, 9: 100.0, 5: -1e4}),
+    )
+    [reading], soft = head.read(state, [asked])
+    few = min(temperature, 1.0) < 1
+    assert reading.drawn[0] in ({9} if few else {9, 14, 15})
+    assert reading.raw_entropy[0] == pytest.approx(np.log(2), rel=1e-5)
+    assert reading.margin[0] == pytest.approx(0.0, abs=1e-6)
+    if few:
+        assert reading.entropy[0] == pytest.approx(np.log(2), rel=1e-5)
+        assert soft[0, 0, [3, 9]].tolist() == pytest.approx([0.5, 0.5])
+    assert soft.sum() == pytest.approx(1.0)
+
+
+def test_states_that_are_no_numbers_draw_some_token(table: torch.Tensor) -> None:
+    """On a GPU a place behind the last token would end every other request too."""
+    head = Head(table, torch.tensor(1.0), SOFTCAP, canvas_tokens=LENGTH)
+    [reading], _ = head.read(torch.full((1, LENGTH, HIDDEN), torch.nan), [wish()])
+    assert ((reading.drawn >= 0) & (reading.drawn < VOCABULARY)).all()
 
 
 def test_fixed_positions_are_told_as_what_they_are(

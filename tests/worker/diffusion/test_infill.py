@@ -132,7 +132,12 @@ def test_a_gap_ends_where_an_answer_would(behind: tuple[int, ...]) -> None:
     filling = layout.filled(np.array(filled_with(layout, "The sky", "blue.", end=behind)))
     assert filling.spans == ("The sky", "blue.")
     assert filling.text == "The sky is blue."
-    assert filling.tokens == len(TOKENIZE("The sky")) + len(TOKENIZE("blue."))
+    words, rest = len(TOKENIZE("The sky")), len(TOKENIZE("blue."))
+    assert filling.tokens == words + rest
+    # Only these are judged: of what stands behind an end every model is sure.
+    first, second = 0, 20 + len(TOKENIZE(" is "))
+    places = [*range(first, first + words), *range(second, second + rest)]
+    assert np.flatnonzero(filling.written).tolist() == places
 
 
 def test_a_gap_may_stay_empty() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +11,8 @@ import torch
 
 from gemd import wire
 from gemd.errors import EngineCrashedError, EngineStartFailedError
+from gemd.worker.diffusion import engine as subject
+from gemd.worker.diffusion.cache import Slots
 from gemd.worker.diffusion.memory import OutOfMemoryError, watched
 from tests.support.diffusion import Bench, bench
 from tests.support.tiny_diffusion import ANSWERS
@@ -67,12 +70,14 @@ class Short:
         self.inner = inner
         self.rows = rows
         self.refused = 0
+        self.most = 0
 
     def __call__(self, slots: list[int], *rest: Any) -> Any:
         """As `Stack.denoise`."""
         if len(slots) > self.rows:
             self.refused += 1
             _refuse()
+        self.most = max(self.most, len(slots))
         return self.inner(slots, *rest)
 
 
@@ -87,6 +92,8 @@ def test_canvases_go_one_after_the_other_where_memory_is_short(
     ids = [tiny.ask("zebra", seed=seed, **UNSETTLED) for seed in range(4)]
     tiny.run()
     assert [tiny.text(request) for request in ids] == alone
+    # Halves: three fit as little as two.
+    assert short.most == min(rows, 2)
     # It is not tried in vain at every step.
     assert 1 <= short.refused <= 2
 
@@ -117,6 +124,48 @@ def test_a_cache_that_does_not_fit_leaves_the_old_size(
         tiny.engine.resize(wire.Resize(request_id="x", context_tokens=2048, prompt_cache_bytes=0))
     assert caught.value.metadata["kept_context_tokens"] == "512"
     assert tiny.answer("Hello") == ANSWERS["Hello"]
+
+
+def test_a_cache_too_many_is_gone_before_the_old_one_is_made_again(
+    tiny: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frames that failed in it keep it no longer: it may be the memory that is needed."""
+    made, extend = tiny.engine._stack._made, Slots.extend
+    large: list[weakref.ref[Slots]] = []
+    left: list[int] = []
+
+    def observed(context_tokens: int) -> Slots:
+        left.append(sum(each() is not None for each in large))
+        slots = made(context_tokens)
+        if context_tokens > 512:
+            large.append(weakref.ref(slots))
+        return slots
+
+    def short(slots: Slots, *rest: Any) -> Any:
+        return _refuse() if slots.context_tokens > 512 else extend(slots, *rest)
+
+    monkeypatch.setattr(tiny.engine._stack, "_made", observed)
+    monkeypatch.setattr(Slots, "extend", short)
+    with pytest.raises(EngineStartFailedError):
+        tiny.engine.resize(wire.Resize(request_id="x", context_tokens=2048, prompt_cache_bytes=0))
+    assert len(large) == 1
+    assert left == [0, 0]
+
+
+def test_all_canvases_are_tried_together_again_after_a_while(
+    tiny: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the engine is never idle."""
+    monkeypatch.setattr(subject, "SHORT_STEPS", 3)
+    short = Short(tiny.engine._stack.denoise, 1)
+    monkeypatch.setattr(tiny.engine._stack, "denoise", short)
+    for seed in range(2):
+        tiny.ask("zebra", seed=seed, **UNSETTLED)
+    tiny.engine.step()
+    assert short.refused == 1
+    short.rows = 2
+    tiny.run(until=lambda: short.most == 2)
+    assert not tiny.engine.idle()
 
 
 def test_no_memory_for_any_cache_ends_the_worker(
