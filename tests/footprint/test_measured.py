@@ -58,9 +58,9 @@ async def check(path: Path, context_tokens: int, prompt_tokens: int) -> None:
     assert after == pytest.approx(1, abs=0.02)
 
 
-@pytest.fixture(params=["smollm2", "gemma3"])
+@pytest.fixture(params=["smollm2", pytest.param("gemma3", marks=pytest.mark.slow)])
 def path(request: pytest.FixtureRequest) -> Path:
-    """Both real models."""
+    """Both real models; the larger one takes its time."""
     found: Path = request.getfixturevalue(request.param)
     return found
 

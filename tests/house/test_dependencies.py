@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -44,6 +45,7 @@ def imported() -> dict[str, str]:
     }
 
 
+@functools.cache
 def distributions() -> dict[str, set[str]]:
     """The distributions of this environment that a top-level module may come from."""
     return {

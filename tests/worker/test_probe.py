@@ -71,6 +71,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {model: folder / f"{model}.gguf" for model in GEMMA4}
 
 
+@pytest.mark.slow
 def test_the_cache_is_exact_in_300_contexts_and_scratch_is_enough(files: dict[str, Path]) -> None:
     """Five models, ten contexts from 4 K to 128 K, three cache types, one and four sequences.
 

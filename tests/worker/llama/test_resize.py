@@ -193,6 +193,7 @@ def test_cells_do_not_outlive_the_turning_of_their_positions(
     assert smol.answer([*ALICE, 7], max_tokens=1).finished.cached_tokens == cached
 
 
+@pytest.mark.slow
 def test_a_window_comes_back_into_another_context(gemma3: Path) -> None:
     """Sliding layers have another number of cells there, and what was saved fits in."""
     history = [2, *range(1000, 1900)]

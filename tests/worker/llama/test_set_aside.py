@@ -79,6 +79,7 @@ def test_scores_are_whole_and_in_place_after_being_set_aside(
         )
 
 
+@pytest.mark.slow
 def test_a_vector_counts_no_state_twice_after_being_set_aside(crowded: Bench) -> None:
     """The mean is that of the text alone, in length as in direction."""
     text = "The" + " sea" * 199

@@ -101,6 +101,7 @@ def test_a_cut_beyond_the_window_reads_the_prompt_again(gemma: Bench, reference:
         _check(gemma, reference, [*TEXT[:cut], 11, 12, 13 + cut])
 
 
+@pytest.mark.slow
 def test_sequences_that_share_a_beginning_do_not_disturb_each_other(
     gemma: Bench, reference: Bare
 ) -> None:
