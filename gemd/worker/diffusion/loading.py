@@ -92,8 +92,14 @@ def load(
             )
             progress("context", 0, 0)
             stack, head = make(checkpoint, load)
+            choice = _choose(
+                checkpoint,
+                lambda: _one_step(stack, head, [0]),
+                tokens=[count * stack.canvas_tokens for count in sorted({1, load.max_sequences})],
+                path=path,
+                alive=lambda: progress("warmup", 0, 1),
+            )
             progress("warmup", 0, 1)
-            choice = _choose(checkpoint, stack, head, load.max_sequences, path)
             warm_up(stack, head)
     except OutOfMemoryError as error:
         no_room = lack(f"to load {directory.name}", error, device)
@@ -203,6 +209,7 @@ def memory_bytes() -> dict[str, int]:
 
 def warm_up(stack: Stack, head: Head) -> None:
     """Read a prompt and denoise one step: allocate what a step needs, prove that it works."""
+    stack.slots.cut(0, 0)
     if stack.device.type == "cuda":
         # Kernels are compiled at their first use with a number of tokens; a prompt comes in these.
         count = min(PREFILL_TOKENS, stack.slots.context_tokens)
@@ -213,18 +220,29 @@ def warm_up(stack: Stack, head: Head) -> None:
 
 
 def _choose(
-    checkpoint: Checkpoint, stack: Stack, head: Head, canvases: int, path: str | None
+    checkpoint: Checkpoint,
+    step: Callable[[], None],
+    *,
+    tokens: list[int],
+    path: str | None,
+    alive: Callable[[], None],
 ) -> Choice:
-    """Find how to compute, on the passes that will be made, or take what was asked for."""
+    """Find how to compute, on the passes that will be made, or take what was asked for.
+
+    Compilers take their time: each step is a sign of life for whoever waits for the load.
+    """
     if path is not None:
         use_path(checkpoint.decoder, path)
         return Choice(path, {}, "It was asked for.")
-    tokens = [count * stack.canvas_tokens for count in sorted({1, canvases})]
-    k = checkpoint.config.text_config.top_k_experts
-    tune(checkpoint.decoder, tokens=tokens, k=k)
-    choice = choose_path(checkpoint.decoder, lambda: _one_step(stack, head, [0]), stack.device)
-    stack.slots.cut(0, 0)
-    return choice
+
+    def lively() -> None:
+        alive()
+        step()
+
+    alive()
+    tune(checkpoint.decoder, tokens=tokens, k=checkpoint.config.text_config.top_k_experts)
+    device = checkpoint.decoder.embed_tokens.weight.device
+    return choose_path(checkpoint.decoder, lively, device)
 
 
 def _one_step(stack: Stack, head: Head, slots: list[int]) -> None:
