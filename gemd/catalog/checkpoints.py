@@ -15,14 +15,21 @@ from gemd.catalog.profile import Profile
 from gemd.catalog.sources import LocalSource
 from gemd.catalog.variant import BLOCK_DIFFUSION, Variant
 from gemd.errors import GemdError, InvalidRequestError
+from gemd.footprint.checkpoint import INDEX
+from gemd.footprint.diffusion_config import (
+    CONFIG,
+    MODEL_TYPE,
+    context_of,
+    described_as,
+    quantization_of,
+    read_config,
+)
+from gemd.footprint.diffusion_files import SINGLE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIX: Final = ".safetensors"
-CONFIG: Final = "config.json"
-INDEX: Final = "model.safetensors.index.json"
-SINGLE: Final = "model.safetensors"
 
 _SHARD: Final = re.compile(r".+-(\d{5})-of-(\d{5})\.safetensors")
 _PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt")
@@ -70,11 +77,6 @@ def directory_profile(path: Path, *, model_id: str) -> Profile:
         InvalidRequestError: It holds something else; the text says what.
 
     """
-    from gemd.footprint.diffusion_config import (  # noqa: PLC0415 - most models are files
-        context_of,
-        quantization_of,
-    )
-
     names = _names(path)
     config = _config(path, names)
     size = _size(path, names)
@@ -109,12 +111,6 @@ def _names(path: Path) -> frozenset[str]:
 
 def _config(path: Path, names: frozenset[str]) -> dict[str, Any]:
     """Its config.json, if that is of the one architecture that is served from a directory."""
-    from gemd.footprint.diffusion_config import (  # noqa: PLC0415 - as above
-        MODEL_TYPE,
-        described_as,
-        read_config,
-    )
-
     if CONFIG not in names:
         gguf = sorted(name for name in names if name.lower().endswith(".gguf"))
         if gguf:

@@ -9,17 +9,12 @@ import shlex
 import stat
 from pathlib import Path
 
-from gemd.catalog.checkpoints import (
-    CONFIG,
-    SUFFIX,
-    directory_profile,
-    telling_name,
-    weights_bytes,
-)
+from gemd.catalog.checkpoints import SUFFIX, directory_profile, telling_name, weights_bytes
 from gemd.catalog.profile import Profile
 from gemd.catalog.sources import LocalSource
 from gemd.catalog.variant import Variant
 from gemd.errors import InvalidRequestError, ModelNotFoundError
+from gemd.footprint.diffusion_config import CONFIG
 
 PREFIX = "local/"
 """Starts the id of every profile made here; catalogue ids have no slash."""

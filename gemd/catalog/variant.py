@@ -105,6 +105,11 @@ class Variant(Value):
         return self._is_several(self.sources[0])
 
     @property
+    def pullable(self) -> bool:
+        """Whether a pull brings it: it is one file, and not the user's own."""
+        return not (self.as_found or self.several_files)
+
+    @property
     def needs(self) -> Requirements:
         """What a GPU has to be for it: what it says itself, or else what its engine requires."""
         if self.engine == "diffusion" and self.requires == Requirements():

@@ -112,9 +112,10 @@ def checkpoint_headers(
             header = safetensors_header(source)
         odd = expected.pop(file) ^ {tensor.name for tensor in header.tensors}
         if odd:
+            tensors = "1 tensor is" if len(odd) == 1 else f"{len(odd)} tensors are"
             raise BadModelFileError(
                 f"{file} is not the file that its index describes",
-                why=f"{len(odd)} tensors are in one of them only, such as {min(odd)[:80]}",
+                why=f"{tensors} in one of them only, such as {min(odd)[:80]}",
                 advice=("gemctl list",),
                 metadata={"file": file, "tensors": len(odd), "offset": 0},
             )

@@ -47,13 +47,21 @@ def read_diffusion(directory: Path) -> DiffusionShape:
 
 @contextlib.contextmanager
 def _whole(directory: Path) -> Iterator[None]:
-    """A file that is missing makes the checkpoint a bad one: the directory is there."""
+    """A file that is missing makes the checkpoint a bad one: the directory is there.
+
+    Whatever is wrong with it, the advice is to look at its files, whose sizes tell a download that
+    was cut off.
+    """
+    look = f"ls -lL {shlex.quote(str(directory))}"
     try:
         yield
+    except BadModelFileError as error:
+        error.advice = (look, *error.advice)
+        raise
     except ModelNotFoundError as error:
         raise BadModelFileError(
             f"the checkpoint in {directory} is not whole: {error.message}",
             why="a download may have been cut off, or a file was moved away",
-            advice=(f"ls -lL {shlex.quote(str(directory))}",),
+            advice=(look,),
             metadata={"path": directory, **error.metadata},
         ) from None

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from gemd.hardware import RAM
-from gemd.residency import planner, plans, records, relief, survey
+from gemd.residency import measuring, planner, plans, records, relief, survey
 from gemd.residency.contexts import Contexts, shows_resize
 from gemd.residency.corrections import Corrections, file_of
 from gemd.residency.decisions import Decision, Decisions, Reason
@@ -122,9 +122,9 @@ class Allocation:
 
     def ledger(self) -> Ledger:
         """The books of the moment."""
-        return survey.ledger_of(
-            self._entries.values(), self.accounts.at(self._do.now()), self._returning()
-        )
+        entries = self._entries.values()
+        returning = measuring.returning(entries, self._returns)
+        return survey.ledger_of(entries, self.accounts.at(self._do.now()), returning)
 
     def pressures(self) -> list[relief.Pressure]:
         """The devices on which memory has to be given back."""
@@ -137,11 +137,11 @@ class Allocation:
 
     def on_sample(self, sample: Sample) -> None:
         """Take it in, and give memory back if others need it."""
-        leaving = self._leaving(sample)
+        leaving = measuring.leaving(self._entries.values(), self._returns, sample)
         shrunk = [each for each in self._entries.values() if shows_resize(each, sample)]
         for entry in self._entries.values():
             if entry.pid:
-                self._measure(entry, sample)
+                measuring.measure(entry, sample)
         back = self._returns.settle(sample)
         self.accounts.on_sample(sample, leaving)
         for gone in back:
@@ -168,24 +168,6 @@ class Allocation:
     def on_resumed(self) -> None:
         """What the sensors said before is old."""
         self.accounts.on_resumed()
-
-    def _measure(self, entry: Entry, sample: Sample) -> None:
-        seen = {
-            reading.device: reading.processes.get(entry.pid, 0)
-            for reading in sample.devices
-            if reading.processes is not None and reading.device in entry.booked
-        }
-        if _is_ending(entry, sample):
-            return
-        entry.note_measured(seen)
-        if shows_resize(entry, sample):
-            entry.giving = {}
-        if entry.unsettled and entry.ready_since is not None and sample.time > entry.ready_since:
-            entry.unsettled = False
-            # What hides from the sensor stays as it was booked.
-            entry.booked |= {
-                device: size for device, size in seen.items() if device != RAM and size
-            }
 
     def settle_ram(self, entry: Entry) -> None:
         """A load has ended: what it takes replaces what it might take."""
@@ -235,24 +217,6 @@ class Allocation:
         else:
             entry.booked = {}
             self._confirm(one)
-
-    def _returning(self) -> dict[str, int]:
-        """What no worker holds any more and no sensor has seen free, by device."""
-        total = self._returns.sizes()
-        for entry in self._entries.values():
-            for device, size in entry.giving.items():
-                total[device] = total.get(device, 0) + size
-        return total
-
-    def _leaving(self, sample: Sample) -> dict[str, int]:
-        """What of ours is on its way back, or about to be, by device."""
-        total = self._returning()
-        for entry in self._entries.values():
-            goes = entry.state in {State.DRAINING, State.UNLOADING} and entry.stuck is None
-            if goes or _is_ending(entry, sample):
-                for device, size in entry.measured.items():
-                    total[device] = total.get(device, 0) + size
-        return total
 
     def _leave_lost(self, lost: tuple[str, ...]) -> None:
         for entry in self._entries.values():
@@ -305,6 +269,7 @@ class Allocation:
         entry.file = file_of(located)
         entry.device = located.device
         entry.helper = located.helper
+        entry.pullable = located.pullable
         entry.estimate_bytes = entry.located.estimate_bytes
 
     # --- decisions ----------------------------------------------------------------------
@@ -406,11 +371,3 @@ class Allocation:
             times += (survey.fresh_until(entry) for entry in self._entries.values())
         if coming := [when for when in times if now < when < math.inf]:
             self._alarm = self._do.ring_at(min(coming), lambda: None)
-
-
-def _is_ending(entry: Entry, sample: Sample) -> bool:
-    """Its process has no memory of its own any more, though that may not be free yet."""
-    ram = sample.of(RAM)
-    if not entry.pid or ram is None or ram.processes is None or not entry.measured.get(RAM):
-        return False
-    return not ram.processes.get(entry.pid)

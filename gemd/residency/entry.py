@@ -67,6 +67,7 @@ class Entry:
         contexts: Sizes that its context may have, the largest first.
         file: Under which its sizes are kept; see `corrections`.
         helper: As in `states.Located`.
+        pullable: The same.
         path: Of that file, as of the last load.
         predicted: `contexts` as they were before they were corrected by measurements.
         peak: The most that was measured in this life, by device.
@@ -116,6 +117,7 @@ class Entry:
     contexts: tuple[ContextSize, ...] = ()
     file: str = ""
     helper: bool = False
+    pullable: bool = True
     path: str = ""
     predicted: tuple[ContextSize, ...] = ()
     peak: dict[str, int] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from gemd.errors import (
@@ -116,7 +117,13 @@ def quarantined(entry: Entry, policy: CrashPolicy) -> ModelQuarantinedError:
         f"{entry.model} crashed {len(entry.crash_times)} times within "
         f"{policy.window_s / 60:g} minutes and is not started again by itself",
         why="" if entry.failure is None else entry.failure.message,
-        advice=(f"gemctl load {entry.model}", f"gemctl pull {entry.model}"),
+        advice=(
+            f"gemctl load {entry.model}",
+            f"gemctl pull {entry.model}"
+            if entry.pullable
+            # No pull mends what the user has put there.
+            else f"ls -lL {shlex.quote(entry.path)}",
+        ),
         metadata={
             "model": entry.model,
             "crashes": len(entry.crash_times),

@@ -69,6 +69,7 @@ class Located:
         smaller: Smaller contexts that would do where this one does not fit, the largest first.
         helper: Whether it is there for requests to others: it checks, or finds, what they write.
         placed: Why it goes where it goes; None if there is nothing to say.
+        pullable: Whether a pull could bring its bytes anew.
 
     """
 
@@ -78,6 +79,7 @@ class Located:
     smaller: tuple[ContextSize, ...] = ()
     helper: bool = False
     placed: Reason | None = None
+    pullable: bool = True
 
     @property
     def demand(self) -> dict[str, int]:

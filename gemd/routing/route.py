@@ -65,8 +65,9 @@ class Route:
     explanation: str
 
 
-BLOCK_DIFFUSION: Final = frozenset({"diffusion", "scripted"})
-"""Engines that denoise a canvas; the one of the tests plays that it does."""
+CANVAS_ENGINES: Final = frozenset({"diffusion", "scripted"})
+"""Engines that can be asked for a canvas: the diffusion engine denoises one, and the scripted one
+of the tests says whatever its script has."""
 
 EMBEDDED: Final = "EMBEDDED_MODEL"
 """The reason of a default that answers until something better is on disk."""
@@ -193,7 +194,7 @@ def _check_able(
 ) -> None:
     """Refuse what only a block-diffusion model can do, if this is none."""
     field, what = _canvas_wish(request)
-    if not field or any(form.engine in BLOCK_DIFFUSION for form in chosen.variants):
+    if not field or any(form.engine in CANVAS_ENGINES for form in chosen.variants):
         return
     engine = chosen.variants[0].engine
     unnamed = "" if request.model is not None else "no model was named, and "

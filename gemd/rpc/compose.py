@@ -27,6 +27,7 @@ from gemd.rpc.engine_figures import EngineFigures
 from gemd.rpc.headers import Headers
 from gemd.rpc.library import Library
 from gemd.rpc.placing import Placer
+from gemd.rpc.planned_engines import DIFFUSION
 from gemd.store import Store, Transport
 from gemd.store.look import Looks
 
@@ -169,7 +170,7 @@ def _is_placeable(builds: Callable[[], Iterable[Build]], reading: DeviceReading)
     return any(
         build.backend in usable
         and not build.broken
-        and (build.engine != "diffusion" or runs_on(BLOCK_DIFFUSION, reading))
+        and (build.engine != DIFFUSION or runs_on(BLOCK_DIFFUSION, reading))
         for build in builds()
     )
 

@@ -23,6 +23,7 @@ from gemd.engine.builds.choice import choose_build
 from gemd.errors import CpuConsentNeededError, EngineMissingError, ModelTooLargeError
 from gemd.quantities import human_bytes
 from gemd.residency.decisions import Reason
+from gemd.rpc.planned_engines import DIFFUSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from gemd.engine.builds.build import Build
     from gemd.hardware import Gpu, Inventory
 
-ENGINE: Final = "diffusion"
 _CUDA: Final = "cuda"
 _CPU: Final = "cpu"
 
@@ -114,7 +114,7 @@ def diffusion_spot(
             return _processor(loading, builds, "as cpu_consent allows")
         raise _unsupported(loading, usable)
     try:
-        build = choose_build(builds, _CUDA, engine=ENGINE)
+        build = choose_build(builds, _CUDA, engine=DIFFUSION)
     except EngineMissingError as error:
         if settings.cpu_consent:
             return _processor(loading, builds, f"as cpu_consent allows: {error}")
@@ -157,7 +157,7 @@ def _placed(
 
 
 def _processor(loading: Loading, builds: Sequence[Build], why: str) -> Found:
-    build = choose_build(builds, _CPU, engine=ENGINE)
+    build = choose_build(builds, _CPU, engine=DIFFUSION)
     return Found(
         build,
         None,

@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Any
 from gemd import wire
 from gemd.catalog.choice.placing import MAPS
 from gemd.engine.spec import WorkerSpec
+from gemd.footprint import (
+    gguf_shape,
+    predict_diffusion,
+    predict_gguf,
+    read_diffusion,
+    read_gguf_model,
+)
 from gemd.hardware import RAM
 from gemd.residency.states import ContextSize, Located
 from gemd.rpc.convert.models import OnDisk
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
 
     from gemd.catalog import Catalog, Profile, Variant
     from gemd.config import Settings
-    from gemd.footprint import DiffusionShape, GgufHeader
+    from gemd.footprint import DiffusionShape
     from gemd.footprint.shape import GgufShape
     from gemd.rpc.placing import Placer
     from gemd.store import Entry, ModelFile, Store
@@ -144,9 +151,7 @@ class Library:
         self, profile: Profile, variant: Variant, file: ModelFile, load: wire.Load
     ) -> Located:
         """A GGUF model where it goes. Blocks: headers are read."""
-        from gemd.footprint import gguf_shape  # noqa: PLC0415 - first load only
-
-        shape = gguf_shape(_header(file))
+        shape = gguf_shape(read_gguf_model(file.path))
         spot = ON_PROCESSOR
         if self._placer is not None:
             spot = self._placer.spot(
@@ -166,8 +171,6 @@ class Library:
         self, profile: Profile, variant: Variant, file: ModelFile, load: wire.Load
     ) -> Located:
         """A block-diffusion model where it goes. Blocks: config.json and headers are read."""
-        from gemd.footprint import read_diffusion  # noqa: PLC0415 - first load only
-
         shape = read_diffusion(file.path)
         contexts = _contexts(load.context_tokens)
         spot = ON_PROCESSOR
@@ -214,6 +217,7 @@ class Library:
             tuple(sizes[1:]),
             helper=bool(profile.roles) and _HELPING.issuperset(profile.roles),
             placed=spot.why,
+            pullable=variant.pullable,
         )
 
     async def check(self, profile: Profile, file: ModelFile) -> None:
@@ -226,7 +230,7 @@ class Library:
         variant = profile.variant(file.variant)
         assert variant is not None
         if file.manifest is None and variant.engine in _READERS:
-            await in_thread(lambda _: _READERS[variant.engine](file), abandon=True)
+            await in_thread(lambda _: _READERS[variant.engine](file.path), abandon=True)
 
     async def examine(self, profile: Profile, variant: Variant) -> None:
         """As `check`, of whatever is on disk of a variant; nothing if nothing is."""
@@ -283,29 +287,15 @@ class Library:
         return None
 
 
-def _checkpoint(file: ModelFile) -> object:
-    from gemd.footprint import read_diffusion  # noqa: PLC0415 - first load only
-
-    return read_diffusion(file.path)
-
-
-def _header(file: ModelFile) -> GgufHeader:
-    from gemd.footprint import read_gguf_model  # noqa: PLC0415 - first load only
-
-    return read_gguf_model(file.path)
-
-
-_READERS: Mapping[str, Callable[[ModelFile], object]] = {
-    "llama": _header,
-    "diffusion": _checkpoint,
+_READERS: Mapping[str, Callable[[Path], object]] = {
+    "llama": read_gguf_model,
+    "diffusion": read_diffusion,
 }
 """What reads the headers of what an engine runs."""
 
 
 def _estimates(shape: GgufShape, load: wire.Load, spot: Spot) -> dict[int, dict[str, int]]:
     """The peak of a worker on each device by tokens of context, the whole context first."""
-    from gemd.footprint import predict_gguf  # noqa: PLC0415 - as above
-
     found = {}
     for tokens in _contexts(load.context_tokens):
         predicted = predict_gguf(
@@ -332,8 +322,6 @@ def _canvas_estimates(
     shape: DiffusionShape, load: wire.Load, spot: Spot
 ) -> dict[int, dict[str, int]]:
     """As `_estimates`, of a block-diffusion model."""
-    from gemd.footprint import predict_diffusion  # noqa: PLC0415 - as above
-
     found = {}
     for tokens in _contexts(load.context_tokens):
         predicted = predict_diffusion(

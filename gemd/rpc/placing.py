@@ -151,16 +151,7 @@ class Placer:
         candidate = Candidate(profile, variant, sized, on_disk=True, factors=factors)
         placed = self._placed(candidate, machine, sample, build.backend, context)
         if placed is not None and placed.gpu is not None:
-            return Spot(
-                placed.placement,
-                placed.sequences,
-                placed.gpu.device,
-                cast("Backend", build.backend),
-                build.path,
-                _only(placed.gpu, sample, usable, build.backend),
-                shared=placed.gpu.kind is not DeviceKind.DISCRETE_GPU,
-                why=_on_gpu(placed, build),
-            )
+            return _spot_on(placed.gpu, placed, build, sample, usable, _on_gpu(placed, build))
         if self._settings.cpu_consent:
             return self._processor(_consented("it fits no GPU, not even in part"))
         raise _consent_needed(profile, usable)
@@ -213,32 +204,19 @@ class Placer:
         return self._spot_of(found, sample, usable)
 
     def _spot_of(self, found: Found, sample: Sample | None, usable: Sequence[Gpu]) -> Spot:
-        placed, build = found.placed, found.build
+        placed = found.placed
         if placed is None or placed.gpu is None or sample is None:
-            hidden = {} if build.backend == _CPU else _hiding(build.backend)
-            return Spot(
-                Placement(),
-                self._settings.parallel,
-                overlay=build.path,
-                environ=hidden,
-                why=found.why,
-            )
-        return Spot(
-            placed.placement,
-            placed.sequences,
-            placed.gpu.device,
-            "cuda",
-            build.path,
-            _only(placed.gpu, sample, usable, "cuda"),
-            shared=placed.gpu.kind is not DeviceKind.DISCRETE_GPU,
-            why=found.why,
-        )
+            return self._beside(found.build, found.why)
+        return _spot_on(placed.gpu, placed, found.build, sample, usable, found.why)
 
     def _on_processor(self, profile: Profile) -> bool:
         return "default" in profile.roles or self._settings.engine_backend == _CPU
 
     def _processor(self, why: Reason | None) -> Spot:
-        build = choose_build(self._builds(), _CPU)
+        return self._beside(choose_build(self._builds(), _CPU), why)
+
+    def _beside(self, build: Build, why: Reason | None) -> Spot:
+        """On the processor, whatever the build is for."""
         # A build for a GPU that computes on the processor would open a context there all the same.
         hidden = {} if build.backend == _CPU else _hiding(build.backend)
         return Spot(
@@ -266,6 +244,26 @@ def limits_of(settings: Settings) -> Limits:
         gpu_budget=settings.gpu_budget,
         ram_margin=settings.ram_margin,
         gpu_margin=settings.gpu_margin,
+    )
+
+
+def _spot_on(
+    gpu: Gpu,
+    placed: Placed,
+    build: Build,
+    sample: Sample,
+    usable: Sequence[Gpu],
+    why: Reason,
+) -> Spot:
+    return Spot(
+        placed.placement,
+        placed.sequences,
+        gpu.device,
+        cast("Backend", build.backend),
+        build.path,
+        _only(gpu, sample, usable, build.backend),
+        shared=gpu.kind is not DeviceKind.DISCRETE_GPU,
+        why=why,
     )
 
 

@@ -149,7 +149,7 @@ class Shelf:
         there is also what the user's hub client has fetched. None if it is to be pulled.
         """
         places = [source.path for source in variant.sources if isinstance(source, LocalSource)]
-        if not (variant.as_found or variant.several_files):
+        if variant.pullable:
             return None
         there = next((path for path in places if is_there(variant, path)), None)
         if there is None and variant.several_files:

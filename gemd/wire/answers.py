@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gemd.wire.base import ErrorBody, Message
+
+if TYPE_CHECKING:
+    from gemd.errors import GemdError
 
 
 class Started(Message):
@@ -142,6 +145,11 @@ class RequestFailed(Message):
     type: Literal["request_failed"] = "request_failed"
     request_id: str
     error: ErrorBody
+
+    @classmethod
+    def of(cls, request_id: str, error: GemdError) -> RequestFailed:
+        """From the error itself."""
+        return cls(request_id=request_id, error=ErrorBody.of(error))
 
 
 class Continuation(Message):

@@ -250,7 +250,7 @@ class WorkerHost:
                 )
             engine.accept(work)
         except GemdError as error:
-            self.emit(_failure(work.request_id, error))
+            self.emit(wire.RequestFailed.of(work.request_id, error))
 
     def _resize(self, engine: Engine, resize: wire.Resize) -> None:
         try:
@@ -262,7 +262,7 @@ class WorkerHost:
                 raise ModelBusyError("the context keeps its size", why="requests run in it")
             self.emit(engine.resize(resize))
         except GemdError as error:
-            self.emit(_failure(resize.request_id, error))
+            self.emit(wire.RequestFailed.of(resize.request_id, error))
             if isinstance(error, EngineCrashedError):
                 self._flush()
                 end_process(EXIT_CRASHED)
@@ -286,7 +286,7 @@ class WorkerHost:
             refusal = InvalidRequestError(
                 f"the {message.type} message for this request cannot be sent", why=str(error)
             )
-            return wire.encode(self._identity, _failure(request_id, refusal))
+            return wire.encode(self._identity, wire.RequestFailed.of(request_id, refusal))
 
     def _flush(self) -> None:
         if self._outbox:
@@ -325,10 +325,6 @@ def end_process(code: int) -> NoReturn:
     """
     sys.stderr.flush()
     os._exit(code)
-
-
-def _failure(request_id: str, error: GemdError) -> wire.RequestFailed:
-    return wire.RequestFailed(request_id=request_id, error=wire.ErrorBody.of(error))
 
 
 def _create(engine_name: str, host: Host) -> Engine:

@@ -15,14 +15,13 @@ from transformers import (
     DiffusionGemmaForBlockDiffusion,
     DiffusionGemmaTextConfig,
 )
-from transformers.models.gemma4.configuration_gemma4 import Gemma4VisionConfig
 
-from gemd.worker.diffusion.checkpoint import Checkpoint, SamplerDefaults
 from gemd.worker.diffusion.head import Head
 from gemd.worker.diffusion.sampler import Schedule
 from gemd.worker.diffusion.stack import Stack
 from gemd.worker.memory import give_back
-from tests.support.denoising import denoise
+from tests.support.denoising import checkpoint_of, denoise
+from tests.support.diffusion_training import smallest_vision
 
 STEPS: Final = 4
 PROMPT: Final = list(range(10, 26))
@@ -67,32 +66,15 @@ def _model() -> Any:
         eos_token_id=1,
         bos_token_id=2,
     )
-    vision = Gemma4VisionConfig(
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        global_head_dim=16,
-        patch_size=16,
-        position_embedding_size=64,
+    config = DiffusionGemmaConfig(
+        text_config=text, vision_config=smallest_vision(), canvas_length=256
     )
-    config = DiffusionGemmaConfig(text_config=text, vision_config=vision, canvas_length=256)
     made: Any = DiffusionGemmaForBlockDiffusion._from_config(config, dtype=torch.bfloat16)
     return made.eval()
 
 
 def _ours(model: Any) -> Any:
-    encoder = model.model.encoder.language_model
-    checkpoint = Checkpoint(
-        config=model.config,
-        decoder=model.model.decoder,
-        encoder_scalars=tuple(layer.layer_scalar for layer in encoder.layers),
-        defaults=SamplerDefaults(),
-        layout="plain",
-        parameters=0,
-    )
+    checkpoint = checkpoint_of(model)
     # No early stop: both have as many steps.
     schedule = Schedule(max_steps=STEPS, confidence_threshold=None)
 

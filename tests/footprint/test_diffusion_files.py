@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,7 +163,7 @@ def _missing_shard(folder: Path) -> None:
         (_other_model, "model_type is gemma4"),
         (_no_json, "is no JSON table"),
         (_a_list, "it holds a list"),
-        (_index_of_other_files, "1 tensors are in one of them only, such as y"),
+        (_index_of_other_files, "1 tensor is in one of them only, such as y"),
         (_missing_shard, "a.safetensors"),
     ],
 )
@@ -172,6 +173,7 @@ def test_a_damaged_checkpoint_is_a_bad_model_file(checkpoint: Path, spoil: Any, 
     with pytest.raises(BadModelFileError) as caught:
         read_diffusion(checkpoint)
     assert says in str(caught.value)
+    assert caught.value.advice[0] == f"ls -lL {shlex.quote(str(checkpoint))}"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gemd.residency.crashes import CrashPolicy, is_quarantined, retry_time
+from gemd.residency.entry import Entry
+from gemd.residency.refusals import quarantined
 
 times = st.lists(st.floats(min_value=0, max_value=1e6), max_size=8).map(
     lambda ts: tuple(sorted(ts))
@@ -33,3 +36,12 @@ def test_old_crashes_are_forgotten() -> None:
     assert is_quarantined(crashes, now=3.0, policy=POLICY)
     assert not is_quarantined(crashes, now=601.0, policy=POLICY)
     assert retry_time(crashes, now=700.0, policy=POLICY) == 700.0
+
+
+@pytest.mark.parametrize(
+    "pullable, advice", [(True, "gemctl pull local/m"), (False, "ls -lL '/models/my m.gguf'")]
+)
+def test_a_pull_is_advised_only_of_what_a_pull_brings(pullable: bool, advice: str) -> None:  # noqa: FBT001 - a case
+    """A file or folder of the user's is to be looked at instead."""
+    entry = Entry("local/m", pullable=pullable, path="/models/my m.gguf")
+    assert list(quarantined(entry, POLICY).advice) == ["gemctl load local/m", advice]

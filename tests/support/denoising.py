@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from transformers.models.diffusion_gemma import generation_diffusion_gemma as generation
 
+from gemd.worker.diffusion.checkpoint import Checkpoint, SamplerDefaults
 from gemd.worker.diffusion.draws import SeededDraws
 from gemd.worker.diffusion.head import Head, Wish
 from gemd.worker.diffusion.sampler import RANDOM, Canvas, Schedule
@@ -80,6 +81,19 @@ class _Random:
         cumulative = probabilities.double().cumsum(-1)
         wanted = torch.from_numpy(uniforms).double()[:, None] * cumulative[:, -1:]
         return torch.searchsorted(cumulative, wanted, right=True)
+
+
+def checkpoint_of(model: Any) -> Checkpoint:
+    """Transformers' whole model as our loader would have it, without a copy."""
+    encoder = model.model.encoder.language_model
+    return Checkpoint(
+        config=model.config,
+        decoder=model.model.decoder,
+        encoder_scalars=tuple(layer.layer_scalar for layer in encoder.layers),
+        defaults=SamplerDefaults(),
+        layout="plain",
+        parameters=0,
+    )
 
 
 def oracle(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gemd import wire
 from gemd.worker.diffusion.engine import DiffusionEngine
+from tests.support.engine_host import EngineHost, chat
 from tests.support.tiny_diffusion import TINY
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ STEPS = 2000
 """More than any test needs; an engine that never ends fails instead of hanging."""
 
 
-class Bench:
+class Bench(EngineHost):
     """A loaded engine and everything it said."""
 
     def __init__(
@@ -33,9 +34,7 @@ class Bench:
         gpu_layers: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.said: list[wire.FromWorker] = []
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.progress: list[tuple[str, int, int]] = []
+        super().__init__()
         self.engine = DiffusionEngine(self, clock=clock)
         self.ready = self.engine.load(
             wire.Load(
@@ -46,23 +45,20 @@ class Bench:
                 threads=1,
                 gpu_layers=gpu_layers,
             ),
-            lambda *at: self.progress.append(at),
+            self.loading,
         )
         self._ids = 0
 
-    def emit(self, message: wire.FromWorker) -> None:
-        """See `Host`."""
-        self.said.append(message)
-
-    def post(self, job: Callable[[], None]) -> None:
-        """See `Host`."""
-        self._jobs.put(job)
+    def limit_steps(self, most: int) -> None:
+        """Let canvases of requests from here on have at most so many steps."""
+        preparation = self.engine._loaded.preparation
+        defaults = preparation._defaults
+        schedule = replace(defaults.schedule, max_steps=most)
+        preparation._defaults = replace(defaults, schedule=schedule)
 
     def submit(self, message: wire.Work) -> str:
         """Accept a request and wait until its prompt is prepared."""
-        self.engine.accept(message)
-        self._jobs.get(timeout=30)()
-        return message.request_id
+        return self.pass_on(self.engine, message)
 
     def ask(self, text: str, *, seed: int = 1, **fields: Any) -> str:
         """Submit a chat of one turn, or with `prompt` something else; sampling by its fields."""
@@ -115,16 +111,6 @@ class Bench:
         self.run()
         self.end(request_id)
         return self.text(request_id)
-
-
-def chat(*turns: str) -> wire.Prompt:
-    """A conversation whose turns alternate, the user's first."""
-    roles = ("user", "assistant")
-    return wire.Prompt(
-        chat=tuple(
-            wire.ChatMessage(role=roles[index % 2], text=text) for index, text in enumerate(turns)
-        )
-    )
 
 
 @contextlib.contextmanager

@@ -153,21 +153,9 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaForBlockDiff
         bos_token_id=BOS,
         use_bidirectional_attention="vision",
     )
-    # The class has no model without one; it is as small as it can be, and never trained.
-    vision = Gemma4VisionConfig(
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        global_head_dim=16,
-        patch_size=16,
-        position_embedding_size=64,
-    )
     config = DiffusionGemmaConfig(
         text_config=text,
-        vision_config=vision,
+        vision_config=smallest_vision(),
         canvas_length=_CANVAS,
         boi_token_id=tokenizer.convert_tokens_to_ids("<|image>"),
         eoi_token_id=tokenizer.convert_tokens_to_ids("<image|>"),
@@ -184,6 +172,21 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaForBlockDiff
     generation.eos_token_id = [EOS, tokenizer.convert_tokens_to_ids("<turn|>")]
     generation.pad_token_id, generation.bos_token_id = PAD, BOS
     return model
+
+
+def smallest_vision() -> Gemma4VisionConfig:
+    """The vision tower of a model for tests: the class has no model without one."""
+    return Gemma4VisionConfig(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        global_head_dim=16,
+        patch_size=16,
+        position_embedding_size=64,
+    )
 
 
 def prompt_of(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:

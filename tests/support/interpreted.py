@@ -12,7 +12,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
@@ -101,7 +101,7 @@ def _main() -> None:
 def _outputs(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
     """Of the kernels and of the reference."""
     from gemd.worker.diffusion.compute import fused, use_path  # noqa: PLC0415 - needs Triton
-    from gemd.worker.diffusion.compute.tiles import KINDS, Tile, bucket  # noqa: PLC0415 - as above
+    from gemd.worker.diffusion.compute.tiles import Kind, Tile, bucket  # noqa: PLC0415 - as above
 
     assert fused.interpreted()
     generator = torch.Generator().manual_seed(case.seed)
@@ -134,7 +134,7 @@ def _outputs(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
         )
         size = bucket(case.tokens, 1)
     rows, tokens, columns, parts = case.tile
-    for kind in KINDS:
+    for kind in get_args(Kind):
         fused.FUSED.tiles[kind, size] = Tile(rows, tokens, columns, 4, 1, parts)
     theirs = module(*arguments)
     use_path(module, "triton")

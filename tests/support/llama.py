@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import time
 from typing import TYPE_CHECKING, TypeVar
 
 from gemd import wire
 from gemd.worker.llama.engine import LlamaEngine
+from tests.support.engine_host import EngineHost, chat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ CHATML = (
 answers with French verse."""
 
 
-class Bench:
+class Bench(EngineHost):
     """A loaded engine and everything it said."""
 
     def __init__(
@@ -43,9 +43,7 @@ class Bench:
         host_expert_layers: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.said: list[wire.FromWorker] = []
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.progress: list[tuple[str, int, int]] = []
+        super().__init__()
         self.engine = LlamaEngine(self, clock=clock)
         self.ready = self.engine.load(
             wire.Load(
@@ -59,23 +57,13 @@ class Bench:
                 cache_type=cache_type,
                 host_expert_layers=host_expert_layers,
             ),
-            lambda *at: self.progress.append(at),
+            self.loading,
         )
         self._ids = 0
 
-    def emit(self, message: wire.FromWorker) -> None:
-        """See `Host`."""
-        self.said.append(message)
-
-    def post(self, job: Callable[[], None]) -> None:
-        """See `Host`."""
-        self._jobs.put(job)
-
     def submit(self, message: wire.Work) -> str:
         """Accept a request and wait until its prompt is prepared."""
-        self.engine.accept(message)
-        self._jobs.get(timeout=30)()
-        return message.request_id
+        return self.pass_on(self.engine, message)
 
     def forget(self) -> None:
         """Empty the KV cache.
@@ -168,18 +156,6 @@ class Answer:
     def finished(self) -> wire.Finished:
         """How it ended."""
         return self.one(wire.Finished)
-
-
-def chat(*turns: str, system: str | None = None) -> wire.Prompt:
-    """User and assistant in turn, the user first."""
-    roles = ("user", "assistant") * len(turns)
-    messages = [
-        wire.ChatMessage.model_validate({"role": role, "text": text})
-        for role, text in zip(roles, turns, strict=False)
-    ]
-    if system is not None:
-        messages.insert(0, wire.ChatMessage(role="system", text=system))
-    return wire.Prompt(chat=tuple(messages))
 
 
 @contextlib.contextmanager

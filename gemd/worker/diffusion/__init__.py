@@ -1,7 +1,7 @@
 """DiffusionGemma on transformers' layers: block diffusion with every denoising step visible.
 
 Modules, from the bottom: `checkpoint` reads weights, `compute` multiplies with packed ones,
-`cache` and `stack` are the model's two passes, `head` reads logits in blocks of rows, `sampler`
+`cache` and `stack` are the model's two passes, `head` reads logits in slices, `sampler`
 and `trace` decide and judge on the host, `answer` is one answer, `engine` the loop's step. See
 DESIGN.md.
 """

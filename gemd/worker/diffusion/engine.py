@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,6 @@ import torch
 from gemd import wire
 from gemd.errors import (
     BadModelFileError,
-    CancelledError,
     DeadlineExpiredError,
     EngineCrashedError,
     EngineStartFailedError,
@@ -31,6 +29,7 @@ from gemd.worker.diffusion.cache import place
 from gemd.worker.diffusion.memory import OutOfMemoryError, lack, recover, watched
 from gemd.worker.diffusion.stack import PREFILL_TOKENS
 from gemd.worker.diffusion.turns import next_answer, portions
+from gemd.worker.intake import Intake
 from gemd.worker.schedule import Rate, chunk_budget
 
 if TYPE_CHECKING:
@@ -70,13 +69,13 @@ class DiffusionEngine:
         self._rate = Rate()
         self._waiting: list[Answer] = []
         self._running: list[Answer] = []
-        self._preparing: set[str] = set()
         self._next_deadline = math.inf
         self._shown = -math.inf
         self._together = math.inf
         self._short_steps = 0
-        # One thread: the renderer is a conversation, and one core is enough for it.
-        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="gemd-prepare")
+        self._intake: Intake[list[Answer]] = Intake(
+            host, prepare=self._prepare, ready=self._take, clock=clock
+        )
 
     def load(self, load: wire.Load, progress: Progress) -> wire.Ready:
         """See `Engine.load`."""
@@ -129,14 +128,11 @@ class DiffusionEngine:
                 "other, nor a vector of a text",
                 metadata={"field": "model"},
             )
-        self._preparing.add(message.request_id)
-        self._preparer.submit(self._prepare, message, self._clock())
+        self._intake.accept(message)
 
     def cancel(self, request_id: str) -> None:
         """See `Engine.cancel`."""
-        if request_id in self._preparing:
-            self._preparing.discard(request_id)
-            self._fail(request_id, CancelledError("the request was cancelled"))
+        if self._intake.cancel(request_id):
             return
         for answer in [each for each in self._answers() if each.request_id == request_id]:
             answer.cancel(self._host.emit, self._clock())
@@ -158,7 +154,7 @@ class DiffusionEngine:
 
     def idle(self) -> bool:
         """See `Engine.idle`."""
-        return not (self._preparing or self._waiting or self._running)
+        return not (self._intake or self._waiting or self._running)
 
     def status(self, nonce: int) -> wire.Pong:
         """See `Engine.status`."""
@@ -166,49 +162,31 @@ class DiffusionEngine:
         return wire.Pong(
             nonce=nonce,
             active=len(self._running),
-            waiting=len(self._waiting) + len(self._preparing),
+            waiting=len(self._waiting) + len(self._intake),
             cached_tokens=sum(len(held.tokens) for held in slots.held),
         )
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._preparer.shutdown()
+        self._intake.close()
         self._loaded.close()
 
     # --- requests come in -----------------------------------------------------------
 
-    def _prepare(self, message: wire.Generate | wire.Count, arrived: float) -> None:
+    def _prepare(self, message: wire.Work, arrived: float) -> list[Answer] | wire.Counted:
         """On the preparation thread."""
-        if message.request_id not in self._preparing:
-            return  # cancelled while it waited for this thread
-        result: list[Answer] | wire.Counted | wire.RequestFailed
-        try:
-            if isinstance(message, wire.Count):
-                result = self._loaded.preparation.count(message)
-            else:
-                result = self._loaded.preparation.answers(message, arrived)
-        except GemdError as caught:
-            result = _failed(message.request_id, caught)
-        except BaseException as caught:  # noqa: BLE001 - the engine thread has to know
-            defect = caught
-            self._host.post(lambda: _raise(defect))
-            return
-        self._host.post(lambda: self._prepared(message.request_id, result))
+        if isinstance(message, wire.Count):
+            return self._loaded.builder.count(message)
+        assert isinstance(message, wire.Generate), "others are refused as they come"
+        return self._loaded.preparation.answers(message, arrived)
 
-    def _prepared(
-        self, request_id: str, result: list[Answer] | wire.Counted | wire.RequestFailed
-    ) -> None:
-        if request_id not in self._preparing:
-            return  # cancelled meanwhile, and answered then
-        self._preparing.discard(request_id)
-        if isinstance(result, list):
-            self._waiting += result
-            if result[0].task.deadline is not None:
-                self._next_deadline = min(self._next_deadline, result[0].task.deadline)
-            # Not left to the step: Started then leaves before the prompt is read.
-            self._admit()
-        else:
-            self._host.emit(result)
+    def _take(self, answers: list[Answer]) -> None:
+        self._waiting += answers
+        task = answers[0].task
+        if task.deadline is not None:
+            self._next_deadline = min(self._next_deadline, task.deadline)
+        # Not left to the step: Started then leaves before the prompt is read.
+        self._admit()
 
     def _answers(self) -> list[Answer]:
         return [*self._running, *self._waiting]
@@ -235,7 +213,7 @@ class DiffusionEngine:
         """End a request with all its candidates."""
         for answer in [each for each in self._answers() if each.request_id == request_id]:
             self._leave(answer)
-        self._fail(request_id, error)
+        self._host.emit(wire.RequestFailed.of(request_id, error))
 
     def _leave(self, answer: Answer) -> None:
         """The answer is ended: its slot stays as a cache for the next one."""
@@ -245,9 +223,6 @@ class DiffusionEngine:
             self._running.remove(answer)
             assert answer.slot is not None
             self._last_used[answer.slot] = self._clock()
-
-    def _fail(self, request_id: str, error: GemdError) -> None:
-        self._host.emit(_failed(request_id, error))
 
     # --- answers get a slot ---------------------------------------------------------
 
@@ -303,6 +278,8 @@ class DiffusionEngine:
         try:
             with watched():
                 self._stack.encode(answer.slot, chunk)
+                # Else the clock tells how long it takes to ask.
+                self._stack.wait()
         except OutOfMemoryError as error:
             # Some layers hold these tokens already, and others do not.
             self._stack.slots.cut(answer.slot, 0)
@@ -341,7 +318,7 @@ class DiffusionEngine:
                 answer = group[0][0]
                 self._lack(answer, error, f"to denoise {self._stack.canvas_tokens} tokens")
             else:
-                self._take([answer for answer, _ in group], done, show=show)
+                self._hand_out([answer for answer, _ in group], done, show=show)
                 del steps[: len(group)]
             # The other candidates of a request that has failed are gone with it.
             steps = [step for step in steps if step[0] in self._running]
@@ -350,7 +327,7 @@ class DiffusionEngine:
             # Memory may be there again.
             self._together = math.inf
 
-    def _take(
+    def _hand_out(
         self, answers: Sequence[Answer], done: Sequence[tuple[Reading, torch.Tensor]], *, show: bool
     ) -> None:
         for answer, (reading, soft) in zip(answers, done, strict=True):
@@ -384,10 +361,6 @@ class DiffusionEngine:
         self._drop(answer.request_id, lack(what, error, self._stack.device))
 
 
-def _failed(request_id: str, error: GemdError) -> wire.RequestFailed:
-    return wire.RequestFailed(request_id=request_id, error=wire.ErrorBody.of(error))
-
-
 def _no_numbers(compute: str) -> BadModelFileError:
     return BadModelFileError(
         "the model computes infinities, or what is no number",
@@ -395,7 +368,3 @@ def _no_numbers(compute: str) -> BadModelFileError:
         advice=("gemctl doctor --engine diffusion",),
         metadata={"compute": compute},
     )
-
-
-def _raise(error: BaseException) -> None:
-    raise error

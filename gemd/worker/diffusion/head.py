@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -165,7 +165,7 @@ class Head:
         soft.copy_(mixture.div_(heated.total[:, None]))
         soft.mul_(self._scale)
         self._give(wish, soft)
-        uniforms = torch.from_numpy(wish.uniforms).to(hidden.device)
+        uniforms = _sent(wish.uniforms, hidden.device)
         confidence = raw.total.reciprocal()
         return torch.stack(
             (
@@ -184,13 +184,14 @@ class Head:
         """Compute a canvas's logits, and what can be told of them as they come."""
         raw, heated = _Sum(hidden, 1.0), _Sum(hidden, wish.temperature)
         top = _Top(hidden)
+        bias = None if wish.bias is None else _Placed(wish.bias, logits.device)
         for part in _slices(logits.shape[1]):
             slice_ = logits[:, part]
             # In the model's own type first, as the reference has it.
             slice_.copy_(torch.matmul(hidden, self._embedding[part].T))
             slice_.div_(self._softcap).tanh_().mul_(self._softcap)
-            if wish.bias is not None:
-                _add(wish.bias, part, slice_)
+            if bias is not None:
+                bias.add(part, slice_)
             room, _ = self._room(slice_)
             best = top.observe(part, slice_, room)
             raw.observe(slice_, best, room)
@@ -204,8 +205,8 @@ class Head:
     def _give(self, wish: Wish, soft: torch.Tensor) -> None:
         """Fixed positions are no mixture: the next step is told what stands there."""
         if wish.fixed.any():
-            where = torch.from_numpy(np.flatnonzero(wish.fixed)).to(soft.device)
-            tokens = torch.from_numpy(wish.tokens[wish.fixed]).to(soft.device)
+            where = _sent(np.flatnonzero(wish.fixed), soft.device)
+            tokens = _sent(wish.tokens[wish.fixed], soft.device)
             soft[where] = self._embedding[tokens] * self._scale
 
 
@@ -322,14 +323,31 @@ def _found(cumulative: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return found.clamp_(max=cumulative.shape[-1] - 1)
 
 
-def _add(bias: Bias, part: slice, slice_: torch.Tensor) -> None:
-    """Add what is meant for the tokens of a slice, all of them at once."""
-    first, last = np.searchsorted(bias.tokens, (part.start, part.stop))
-    if first < last:
-        row = torch.zeros(slice_.shape[1], device=slice_.device)
-        places = torch.from_numpy(bias.tokens[first:last] - part.start)
-        row[places.to(row.device)] = torch.from_numpy(bias.values[first:last]).to(row.device)
-        slice_ += row
+class _Placed:
+    """A bias on the device."""
+
+    def __init__(self, bias: Bias, device: torch.device) -> None:
+        self._bias = bias
+        self._tokens, self._values = _sent(bias.tokens, device), _sent(bias.values, device)
+
+    def add(self, part: slice, slice_: torch.Tensor) -> None:
+        """Add what is meant for the tokens of a slice, all of them at once."""
+        first, last = np.searchsorted(self._bias.tokens, (part.start, part.stop))
+        if first < last:
+            row = torch.zeros(slice_.shape[1], device=slice_.device)
+            row[self._tokens[first:last] - part.start] = self._values[first:last]
+            slice_ += row
+
+
+def _sent(values: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array on the device, without a wait for what is under way there.
+
+    Torch waits for the end of a copy to a GPU, and so for all before it, unless it is told not to.
+    """
+    there = torch.from_numpy(values)
+    if device.type == "cuda":
+        there = there.pin_memory()
+    return there.to(device, non_blocking=True)
 
 
 def _least(logits: torch.Tensor, heated: _Sum, wish: Wish) -> torch.Tensor | None:

@@ -44,6 +44,7 @@ class Loaded:
     stack: Stack
     head: Head
     template: ChatTemplate | None
+    builder: PromptBuilder
     preparation: Preparation
     ready: wire.Ready
 
@@ -94,7 +95,7 @@ def load(
             stack, head = make(checkpoint, load)
             choice = _choose(
                 checkpoint,
-                lambda: _one_step(stack, head, [0]),
+                lambda: _one_step(stack, head),
                 tokens=[count * stack.canvas_tokens for count in sorted({1, load.max_sequences})],
                 path=path,
                 alive=lambda: progress("warmup", 0, 1),
@@ -139,14 +140,15 @@ def load(
         compute=choice.name,
         compute_reason=choice.reason,
     )
+    builder = PromptBuilder(vocabulary, template)
     preparation = Preparation(
-        PromptBuilder(vocabulary, template),
+        builder,
         vocabulary,
         checkpoint.defaults,
         context_tokens=stack.slots.context_tokens,
         canvas_tokens=stack.canvas_tokens,
     )
-    return Loaded(checkpoint, stack, head, renderer, preparation, ready)
+    return Loaded(checkpoint, stack, head, renderer, builder, preparation, ready)
 
 
 def make(checkpoint: Checkpoint, load: wire.Load) -> tuple[Stack, Head]:
@@ -215,7 +217,7 @@ def warm_up(stack: Stack, head: Head) -> None:
         count = min(PREFILL_TOKENS, stack.slots.context_tokens)
         stack.encode(0, [token % stack.vocabulary for token in range(count)])
         stack.slots.cut(0, 0)
-    _one_step(stack, head, [0])
+    _one_step(stack, head)
     stack.slots.cut(0, 0)
 
 
@@ -245,21 +247,20 @@ def _choose(
     return choose_path(checkpoint.decoder, lively, device)
 
 
-def _one_step(stack: Stack, head: Head, slots: list[int]) -> None:
+def _one_step(stack: Stack, head: Head) -> None:
+    """Of one canvas, behind a prompt of a few tokens in the first slot."""
     length = stack.canvas_tokens
-    for slot in slots:
-        if not stack.slots.length(slot):
-            stack.encode(slot, [0] * _WARM_TOKENS)
-    canvases = torch.zeros((len(slots), length), dtype=torch.int64, device=stack.device)
+    if not stack.slots.length(0):
+        stack.encode(0, [0] * _WARM_TOKENS)
     # Different tokens go to different experts, as they will.
-    canvases += torch.arange(length, device=stack.device) % stack.vocabulary
+    canvas = torch.arange(length, device=stack.device) % stack.vocabulary
     wish = Wish(
         temperature=1.0,
         uniforms=np.full(length, 0.5, dtype=np.float32),
         fixed=np.zeros(length, dtype=np.bool_),
         tokens=np.zeros(length, dtype=np.int64),
     )
-    head.read(stack.denoise(slots, canvases, None), [wish] * len(slots))
+    head.read(stack.denoise([0], canvas[None], None), [wish])
 
 
 def _devices() -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from gemd import wire
 from gemd.errors import ContextTooLongError, InvalidRequestError
 from gemd.worker.diffusion.answer import Answer
 from gemd.worker.diffusion.infill import lay_out
@@ -20,6 +19,7 @@ from gemd.worker.diffusion.writer import Writer
 from gemd.worker.prompting.reasoning import Splitter
 
 if TYPE_CHECKING:
+    from gemd import wire
     from gemd.worker.diffusion.checkpoint import SamplerDefaults
     from gemd.worker.diffusion.infill import Layout
     from gemd.worker.diffusion.vocabulary import Vocabulary
@@ -54,15 +54,6 @@ class Preparation:
         self._defaults = defaults
         self.context_tokens = context_tokens
         self._canvas_tokens = canvas_tokens
-
-    def count(self, request: wire.Count) -> wire.Counted:
-        """The tokens of a prompt, however long it is."""
-        tokens = self._builder.build(request.prompt, limit=1 << 62)
-        return wire.Counted(
-            request_id=request.request_id,
-            count=len(tokens),
-            tokens=tuple(tokens) if request.include_tokens else (),
-        )
 
     def answers(self, request: wire.Generate, arrived: float) -> list[Answer]:
         """One answer for each candidate.

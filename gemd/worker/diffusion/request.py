@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from gemd.errors import UnsupportedInputError
 from gemd.worker.diffusion.head import Bias, Filters
-from gemd.worker.diffusion.sampler import Schedule
 
 if TYPE_CHECKING:
     from gemd import wire
     from gemd.worker.diffusion.checkpoint import SamplerDefaults
     from gemd.worker.diffusion.infill import Layout
+    from gemd.worker.diffusion.sampler import Schedule
 
 BANNED: Final = -1e4
 """A bias that no logit outweighs, and that is a number: an infinite one leaves no entropy."""
@@ -69,19 +69,13 @@ def schedule_of(defaults: SamplerDefaults, temperature: float | None) -> Schedul
     last keeps its ratio to it; 0 takes the likeliest token wherever one is accepted, at the
     temperatures of the release: they also say how sure the model is, and how sure is sure enough.
     """
-    t_max, t_min = defaults.t_max, defaults.t_min
-    if temperature:
-        first = max(temperature, LEAST_TEMPERATURE)
-        t_min, t_max = first * (t_min / t_max), first
-    return Schedule(
-        max_steps=defaults.max_steps,
-        entropy_bound=defaults.entropy_bound,
-        t_max=t_max,
-        t_min=t_min,
-        stability_threshold=defaults.stability_threshold,
-        confidence_threshold=defaults.confidence_threshold,
-        greedy=temperature == 0,
-    )
+    released = defaults.schedule
+    if temperature is None:
+        return released
+    if temperature == 0:
+        return replace(released, greedy=True)
+    first = max(temperature, LEAST_TEMPERATURE)
+    return replace(released, t_min=first * (released.t_min / released.t_max), t_max=first)
 
 
 def check_sampling(sampling: wire.Sampling) -> None:

@@ -1,6 +1,6 @@
 """The entropy-bound sampler on one canvas: which positions are accepted, and when it is done.
 
-Pure, on the host: a step of the model leaves five numbers for each position, and these few
+Pure, on the host: a step of the model leaves six numbers for each position, and these few
 kilobytes are all that is decided on. So a batch may hold canvases at different steps, each with
 its own schedule, and the decisions are the same on every device.
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers.models.diffusion_gemma.modeling_diffusion_gemma import apply_rotary_pos_emb
 
 from gemd.worker.diffusion.cache import LayerShape, Slots
+from gemd.worker.diffusion.checkpoint.text_config import FULL, SLIDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,23 +42,15 @@ class Stack:
         checkpoint: The weights.
         slots: Answers that may have a place at the same time.
         context_tokens: The most tokens of prompt and answer.
-        canvas_tokens: Of a canvas; None for the length that the model was trained for.
 
     """
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        slots: int,
-        context_tokens: int,
-        canvas_tokens: int | None = None,
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, slots: int, context_tokens: int) -> None:
         self._decoder = checkpoint.decoder
         self._scalars = checkpoint.encoder_scalars
         config = checkpoint.config.text_config
         self._kinds: list[str] = list(config.layer_types)
-        self.canvas_tokens = canvas_tokens or checkpoint.config.canvas_length
+        self.canvas_tokens: int = checkpoint.config.canvas_length
         self.vocabulary: int = config.vocab_size
         self.softcap: float = config.final_logit_softcapping
         weight = self._decoder.embed_tokens.weight
@@ -108,7 +101,8 @@ class Stack:
         start = self.slots.length(slot)
         ids = torch.tensor([tokens], device=self.device)
         x = self._decoder.embed_tokens(ids)
-        rotary = self._rotary(x, torch.arange(start, start + len(tokens), device=self.device))
+        positions = torch.arange(start, start + len(tokens), device=self.device)
+        rotary = self._rotary(x, positions[None])
         masks = self._masks(start, len(tokens), self.slots.held[slot].windowed)
 
         def store(
@@ -126,6 +120,11 @@ class Stack:
         # Nobody reads what the last layer makes of it, but for its keys and values.
         store(last.self_attn, last.input_layernorm(x), len(layers))
         self.slots.advance(slot, tokens)
+
+    def wait(self) -> None:
+        """Until the device has done what was asked of it so far."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def chunk_limit(self, slot: int, most: int) -> int:
         """How many tokens may be encoded at once behind what a slot holds."""
@@ -162,9 +161,10 @@ class Stack:
             embeddings, torch.zeros_like(embeddings) if soft is None else soft
         )
         rows, length = canvases.shape
-        starts = torch.tensor([self.slots.length(slot) for slot in slots], device=self.device)
-        positions = starts[:, None] + torch.arange(length, device=self.device)
-        rotary = self._rotary(x, positions)
+        # Made on the device: a copy of the starts would wait for all that is under way there.
+        starts = [self.slots.length(slot) for slot in slots]
+        rows_of = [torch.arange(at, at + length, device=self.device) for at in starts]
+        rotary = self._rotary(x, torch.stack(rows_of))
 
         def attend(attention: Any, states: torch.Tensor, layer: int) -> torch.Tensor:
             query, key, value = _project(attention, states, rotary[self._kinds[layer]])
@@ -187,8 +187,8 @@ class Stack:
     def _rotary(
         self, x: torch.Tensor, positions: torch.Tensor
     ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        rows = positions if positions.dim() == 2 else positions[None]  # noqa: PLR2004 - rows, columns
-        return {kind: self._decoder.rotary_emb(x, rows, kind) for kind in set(self._kinds)}
+        """By kind of layer; positions have the shape (rows, tokens)."""
+        return {kind: self._decoder.rotary_emb(x, positions, kind) for kind in set(self._kinds)}
 
     def _masks(self, start: int, count: int, windowed: int) -> dict[str, torch.Tensor]:
         """By kind of layer, which stored tokens each new one sees; shape (new, stored + new)."""
@@ -200,8 +200,8 @@ class Stack:
 
         everything, near = keys(start), keys(windowed)
         return {
-            "full_attention": everything <= queries,
-            "sliding_attention": (near <= queries) & (near >= queries - window),
+            FULL: everything <= queries,
+            SLIDING: (near <= queries) & (near >= queries - window),
         }
 
 
@@ -215,7 +215,7 @@ def layer_shapes(config: Any) -> list[LayerShape]:
     shapes = []
     for index, kind in enumerate(config.layer_types):
         layer = config.per_layer_config[index]
-        window = config.sliding_window if kind == "sliding_attention" else None
+        window = config.sliding_window if kind == SLIDING else None
         shapes.append(LayerShape(layer.num_key_value_heads, layer.head_dim, window))
     return shapes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gemd.worker.prompting.text import TextStream
 
@@ -11,28 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from gemd import wire
-
-
-class Splitter(Protocol):
-    """Tells reasoning from answer; see `gemd.worker.prompting.reasoning`."""
-
-    def take(self, token: int) -> Piece | None:
-        """What a token adds; None for one that is no text."""
-        ...
-
-
-class Piece(Protocol):
-    """Of the answer's or of the reasoning's text."""
-
-    @property
-    def data(self) -> bytes:
-        """Its bytes."""
-        ...
-
-    @property
-    def reasoning(self) -> bool:
-        """Whose it is."""
-        ...
+    from gemd.worker.prompting.reasoning import Splitter
 
 
 @dataclass(slots=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from gemd import wire
-from gemd.errors import CancelledError, EngineStartFailedError, GemdError
+from gemd.errors import EngineStartFailedError
+from gemd.worker.intake import Intake
 from gemd.worker.llama import loading
 from gemd.worker.llama.batch import Batch
 from gemd.worker.llama.binding import NoCellsLeftError
@@ -66,10 +66,10 @@ class LlamaEngine:
         self._waiting: list[Task] = []
         self._next_deadline = math.inf
         self._sent = -math.inf
-        self._preparing: set[str] = set()
         self._embedding = False
-        # One thread: the renderer is a conversation, and one core is enough for it.
-        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="gemd-prepare")
+        self._intake: Intake[Task] = Intake(
+            host, prepare=self._prepare, ready=self._take, clock=clock
+        )
 
     def load(self, load: wire.Load, progress: Progress) -> wire.Ready:
         """See `Engine.load`."""
@@ -111,14 +111,11 @@ class LlamaEngine:
 
     def accept(self, message: wire.Work) -> None:
         """See `Engine.accept`."""
-        self._preparing.add(message.request_id)
-        self._preparer.submit(self._prepare, message, self._clock())
+        self._intake.accept(message)
 
     def cancel(self, request_id: str) -> None:
         """See `Engine.cancel`."""
-        if request_id in self._preparing:
-            self._preparing.discard(request_id)
-            self._fail(request_id, CancelledError("the request was cancelled"))
+        if self._intake.cancel(request_id):
             return
         for task in self._tasks():
             if task.request_id == request_id:
@@ -138,56 +135,36 @@ class LlamaEngine:
 
     def idle(self) -> bool:
         """See `Engine.idle`."""
-        return not (self._preparing or self._waiting or self._sequences.any_running())
+        return not (self._intake or self._waiting or self._sequences.any_running())
 
     def status(self, nonce: int) -> wire.Pong:
         """See `Engine.status`."""
         return wire.Pong(
             nonce=nonce,
             active=len(self._sequences.running()),
-            waiting=len(self._waiting) + len(self._preparing),
+            waiting=len(self._waiting) + len(self._intake),
             cached_tokens=self._sequences.cached_tokens(),
         )
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._preparer.shutdown()
+        self._intake.close()
         self._loaded.close()
 
     # --- requests come in -----------------------------------------------------------
 
-    def _prepare(self, message: wire.Work, arrived: float) -> None:
+    def _prepare(self, message: wire.Work, arrived: float) -> Task | wire.Counted:
         """On the preparation thread."""
-        if message.request_id not in self._preparing:
-            return  # cancelled while it waited for this thread
-        try:
-            if isinstance(message, wire.Count):
-                answer = self._preparation.count(message)
-                self._host.post(lambda: self._prepared(message.request_id, answer))
-            else:
-                task = self._preparation.task(message, arrived)
-                self._host.post(lambda: self._prepared(message.request_id, task))
-        except GemdError as caught:
-            failure = wire.RequestFailed(
-                request_id=message.request_id, error=wire.ErrorBody.of(caught)
-            )
-            self._host.post(lambda: self._prepared(message.request_id, failure))
-        except BaseException as caught:  # noqa: BLE001 - the engine thread has to know
-            defect = caught
-            self._host.post(lambda: _raise(defect))
+        if isinstance(message, wire.Count):
+            return self._loaded.builder.count(message)
+        return self._preparation.task(message, arrived)
 
-    def _prepared(self, request_id: str, result: Task | wire.Counted | wire.RequestFailed) -> None:
-        if request_id not in self._preparing:
-            return  # cancelled meanwhile, and answered then
-        self._preparing.discard(request_id)
-        if isinstance(result, Task):
-            self._waiting.append(result)
-            if result.deadline is not None:
-                self._next_deadline = min(self._next_deadline, result.deadline)
-            # Not left to the step: Started then leaves before the prompt is read.
-            self._admit()
-        else:
-            self._host.emit(result)
+    def _take(self, task: Task) -> None:
+        self._waiting.append(task)
+        if task.deadline is not None:
+            self._next_deadline = min(self._next_deadline, task.deadline)
+        # Not left to the step: Started then leaves before the prompt is read.
+        self._admit()
 
     def _moment(self) -> Moment:
         return Moment(self._context, self._host.emit, self._clock())
@@ -215,9 +192,6 @@ class LlamaEngine:
             if running is task:
                 sequence.task = None
                 sequence.last_used = self._clock()
-
-    def _fail(self, request_id: str, error: GemdError) -> None:
-        self._host.emit(wire.RequestFailed(request_id=request_id, error=wire.ErrorBody.of(error)))
 
     # --- requests get a sequence ----------------------------------------------------
 
@@ -376,7 +350,3 @@ class LlamaEngine:
 def _missing(sequence: KVSequence, task: Task) -> int:
     """Tokens that are still to be evaluated."""
     return task.goal - len(sequence.tokens)
-
-
-def _raise(defect: BaseException) -> None:
-    raise defect

@@ -28,15 +28,6 @@ class Preparation:
         self._vocabulary = vocabulary
         self._context = context_tokens
 
-    def count(self, request: wire.Count) -> wire.Counted:
-        """The tokens of a prompt, however long it is."""
-        tokens = self._builder.build(request.prompt, limit=1 << 62)
-        return wire.Counted(
-            request_id=request.request_id,
-            count=len(tokens),
-            tokens=tuple(tokens) if request.include_tokens else (),
-        )
-
     def task(self, request: wire.Generate | wire.Score | wire.Embed, arrived: float) -> Task:
         """The task of a request.
 

@@ -135,7 +135,7 @@ class Task(abc.ABC):
 
     def fail(self, error: GemdError, moment: Moment) -> None:
         """End with an error."""
-        moment.emit(wire.RequestFailed(request_id=self.request_id, error=wire.ErrorBody.of(error)))
+        moment.emit(wire.RequestFailed.of(self.request_id, error))
 
     def cancel(self, moment: Moment) -> None:
         """End because the client wants no more."""

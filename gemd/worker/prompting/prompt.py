@@ -12,8 +12,10 @@ nearly all text, reaches the template unchanged and is tokenized exactly as usua
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Protocol
 
+from gemd import wire
 from gemd.errors import (
     BadModelFileError,
     ContextTooLongError,
@@ -26,7 +28,6 @@ from gemd.worker.prompting.template import TemplateRefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gemd import wire
     from gemd.worker.prompting.template import ChatTemplate
 
 _PRIVATE_USE = range(0xF0000, 0xF0100)
@@ -92,6 +93,20 @@ class PromptBuilder:
         """
         return _fitting(
             self._tokens(prompt, thinking=thinking), limit=limit, what="prompt", field="input"
+        )
+
+    def count(self, request: wire.Count) -> wire.Counted:
+        """The tokens of a prompt, however long it is.
+
+        Raises:
+            GemdError: As `build`.
+
+        """
+        tokens = self.build(request.prompt, limit=sys.maxsize)
+        return wire.Counted(
+            request_id=request.request_id,
+            count=len(tokens),
+            tokens=tuple(tokens) if request.include_tokens else (),
         )
 
     def continuation(self, given: str | tuple[int, ...], *, limit: int) -> list[int]:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gemd.catalog.choice import reasons
 from gemd.engine.builds import BACKENDS, Build, best_backend, choose_build, install_command
+from gemd.engine.builds.build import ENGINES
 from gemd.errors import EngineMissingError
 
 BUNDLED = Build(engine="llama", backend="cpu", version="0.3.36")
@@ -111,3 +113,10 @@ def test_the_best_backend_of_a_machine() -> None:
     assert install_command("diffusion", "cuda") == (
         "gemctl engine install --backend cuda --engine diffusion"
     )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_plan_advises_the_same_command(engine: str, backend: str) -> None:
+    """Plans are made below engines, and have words of their own for it."""
+    assert reasons.install_command(engine, backend) == install_command(engine, backend)

@@ -187,8 +187,7 @@ def _pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         ):
             assert shared.engine._stack.dtype == torch.float32
             for made in (shared, fresh):
-                preparation = made.engine._loaded.preparation
-                preparation._defaults = replace(preparation._defaults, max_steps=STEPS)
+                made.limit_steps(STEPS)
             yield Pair(shared, fresh, clock)
 
 

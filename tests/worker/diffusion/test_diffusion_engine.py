@@ -10,7 +10,8 @@ import torch
 from gemd import wire
 from gemd.errors import UnsupportedInputError
 from tests.support.clock import Clock
-from tests.support.diffusion import Bench, bench, chat
+from tests.support.diffusion import Bench, bench
+from tests.support.engine_host import chat
 from tests.support.tiny_diffusion import ANSWERS, TINY, write_nvfp4
 
 if TYPE_CHECKING:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from gemd.worker.diffusion.checkpoint import Checkpoint, SamplerDefaults
 from gemd.worker.diffusion.head import Head
 from gemd.worker.diffusion.stack import Stack
-from tests.support.denoising import Course, denoise, oracle
+from tests.support.denoising import Course, checkpoint_of, denoise, oracle
 from tests.support.tiny_diffusion import ANSWERS, TINY, UNDERTRAINED
 
 if TYPE_CHECKING:
@@ -41,16 +40,7 @@ class Both:
         self.model: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(path, dtype=torch.float32)
         self.model.eval()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
-        encoder = self.model.model.encoder.language_model
-        self.checkpoint = Checkpoint(
-            config=self.model.config,
-            decoder=self.model.model.decoder,
-            encoder_scalars=tuple(layer.layer_scalar for layer in encoder.layers),
-            defaults=SamplerDefaults(),
-            layout="plain",
-            parameters=0,
-        )
-        self.stack = Stack(self.checkpoint, slots=3, context_tokens=512)
+        self.stack = Stack(checkpoint_of(self.model), slots=3, context_tokens=512)
         self.head = Head(
             self.stack.embedding,
             self.stack.embedding_scale,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -30,8 +29,7 @@ STEPS: Final = 6
 def _tiny() -> Iterator[Bench]:
     torch.set_num_threads(1)
     with bench() as made:
-        preparation = made.engine._loaded.preparation
-        preparation._defaults = replace(preparation._defaults, max_steps=STEPS)
+        made.limit_steps(STEPS)
         yield made
 
 

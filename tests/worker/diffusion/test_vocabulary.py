@@ -18,7 +18,7 @@ from gemd.worker.diffusion.tokenizer_files import read_tokenizer_files
 from gemd.worker.prompting.prompt import PromptBuilder
 from gemd.worker.prompting.template import template_of
 from gemd.worker.prompting.text import TextStream
-from tests.support.llama import chat
+from tests.support.engine_host import chat
 from tests.support.tiny_diffusion import ANSWERS, TINY
 from tests.support.tokenizer_files import (
     CONTROL,

@@ -12,7 +12,8 @@ from llama_cpp import llama_cpp as c
 
 from gemd import wire
 from gemd.errors import BadModelFileError
-from tests.support.llama import CHATML, Bench, chat, loaded
+from tests.support.engine_host import chat
+from tests.support.llama import CHATML, Bench, loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -323,7 +324,7 @@ def test_a_cancelled_preparation_is_answered_once(smol: Bench) -> None:
     request = smol.generate("hello")
     smol.engine.accept(request)
     smol.engine.cancel(request.request_id)
-    smol.engine._preparer.submit(lambda: None).result(timeout=30)
+    smol.engine._intake._thread.submit(lambda: None).result(timeout=30)
     # It may have been under way when the cancel came, or not begun.
     while not smol._jobs.empty():
         smol._jobs.get()()

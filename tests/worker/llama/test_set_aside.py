@@ -114,7 +114,7 @@ def test_a_request_that_is_refused_although_it_is_alone_fails(crowded: Bench) ->
 def test_what_was_cancelled_before_its_turn_is_not_prepared(crowded: Bench) -> None:
     """Rendering and tokenizing it would hold up those behind it."""
     may_go = threading.Event()
-    crowded.engine._preparer.submit(may_go.wait, 30)
+    crowded.engine._intake._thread.submit(may_go.wait, 30)
     request = crowded.generate([1, 2, 3])
     crowded.engine.accept(request)
     crowded.engine.cancel(request.request_id)
@@ -126,7 +126,7 @@ def test_what_was_cancelled_before_its_turn_is_not_prepared(crowded: Bench) -> N
     crowded.engine._preparation.task = unwanted  # type: ignore[method-assign,assignment]
     try:
         may_go.set()
-        crowded.engine._preparer.submit(lambda: None).result(30)
+        crowded.engine._intake._thread.submit(lambda: None).result(30)
     finally:
         crowded.engine._preparation.task = task  # type: ignore[method-assign]
     assert crowded._jobs.empty()

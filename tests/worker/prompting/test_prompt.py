@@ -22,7 +22,8 @@ from gemd.worker.llama.binding import Model
 from gemd.worker.llama.vocabulary import Vocabulary
 from gemd.worker.prompting.prompt import PromptBuilder
 from gemd.worker.prompting.template import ChatTemplate
-from tests.support.llama import Bench, chat, loaded
+from tests.support.engine_host import chat
+from tests.support.llama import Bench, loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gemd.errors import BadModelFileError
 from gemd.worker.diffusion.checkpoint import names
-from gemd.worker.diffusion.checkpoint.quantization import BLOCK
+from gemd.worker.diffusion.compute.nvfp4 import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

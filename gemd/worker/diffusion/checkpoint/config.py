@@ -13,6 +13,7 @@ import torch
 from transformers import DiffusionGemmaConfig
 
 from gemd.errors import BadModelFileError
+from gemd.footprint.diffusion_config import MODEL_TYPE
 from gemd.worker.diffusion.checkpoint.defaults import SamplerDefaults, sampler_defaults
 from gemd.worker.diffusion.checkpoint.fields import Fields, read_fields, read_optional_fields
 from gemd.worker.diffusion.checkpoint.quantization import Layout, layout_of
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ARCHITECTURE: Final = "DiffusionGemmaForBlockDiffusion"
-MODEL_TYPE: Final = "diffusion_gemma"
 
 _MAX_CANVAS: Final = 1 << 16
 _CANVAS: Final = 256

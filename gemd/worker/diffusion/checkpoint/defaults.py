@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from gemd.worker.diffusion.sampler import Schedule
+
 if TYPE_CHECKING:
     from gemd.worker.diffusion.checkpoint.fields import Fields
 
@@ -19,6 +21,7 @@ _MAX_STEPS: Final = 65_536
 _MAX_END_TOKENS: Final = 64
 _MAX_TEMPERATURE: Final = 100.0
 _MAX_NATS: Final = 1e6
+_RELEASED: Final = Schedule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +29,16 @@ class SamplerDefaults:
     """What a request leaves open.
 
     Attributes:
-        max_steps: The most denoising steps of a canvas.
-        entropy_bound: Nats; see `gemd.worker.diffusion.sampler.Schedule`.
-        t_min: What the temperature goes to.
-        t_max: Temperature of the first step.
-        stability_threshold: Steps for which the canvas has to stay the same before it may be
-            done; None never stops early. A file has no way to say None: null is the default
-            there, as in transformers.
-        confidence_threshold: Mean entropy in nats below which it may be done; None likewise.
+        schedule: How a canvas is denoised. A file has no way to leave a threshold out: null is the
+            default there, as in transformers.
         eos: Tokens that end an answer, in the file's order.
         pad: The token that fills a canvas behind the end, if there is one.
 
     """
 
-    max_steps: int = 48
-    entropy_bound: float = 0.1
-    t_min: float = 0.4
-    t_max: float = 0.8
-    stability_threshold: int | None = 1
-    confidence_threshold: float | None = 0.005
+    schedule: Schedule = _RELEASED
     eos: tuple[int, ...] = ()
     pad: int | None = None
-
-
-_RELEASED: Final = SamplerDefaults()
 
 
 def sampler_defaults(generation: Fields, config: Fields, *, vocabulary: int) -> SamplerDefaults:
@@ -73,7 +62,7 @@ def sampler_defaults(generation: Fields, config: Fields, *, vocabulary: int) -> 
     named = (generation, config, config.table("text_config"))
     ends = next((fields for fields in named if fields.has("eos_token_id")), None)
     pads = next((fields for fields in named if fields.has("pad_token_id")), None)
-    return SamplerDefaults(
+    schedule = Schedule(
         max_steps=generation.integer(
             "max_denoising_steps", most=_MAX_STEPS, default=_RELEASED.max_steps
         ),
@@ -94,6 +83,9 @@ def sampler_defaults(generation: Fields, config: Fields, *, vocabulary: int) -> 
             most=_MAX_NATS,
             default=_RELEASED.confidence_threshold,
         ),
+    )
+    return SamplerDefaults(
+        schedule=schedule,
         eos=_tokens(ends, "eos_token_id", vocabulary) if ends else (_EOS,),
         pad=pads.integer("pad_token_id", least=0, most=vocabulary - 1) if pads else None,
     )

@@ -21,6 +21,7 @@ from gemd.footprint import (
     safetensors_index,
 )
 from gemd.footprint.checkpoint import INDEX
+from gemd.footprint.diffusion_files import SINGLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from gemd.footprint.safetensors import SafetensorsHeader
 
-SINGLE: Final = "model.safetensors"
-"""The name of a checkpoint's only file."""
 CHUNK_BYTES: Final = 32 * 1024**2
 """Bytes of weights that main memory holds at once."""
 

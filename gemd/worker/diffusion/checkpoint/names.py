@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gemd.worker.diffusion.checkpoint.quantization import BLOCK
+from gemd.worker.diffusion.compute.nvfp4 import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,13 +20,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
+from gemd.worker.diffusion.compute.nvfp4 import BLOCK
+
 if TYPE_CHECKING:
     from gemd.worker.diffusion.checkpoint.fields import Fields
 
 Layout = Literal["plain", "modelopt", "compressed-tensors"]
-
-BLOCK: Final = 16
-"""Weights that share a scale."""
 
 _MODELOPT: Final = {"NVFP4", "W4A16_NVFP4"}
 """They differ in what they do to activations, which stay as they are here."""

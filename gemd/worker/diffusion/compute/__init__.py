@@ -21,15 +21,13 @@ from __future__ import annotations
 from gemd.worker.diffusion.compute.choice import Choice, choose_path
 from gemd.worker.diffusion.compute.nvfp4 import dequantize
 from gemd.worker.diffusion.compute.packed import PackedExperts, PackedLinear
-from gemd.worker.diffusion.compute.paths import ComputePath, available_paths, use_path
-from gemd.worker.diffusion.compute.tuning import Tuned, tune
+from gemd.worker.diffusion.compute.paths import available_paths, use_path
+from gemd.worker.diffusion.compute.tuning import tune
 
 __all__ = [
     "Choice",
-    "ComputePath",
     "PackedExperts",
     "PackedLinear",
-    "Tuned",
     "available_paths",
     "choose_path",
     "dequantize",

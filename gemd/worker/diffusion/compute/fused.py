@@ -14,13 +14,10 @@ import torch
 import triton
 
 from gemd.worker.diffusion.compute import kernels
-from gemd.worker.diffusion.compute.tiles import KINDS, Kind, Tile, bucket, tile_for
+from gemd.worker.diffusion.compute.tiles import Kind, Tile, bucket, tile_for
 
 if TYPE_CHECKING:
     from gemd.worker.diffusion.compute.packed import PackedExperts, PackedLinear
-
-FORMS: Final = (torch.bfloat16, torch.float16, torch.float32)
-"""What the kernels compute in."""
 
 _PAIRS_AT_ONCE: Final = 2048
 _COLUMNS_AT_ONCE: Final = 512
@@ -48,7 +45,6 @@ class Fused:
 
     def tile(self, kind: Kind, size: int, device: torch.device) -> Tile:
         """The tile that a kernel runs with."""
-        assert kind in KINDS
         tuned = self.tiles.get((kind, size))
         return tile_for(self.capability(device), size) if tuned is None else tuned
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Kind = Literal["gate_up", "down", "linear"]
-KINDS: Final[tuple[Kind, ...]] = ("gate_up", "down", "linear")
 
 
 @dataclass(frozen=True, slots=True)

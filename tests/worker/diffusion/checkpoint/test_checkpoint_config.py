@@ -16,6 +16,7 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
 from gemd.errors import BadModelFileError, ModelNotFoundError
 from gemd.worker.diffusion.checkpoint import SamplerDefaults, read_config
 from gemd.worker.diffusion.checkpoint.fields import MAX_BYTES
+from gemd.worker.diffusion.sampler import Schedule
 from tests.support.diffusion_headers import RELEASED
 from tests.support.tiny_diffusion import TINY, change_json, write_nvfp4
 
@@ -234,12 +235,14 @@ def test_sampler_defaults_are_those_of_the_file(tmp_path: Path) -> None:
     }
     found = read_config(folder(tmp_path, generation_config=generation)).defaults
     assert found == SamplerDefaults(
-        max_steps=12,
-        entropy_bound=0.2,
-        t_min=0.0,
-        t_max=1.5,
-        stability_threshold=0,
-        confidence_threshold=0.1,
+        Schedule(
+            max_steps=12,
+            entropy_bound=0.2,
+            t_min=0.0,
+            t_max=1.5,
+            stability_threshold=0,
+            confidence_threshold=0.1,
+        ),
         eos=(106,),
         pad=0,
     )
@@ -251,11 +254,12 @@ def test_sampler_defaults_without_a_file_are_those_of_transformers(tmp_path: Pat
     nothing = {"confidence_threshold": None, "stability_threshold": None, "eos_token_id": None}
     for others in ({}, {"generation_config": nothing}):
         found = read_config(folder(tmp_path, **others)).defaults
-        assert found.max_steps == released["max_denoising_steps"]
-        assert found.entropy_bound == released["sampler_config"].entropy_bound
-        assert (found.t_min, found.t_max) == (released["t_min"], released["t_max"])
-        assert found.stability_threshold == released["stability_threshold"]
-        assert found.confidence_threshold == released["confidence_threshold"]
+        schedule = found.schedule
+        assert schedule.max_steps == released["max_denoising_steps"]
+        assert schedule.entropy_bound == released["sampler_config"].entropy_bound
+        assert (schedule.t_min, schedule.t_max) == (released["t_min"], released["t_max"])
+        assert schedule.stability_threshold == released["stability_threshold"]
+        assert schedule.confidence_threshold == released["confidence_threshold"]
         assert found.eos == (1, 106, 50)
 
 
