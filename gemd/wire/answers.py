@@ -17,7 +17,8 @@ class Started(Message):
     request_id: str
     prompt_tokens: int
     cached_tokens: int
-    """Leading prompt tokens whose KV was kept from an earlier request."""
+    """Leading tokens of the prompt, and of the `answer_prefix` behind it, whose KV was kept from an
+    earlier request."""
 
 
 class Alternative(Message):
@@ -127,6 +128,7 @@ class Finished(Message):
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    """That were drawn; of an `answer_prefix` none was."""
     queue_seconds: float
     """From reading the frame to the first prompt token's evaluation."""
     prefill_seconds: float
@@ -137,6 +139,10 @@ class Finished(Message):
     """Texts of the free spans, in the order of the request."""
     trace: Trace | None = None
     """Of the diffusion engine."""
+    drafted_tokens: int = 0
+    """Of the request's `draft`, those that were put to evaluation."""
+    accepted_tokens: int = 0
+    """Of those, how many equalled what was drawn in their places."""
 
 
 class RequestFailed(Message):

@@ -9,7 +9,7 @@ from pydantic import Field
 from gemd.wire.answers import Answer
 from gemd.wire.base import ErrorBody, Message
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Raised whenever a message changes; both sides must agree, they are installed together."""
 
 

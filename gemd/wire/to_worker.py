@@ -89,8 +89,8 @@ class Sampling(Message):
     logit_bias: dict[int, float] = Field(default_factory=dict)
     stop: tuple[str, ...] = ()
     max_tokens: int | None = Field(default=None, ge=0)
-    """0 only reads the prompt into the cache; None decodes until the model ends or the
-    context is full."""
+    """Of the answer, `Generate.answer_prefix` included. 0 only reads the prompt into the cache;
+    None decodes until the model ends or the context is full."""
     ignore_eos: bool = False
     logprobs: int | None = Field(default=None, ge=0)
     """None reports none; n reports the drawn token and n alternatives per position."""
@@ -114,6 +114,16 @@ class Generate(Message):
     """The answer is this text with its gaps filled. Of the diffusion engine only."""
     watch_canvas: bool = False
     """Send Canvas messages. Of the diffusion engine only."""
+    answer_prefix: str | tuple[int, ...] = ""
+    """The answer begins with this, and is gone on with: Deltas and `completion_tokens` have only
+    what is new, `Sampling.max_tokens` counts both. It is tokenized as a continuation in Score is,
+    so what a Score has evaluated of it is in the cache; `prompt_tokens` leaves it out,
+    `cached_tokens` and `prefill_seconds` do not. A stop string that begins in it ends the answer
+    before the first new text. Of engines that write from left to right."""
+    draft: str | tuple[int, ...] = ""
+    """A guess at the answer (behind `answer_prefix`), of which as much is taken over as equals what
+    is drawn anyway: it may make the answer faster, and never another one. A model that cannot take
+    tokens back leaves it alone: `drafted_tokens` is 0. Of engines that write from left to right."""
 
 
 class Score(Message):

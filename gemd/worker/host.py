@@ -159,6 +159,11 @@ class WorkerHost:
         self._progress_phase = ""
         self._progress_at = 0.0
 
+    @property
+    def model(self) -> str:
+        """Whose weights this worker holds, as the daemon names them."""
+        return self._identity.rpartition("#")[0]
+
     def emit(self, message: wire.FromWorker) -> None:
         """See `Host.emit`."""
         frame = self._frame(message)

@@ -53,6 +53,8 @@ TO_WORKER = st.one_of(
         candidates=st.integers(1, 64),
         spans=st.lists(SPANS, max_size=3).map(tuple),
         watch_canvas=st.booleans(),
+        answer_prefix=TEXTS | TOKENS,
+        draft=TEXTS | TOKENS,
     ),
     st.builds(
         wire.Score,
@@ -101,6 +103,8 @@ TO_DAEMON = st.one_of(
         reasoning_tokens=st.integers(0, 9),
         filled_spans=st.lists(TEXTS, max_size=3).map(tuple),
         trace=st.none() | st.from_type(wire.Trace),
+        drafted_tokens=st.integers(0, 9),
+        accepted_tokens=st.integers(0, 9),
     ),
     st.from_type(wire.Ready),
     st.builds(

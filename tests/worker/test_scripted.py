@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from gemd import wire
 from gemd.errors import ContextTooLongError, EngineStartFailedError, InvalidRequestError
 from gemd.worker.host import WorkerHost
 from gemd.worker.scripted import create
+from tests.support.tiers import FAST, STRONG, play
 from tests.support.workers import generate, load
 
 if TYPE_CHECKING:
@@ -19,9 +21,12 @@ if TYPE_CHECKING:
     from gemd.worker.scripted.engine import ScriptedEngine
 
 
+NAME = "local/large"
+
+
 class _Recorder(WorkerHost):
     def __init__(self, channel: socket.socket) -> None:
-        super().__init__(channel, identity="s#1")
+        super().__init__(channel, identity=f"{NAME}#1")
         self.emitted: list[wire.FromWorker] = []
 
     def emit(self, message: wire.FromWorker) -> None:
@@ -184,3 +189,129 @@ def test_candidates_share_one_start_and_one_error(engine: ScriptedEngine, host: 
     kinds = [message.type for message in host.emitted if not isinstance(message, wire.Delta)]
     assert kinds == ["started", "request_failed"]
     assert engine.idle()
+
+
+def _chat(*turns: str) -> wire.Prompt:
+    roles = ("user", "assistant") * len(turns)
+    messages = [
+        wire.ChatMessage.model_validate({"role": role, "text": text})
+        for role, text in zip(roles, turns, strict=False)
+    ]
+    return wire.Prompt(chat=tuple(messages))
+
+
+def test_a_play_has_a_part_for_each_model(engine: ScriptedEngine, host: _Recorder) -> None:
+    """This one acts its own, another one when the conversation has gone on, and no other's."""
+    assert NAME == STRONG
+    prompt = play({"tokens": ["no"]}, {"tokens": ["yes"]}, strong_again={"tokens": ["better"]})
+    engine.accept(wire.Generate(request_id="a", prompt=wire.Prompt(text=prompt)))
+    engine.accept(wire.Generate(request_id="b", prompt=_chat(prompt, "no", "mend it")))
+    _run(engine)
+    assert (_text(host, "a"), _text(host, "b")) == ("yes", "better")
+    nobody = json.dumps({"models": {FAST: {"tokens": ["no"]}}})
+    engine.accept(wire.Generate(request_id="c", prompt=wire.Prompt(text=nobody)))
+    engine.accept(wire.Generate(request_id="d", prompt=_chat(play(strong={"count": 2}), "{", "x")))
+    _run(engine)
+    assert (_text(host, "c"), _text(host, "d")) == (nobody, "0 1")
+
+
+@pytest.mark.parametrize(
+    "prefix,rest",
+    [("a b", " c d"), (" x", "a b c d"), ((), "a b c d"), ("a b c d", ""), ("a b c", " d")],
+)
+def test_an_answer_goes_on_behind_its_beginning(
+    engine: ScriptedEngine, host: _Recorder, prefix: str, rest: str
+) -> None:
+    """Behind as much of it as the script begins with; `max_tokens` counts both."""
+    script = generate("r", tokens=["a", " b", " c", " d"], reasoning=["hm"])
+    engine.accept(script.model_copy(update={"answer_prefix": prefix, "thinking": False}))
+    _run(engine)
+    assert _text(host, "r") == rest
+    short = generate("s", max_tokens=3, tokens=["a", " b", " c", " d"])
+    engine.accept(short.model_copy(update={"answer_prefix": "a b"}))
+    _run(engine)
+    (finished,) = [m for m in host.emitted if isinstance(m, wire.Finished) and m.request_id == "s"]
+    assert (_text(host, "s"), finished.reason) == (" c", "max_tokens")
+    assert finished.completion_tokens == 1
+
+
+def test_the_ids_of_a_score_are_those_of_a_prefix(engine: ScriptedEngine, host: _Recorder) -> None:
+    """What was scored as text can be handed back token by token."""
+    engine.accept(wire.Score(request_id="s", prompt=wire.Prompt(text="x"), continuations=("a b",)))
+    (scores,) = [message for message in host.emitted if isinstance(message, wire.Scores)]
+    tokens = scores.continuations[0].tokens
+    assert [token.piece for token in tokens] == [b"a", b" b"]
+    script = generate("r", tokens=["a", " b", " c"])
+    ids = tuple(token.token for token in tokens)
+    engine.accept(script.model_copy(update={"answer_prefix": ids}))
+    _run(engine)
+    assert _text(host, "r") == " c"
+
+
+def test_a_draft_is_compared_or_as_equal_as_the_script_says(
+    engine: ScriptedEngine, host: _Recorder
+) -> None:
+    """And takes no time; the answer is the script's either way."""
+    for name, accepted in (("a", None), ("b", 3)):
+        script = generate(name, tokens=["a", " b", " c", " d"], accepted=accepted)
+        engine.accept(script.model_copy(update={"draft": "a b x y z"}))
+    _run(engine)
+    ends = [message for message in host.emitted if isinstance(message, wire.Finished)]
+    assert {end.request_id: (end.drafted_tokens, end.accepted_tokens) for end in ends} == {
+        "a": (4, 2),
+        "b": (4, 3),
+    }
+    assert _text(host, "a") == _text(host, "b") == "a b c d"
+
+
+def _score(
+    request_id: str, *, deadline_seconds: float | None = None, **scored: object
+) -> wire.Score:
+    return wire.Score(
+        request_id=request_id,
+        prompt=wire.Prompt(text=json.dumps({"score": scored})),
+        continuations=("a b c", "d"),
+        deadline_seconds=deadline_seconds,
+    )
+
+
+def test_a_score_says_what_the_script_says(engine: ScriptedEngine, host: _Recorder) -> None:
+    """The last figure stands for all that follow, the last list too."""
+    engine.accept(_score("r", logprobs=[[-0.1, -2.0], [-3.0]], entropy=1.5))
+    assert not engine.idle()
+    _run(engine)
+    (scores,) = [message for message in host.emitted if isinstance(message, wire.Scores)]
+    assert [[token.logprob for token in each.tokens] for each in scores.continuations] == [
+        [-0.1, -2.0, -2.0],
+        [-3.0],
+    ]
+    first = scores.continuations[0].tokens
+    assert [token.rank for token in first] == [0, 1, 1]
+    assert {token.entropy for token in first} == {1.5}
+    assert engine.idle()
+
+
+def test_a_score_takes_its_time_and_can_fail_in_every_way(
+    engine: ScriptedEngine, host: _Recorder
+) -> None:
+    """It is cancelled or too late while it lasts, and has faults at a continuation."""
+    engine.accept(_score("cancelled", seconds=60.0))
+    engine.accept(_score("late", seconds=60.0, deadline_seconds=0.0))
+    error = wire.ErrorBody.of(EngineStartFailedError("no"))
+    engine.accept(_score("failed", fail_at=1, error=error.model_dump()))
+    engine.step()
+    assert engine.status(1).active == 1
+    engine.cancel("cancelled")
+    reasons = {
+        message.request_id: message.error.reason
+        for message in host.emitted
+        if isinstance(message, wire.RequestFailed)
+    }
+    assert reasons == {
+        "late": "DEADLINE_EXPIRED",
+        "failed": "ENGINE_START_FAILED",
+        "cancelled": "CANCELLED",
+    }
+    engine.accept(_score("broken", raise_at=0))
+    with pytest.raises(RuntimeError, match="scripted failure at 0"):
+        engine.step()

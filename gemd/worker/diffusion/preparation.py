@@ -11,6 +11,7 @@ from gemd.worker.diffusion.infill import lay_out
 from gemd.worker.diffusion.request import (
     Task,
     bias_of,
+    check_order,
     check_sampling,
     filters_of,
     schedule_of,
@@ -83,6 +84,7 @@ class Preparation:
 
     def _task(self, request: wire.Generate, arrived: float) -> Task:
         sampling = request.sampling
+        check_order(request)
         check_sampling(sampling)
         self._builder.check_tokens(sampling.logit_bias, field="sampling.logit_bias")
         prompt = self._builder.build(

@@ -104,6 +104,23 @@ def check_sampling(sampling: wire.Sampling) -> None:
         )
 
 
+def check_order(request: wire.Generate) -> None:
+    """Refuse what has no meaning where an answer is not written from left to right.
+
+    Raises:
+        UnsupportedInputError: A beginning of the answer, or a draft of it.
+
+    """
+    for name, used in (
+        ("answer_prefix", bool(request.answer_prefix)),
+        ("draft", bool(request.draft)),
+    ):
+        if used:
+            raise _unsupported(
+                name, "it writes the tokens of a canvas in any order, and not one after another"
+            )
+
+
 def filters_of(sampling: wire.Sampling) -> Filters:
     """Which tokens may be drawn."""
     return Filters(top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p)

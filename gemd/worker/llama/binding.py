@@ -155,6 +155,11 @@ class Model:
         return int(c.llama_model_n_params(self.handle))
 
     @property
+    def layers(self) -> int:
+        """Number of layers, the output not counted."""
+        return int(c.llama_model_n_layer(self.handle))
+
+    @property
     def train_context_tokens(self) -> int:
         """Context the model was trained for."""
         return int(c.llama_model_n_ctx_train(self.handle))

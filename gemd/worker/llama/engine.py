@@ -17,7 +17,7 @@ from gemd.worker.intake import Intake
 from gemd.worker.llama import loading
 from gemd.worker.llama.batch import Batch
 from gemd.worker.llama.binding import NoCellsLeftError
-from gemd.worker.llama.params import BATCH_TOKENS, SCORED_TOKENS
+from gemd.worker.llama.params import BATCH_TOKENS, GUESSED_TOKENS, NARROW_ROWS, SCORED_TOKENS
 from gemd.worker.llama.preparation import Preparation
 from gemd.worker.llama.prompt_cache import PromptCache
 from gemd.worker.llama.sequences import Sequences
@@ -25,7 +25,7 @@ from gemd.worker.llama.tasks import Moment, Output, Task
 from gemd.worker.schedule import Rate, chunk_budget, share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gemd.worker.host import Host, Progress
     from gemd.worker.llama.prefix import Placement
@@ -39,14 +39,26 @@ that takes a core from the decode (two cores, 160 tokens/s: 2 % with one for eve
 
 
 class _Feed(NamedTuple):
-    """A task's part of one decode."""
+    """A task's part of one decode.
+
+    Attributes:
+        sequence: Where it goes.
+        task: Whose it is.
+        start: Position of the first token.
+        tokens: What is evaluated.
+        batch_index: Of the first token.
+        wanted: Positions whose outputs the task takes.
+        read: Tokens of a prompt.
+
+    """
 
     sequence: KVSequence
     task: Task
     start: int
-    stop: int
+    tokens: Sequence[int]
     batch_index: int
     wanted: range
+    read: int
 
 
 class LlamaEngine:
@@ -81,6 +93,7 @@ class LlamaEngine:
             count=load.max_sequences,
             prompt_cache=PromptCache(load.prompt_cache_bytes),
         )
+        self._on_cpu = bool(load.host_expert_layers) or load.gpu_layers <= self._model.layers
         self._prepare_for_context()
         return self._loaded.ready
 
@@ -106,7 +119,10 @@ class LlamaEngine:
 
     def _prepare_for_context(self) -> None:
         self._preparation = Preparation(
-            self._loaded.builder, self._model.vocabulary, context_tokens=self._context.tokens
+            self._loaded.builder,
+            self._model.vocabulary,
+            context_tokens=self._context.tokens,
+            speculates=not self._model.has_state,
         )
 
     def accept(self, message: wire.Work) -> None:
@@ -233,35 +249,51 @@ class LlamaEngine:
                 if not self._sequences.any_running():
                     return []
                 continue
-            read = sum(feed.stop - feed.start for feed in feeds if not feed.task.streaming)
-            self._rate.observe(read, self._clock() - before)
+            self._rate.observe(sum(feed.read for feed in feeds), self._clock() - before)
             return feeds
 
     def _plan(self) -> list[_Feed]:
-        """Fill the batch: one token of every running answer, the rest for prompts."""
+        """Fill the batch: one token of every running answer, the rest for prompts and guesses."""
         self._batch.clear()
-        running = self._turn()
-        feeds = []
-        readers = []
-        for sequence, task in running:
-            if task.streaming and _missing(sequence, task) == 1:
-                feeds.append(self._next_token(sequence, task))
-            else:
+        feeds, guessers, readers = [], [], []
+        for sequence, task in self._turn():
+            if not task.streaming or _missing(sequence, task) != 1:
                 readers.append((sequence, task))
-        if not readers:
+            elif task.guess:
+                guessers.append((sequence, task))
+            else:
+                feeds.append(self._next_token(sequence, task))
+        if not readers and not guessers:
             return feeds
-        streams = len(feeds)
         readers.sort(key=lambda pair: pair[1].times.arrived)
         # llama.cpp aborts at a decode that is larger than the whole cache.
-        limit = min(BATCH_TOKENS, self._context.tokens) - streams
-        budget = chunk_budget(rate=self._rate.value, streams=streams, limit=limit)
-        parts = share(budget, [_missing(s, task) for s, task in readers])
-        outputs = SCORED_TOKENS
+        limit = min(BATCH_TOKENS, self._context.tokens) - len(feeds) - len(guessers)
+        budget = chunk_budget(rate=self._rate.value, streams=len(feeds), limit=limit)
+        missing = [_missing(sequence, task) for sequence, task in readers]
+        guessable = self._guessable(len(feeds) + len(guessers), sum(missing))
+        guessed = share(min(budget, guessable), [len(task.guess) for _, task in guessers])
+        for (sequence, task), part in zip(guessers, guessed, strict=True):
+            feeds.append(self._guess(sequence, task, part))
+        parts = share(min(budget, limit - sum(guessed)), missing)
+        outputs = SCORED_TOKENS - sum(guessed)
         for (sequence, task), part in zip(readers, parts, strict=True):
             feed = self._feed(sequence, task, part, outputs)
             outputs -= len(feed.wanted)
             feeds.append(feed)
-        return [feed for feed in feeds if feed.stop > feed.start]
+        return [feed for feed in feeds if feed.tokens]
+
+    def _guessable(self, streams: int, missing: int) -> int:
+        """How many guesses one decode takes.
+
+        Args:
+            streams: Answers whose next token goes first.
+            missing: Tokens of prompts that have still to be read.
+
+        """
+        most = NARROW_ROWS - streams if self._on_cpu else GUESSED_TOKENS
+        # Nobody gives way to a guess, no cache either.
+        free = self._context.tokens - self._sequences.cached_tokens() - streams - missing
+        return max(0, min(most, free))
 
     def _turn(self) -> list[tuple[KVSequence, Task]]:
         """The requests of the next decode.
@@ -281,9 +313,18 @@ class LlamaEngine:
     def _next_token(self, sequence: KVSequence, task: Task) -> _Feed:
         """Put the last token of a running answer into the batch."""
         position = len(sequence.tokens)
-        index = self._batch.add_one(sequence.index, position, task.tokens[position])
+        token = task.tokens[position]
+        index = self._batch.add_one(sequence.index, position, token)
         wanted = range(position, position + 1)
-        return _Feed(sequence, task, position, position + 1, index, wanted)
+        return _Feed(sequence, task, position, (token,), index, wanted, read=0)
+
+    def _guess(self, sequence: KVSequence, task: Task, count: int) -> _Feed:
+        """The same with up to `count` tokens that may follow it."""
+        position = len(sequence.tokens)
+        tokens = (task.tokens[position], *task.guess[:count])
+        index = self._batch.add(sequence.index, position, tokens, range(len(tokens)))
+        wanted = range(position, position + len(tokens))
+        return _Feed(sequence, task, position, tokens, index, wanted, read=0)
 
     def _feed(self, sequence: KVSequence, task: Task, count: int, outputs: int) -> _Feed:
         """Put up to `count` tokens with up to `outputs` wanted positions into the batch."""
@@ -294,14 +335,13 @@ class LlamaEngine:
             wanted = wanted[:outputs]
             stop = wanted[-1] + 1 if wanted else task.wanted(start, stop).start
         index = len(self._batch)
-        if stop > start:
+        tokens = task.tokens[start:stop]
+        if tokens:
             self._batch.add(
-                sequence.index,
-                start,
-                task.tokens[start:stop],
-                (position - start for position in wanted),
+                sequence.index, start, tokens, (position - start for position in wanted)
             )
-        return _Feed(sequence, task, start, stop, index, wanted)
+        read = 0 if task.streaming else len(tokens)
+        return _Feed(sequence, task, start, tokens, index, wanted, read)
 
     def _make_room(self) -> None:
         """Free cells: the longest unused cache, else the request that came last."""
@@ -332,7 +372,7 @@ class LlamaEngine:
         logits = self._context.logits(rows) if rows else None
         row = 0
         for feed in feeds:
-            feed.sequence.tokens.extend(feed.task.tokens[feed.start : feed.stop])
+            feed.sequence.tokens.extend(feed.tokens)
             if not feed.wanted:
                 continue
             assert logits is not None
@@ -341,10 +381,11 @@ class LlamaEngine:
                 for offset, position in enumerate(feed.wanted)
             ]
             row += len(outputs)
-            if feed.task.take(outputs, moment):
-                self._end(feed.task)
-            elif (keep := feed.task.rewind()) is not None:
+            ended = feed.task.take(outputs, moment)
+            if (keep := feed.task.rewind()) is not None:
                 self._sequences.rewind(feed.sequence, keep)
+            if ended:
+                self._end(feed.task)
 
 
 def _missing(sequence: KVSequence, task: Task) -> int:

@@ -19,6 +19,14 @@ SCORED_TOKENS: Final = 64
 """Tokens of one decode that may want logits beside the running answers. Logits of the
 whole batch would take 1 MiB per token with Gemma's vocabulary (520 against 110-190 MiB)."""
 
+GUESSED_TOKENS: Final = 32
+"""Of those, tokens of drafts that are evaluated ahead of their answers, of all answers together:
+scores and prompts get on beside them."""
+
+NARROW_ROWS: Final = 3
+"""The most tokens of one decode that ggml's CPU kernels for repacked weights take one by one. Of
+four and more they round otherwise (Gemma 3 270M at Q4_0: 0.4 nats), and a draw may differ."""
+
 CACHE_TYPES: Final[dict[wire.CacheType, int]] = {
     "f16": c.GGML_TYPE_F16,
     "q8_0": c.GGML_TYPE_Q8_0,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from gemd import wire
 from gemd.errors import InvalidRequestError, UnsupportedInputError
 from gemd.worker.llama.embedding import Embedding
+from gemd.worker.llama.generation import Generation
 from gemd.worker.llama.scoring import Scoring
-from gemd.worker.llama.tasks import Generation
 
 if TYPE_CHECKING:
     from collections.abc import Sized
@@ -19,14 +20,28 @@ if TYPE_CHECKING:
 
 
 class Preparation:
-    """Builds tasks on the preparation thread, where templates and tokenizers may take time."""
+    """Builds tasks on the preparation thread, where templates and tokenizers may take time.
+
+    Args:
+        builder: Of prompts.
+        vocabulary: Of the model.
+        context_tokens: Of the cache.
+        speculates: Whether tokens can be taken back, so that a draft is of use.
+
+    """
 
     def __init__(
-        self, builder: PromptBuilder, vocabulary: Vocabulary, *, context_tokens: int
+        self,
+        builder: PromptBuilder,
+        vocabulary: Vocabulary,
+        *,
+        context_tokens: int,
+        speculates: bool,
     ) -> None:
         self._builder = builder
         self._vocabulary = vocabulary
         self._context = context_tokens
+        self._speculates = speculates
 
     def task(self, request: wire.Generate | wire.Score | wire.Embed, arrived: float) -> Task:
         """The task of a request.
@@ -39,23 +54,40 @@ class Preparation:
         deadline = None if seconds is None else arrived + seconds
         match request:
             case wire.Generate():
-                _check_no_canvas(request)
-                prompt = self._builder.build(
-                    request.prompt, limit=self._context - 1, thinking=request.thinking
-                )
-                self._check_bias(request.sampling)
-                return Generation(
-                    request,
-                    prompt,
-                    self._vocabulary,
-                    limit=self._context,
-                    deadline=deadline,
-                    arrived=arrived,
-                )
+                return self._generation(request, deadline, arrived)
             case wire.Score():
                 return self._scoring(request, deadline, arrived)
             case wire.Embed():
                 return self._embedding(request, deadline, arrived)
+
+    def _generation(
+        self, request: wire.Generate, deadline: float | None, arrived: float
+    ) -> Generation:
+        _check_no_canvas(request)
+        _check_order(request)
+        prompt = self._builder.build(
+            request.prompt, limit=self._context - 1, thinking=request.thinking
+        )
+        self._check_bias(request.sampling)
+        prefix = self._answer(
+            request.answer_prefix, limit=self._context - 1 - len(prompt), field="answer_prefix"
+        )
+        draft = self._answer(request.draft, limit=sys.maxsize, field="draft")
+        return Generation(
+            request,
+            prompt,
+            self._vocabulary,
+            prefix=prefix,
+            # More than the context holds is never reached.
+            draft=draft[: self._context] if self._speculates else (),
+            limit=self._context,
+            deadline=deadline,
+            arrived=arrived,
+        )
+
+    def _answer(self, given: str | tuple[int, ...], *, limit: int, field: str) -> list[int]:
+        """Token ids of what a request says of its answer; none if it says nothing."""
+        return self._builder.continuation(given, limit=limit, field=field) if given else []
 
     def _check_bias(self, sampling: wire.Sampling) -> None:
         self._builder.check_tokens(sampling.logit_bias, field="sampling.logit_bias")
@@ -90,6 +122,16 @@ def _check_no_canvas(request: wire.Generate) -> None:
                 why="it writes one token after another and has no canvas",
                 metadata={"field": field},
             )
+
+
+def _check_order(request: wire.Generate) -> None:
+    """Refuse reasoning that would have to come before an answer that has begun."""
+    if request.answer_prefix and request.thinking:
+        raise InvalidRequestError(
+            "thinking cannot be asked for together with answer_prefix",
+            why="reasoning comes before the answer, and the answer has begun",
+            metadata={"field": "thinking"},
+        )
 
 
 def _check_given(items: Sized, *, field: str) -> None:

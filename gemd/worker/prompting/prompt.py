@@ -109,8 +109,15 @@ class PromptBuilder:
             tokens=tuple(tokens) if request.include_tokens else (),
         )
 
-    def continuation(self, given: str | tuple[int, ...], *, limit: int) -> list[int]:
+    def continuation(
+        self, given: str | tuple[int, ...], *, limit: int, field: str = "continuations"
+    ) -> list[int]:
         """Token ids of what follows a prompt; control tokens are not read in text.
+
+        Args:
+            given: Text or ids.
+            limit: Most tokens that fit.
+            field: Where it stands in the request, for errors.
 
         Raises:
             GemdError: As `build`.
@@ -119,8 +126,8 @@ class PromptBuilder:
         if isinstance(given, str):
             tokens = self.continued(given)
         else:
-            tokens = self.check_tokens(given, field="continuations")
-        return _fitting(tokens, limit=limit, what="continuation", field="continuations")
+            tokens = self.check_tokens(given, field=field)
+        return _fitting(tokens, limit=limit, what="continuation", field=field)
 
     def continued(self, text: str) -> list[int]:
         """Token ids of a text behind another one; control tokens are not read in it.

@@ -22,7 +22,17 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stop = tuple(text for text in stop if text)
         self._held = ""
+        self._foreign = 0
+        """How many of the held characters precede the answer."""
         self.stopped_by: str | None = None
+
+    def precede(self, piece: bytes) -> None:
+        """Take in bytes that stand before the answer: a stop string may begin in them.
+
+        They are never released, but for a character that the answer completes.
+        """
+        self.push(piece)
+        self._foreign = len(self._held)
 
     def push(self, piece: bytes) -> str:
         """The text that `piece` makes final; empty after a stop string was met."""
@@ -60,7 +70,9 @@ class TextStream:
 
     def _take(self, count: int) -> str:
         released, self._held = self._held[:count], self._held[count:]
-        return released
+        foreign = min(self._foreign, count)
+        self._foreign -= foreign
+        return released[foreign:]
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -7,12 +7,33 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gemd import wire
+from gemd.worker.scripted.tokens import pieces_of, token_id, words
 
 if TYPE_CHECKING:
-    from gemd.worker.scripted.script import Script
+    from collections.abc import Sequence
+
+    from gemd.worker.scripted.script import Scored, Script
 
 NOISE: Final = "·"
 """What stands in a position that has not settled; two bytes of UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """A Score on its way.
+
+    Attributes:
+        request: What was asked.
+        script: How to answer.
+        accepted: Clock reading when it came, in seconds.
+        due: When it is to be answered.
+
+    """
+
+    request: wire.Score
+    script: Scored
+    accepted: float
+    due: float
 
 
 @dataclass
@@ -32,6 +53,9 @@ class Running:
         filled: Texts of the request's gaps.
         thoughts: How many of its tokens, the first ones, are reasoning.
         tokens: All that it is to say.
+        given: Tokens of the answer that came with the request.
+        drafted: Tokens of the request's draft that are compared.
+        equal: Of those, how many count as equal.
 
     """
 
@@ -47,13 +71,24 @@ class Running:
     filled: tuple[str, ...] = field(init=False)
     thoughts: int = field(init=False)
     tokens: tuple[str, ...] = field(init=False)
+    given: int = field(init=False)
+    drafted: int = field(init=False)
+    equal: int = field(init=False)
 
     def __post_init__(self) -> None:
         gaps = [span.text for span in self.request.spans if span.free]
         self.filled = (*self.script.fill, *gaps[len(self.script.fill) :])[: len(gaps)]
-        thoughts = () if self.request.thinking is False else self.script.reasoning
+        prefix = self.request.answer_prefix
+        # An answer that has begun has its reasoning behind it.
+        silent = self.request.thinking is False or bool(prefix)
+        thoughts = () if silent else self.script.reasoning
         self.thoughts = len(thoughts)
-        self.tokens = (*thoughts, *self._answer())
+        self.given = len(pieces_of(prefix))
+        answer = gone_on(self._answer(), prefix)
+        self.tokens = (*thoughts, *answer)
+        draft = pieces_of(self.request.draft)
+        self.drafted = min(len(draft), len(answer))
+        self.equal = self._taken(answer, [token for token, _ in draft])
 
     @property
     def key(self) -> tuple[str, int]:
@@ -63,8 +98,16 @@ class Running:
     @property
     def limit(self) -> int:
         """How many tokens it may say."""
-        limit = self.request.sampling.max_tokens
-        return len(self.tokens) if limit is None else min(len(self.tokens), limit)
+        most = self.request.sampling.max_tokens
+        if most is None:
+            return len(self.tokens)
+        return min(len(self.tokens), max(0, most - self.given))
+
+    @property
+    def seconds(self) -> float:
+        """How long the token that was said last has taken."""
+        drafted = self.thoughts < self.done <= self.thoughts + self.equal
+        return 0.0 if drafted else self.script.token_seconds
 
     @property
     def reasoned(self) -> int:
@@ -96,6 +139,12 @@ class Running:
             last=self.step == steps,
         )
 
+    def _taken(self, answer: Sequence[str], draft: Sequence[int]) -> int:
+        if self.script.accepted is not None:
+            return min(self.script.accepted, self.drafted)
+        pairs = zip(answer, draft, strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: token_id(pair[0]) == pair[1], pairs))
+
     def _answer(self) -> tuple[str, ...]:
         if self.request.spans:
             filled = iter(self.filled)
@@ -105,3 +154,12 @@ class Running:
         if self.candidate < len(self.script.candidates):
             return self.script.candidates[self.candidate]
         return self.script.tokens
+
+
+def gone_on(answer: tuple[str, ...], prefix: str | tuple[int, ...]) -> tuple[str, ...]:
+    """What is left of an answer's tokens behind a prefix; all of it where it begins otherwise."""
+    if isinstance(prefix, str):
+        text = "".join(answer)
+        return tuple(words(text[len(prefix) :])) if prefix and text.startswith(prefix) else answer
+    begun = tuple(token_id(token) for token in answer[: len(prefix)])
+    return answer[len(prefix) :] if begun == prefix else answer

@@ -8,12 +8,12 @@ import signal
 import time
 
 from gemd import wire
-from gemd.errors import ContextTooLongError, DeadlineExpiredError
+from gemd.errors import CancelledError, ContextTooLongError, DeadlineExpiredError, GemdError
 from gemd.worker.host import Host, Progress, WorkerHost
 from gemd.worker.memory import give_back
 from gemd.worker.scripted import faults, tokens
-from gemd.worker.scripted.answer import Running
-from gemd.worker.scripted.script import LoadScript, script_of
+from gemd.worker.scripted.answer import Running, Scoring
+from gemd.worker.scripted.script import LoadScript, Scored, script_of
 
 _MIB = 1024 * 1024
 _POLL_SECONDS = 0.005
@@ -38,6 +38,7 @@ class ScriptedEngine:
         self._context_tokens = 0
         self._running: dict[tuple[str, int], Running] = {}
         self._waiting: collections.deque[Running] = collections.deque()
+        self._scoring: dict[str, Scoring] = {}
 
     def load(self, load: wire.Load, progress: Progress) -> wire.Ready:
         """Follow the `LoadScript`."""
@@ -75,12 +76,12 @@ class ScriptedEngine:
         )
 
     def accept(self, message: wire.Work) -> None:
-        """Queue a Generate; answer the others at once."""
+        """Queue a Generate, and a Score with a script; answer the others at once."""
         match message:
             case wire.Generate():
                 self._waiting.extend(self._prepare(message))
             case wire.Score():
-                self._host.emit(tokens.scores(message))
+                self._score(message)
             case wire.Embed():
                 self._host.emit(tokens.embeddings(message))
             case wire.Count():
@@ -90,18 +91,25 @@ class ScriptedEngine:
         """Finish the request as cancelled."""
         for running in self._candidates(request_id):
             self._finish(running, "cancelled")
+        if self._scoring.pop(request_id, None) is not None:
+            error = CancelledError("the request was cancelled")
+            self._host.emit(wire.RequestFailed.of(request_id, error))
 
     def step(self) -> bool:
-        """One token, or one denoising step, of every running candidate that is due."""
+        """One token, or one denoising step, of every running candidate that is due; all scores."""
         now = time.monotonic()
+        for scoring in list(self._scoring.values()):
+            self._advance_score(scoring, now)
         for waiting in list(self._waiting):
             if waiting in self._waiting:
                 self._expire(waiting, now)
         while self._waiting and len(self._running) < self._sequences:
             self._start(self._waiting.popleft())
-        if not self._running:
+        due = [running.due for running in self._running.values()]
+        due += [scoring.due for scoring in self._scoring.values()]
+        if not due:
             return False
-        wait = min(running.due for running in self._running.values()) - now
+        wait = min(due) - now
         if wait > 0:
             faults.wait(min(wait, _POLL_SECONDS))
             now = time.monotonic()
@@ -111,7 +119,8 @@ class ScriptedEngine:
 
     def idle(self) -> bool:
         """Whether nothing runs; never with `LoadScript.ignore_drain`."""
-        return not (self._running or self._waiting or self._options.ignore_drain)
+        busy = self._running or self._waiting or self._scoring
+        return not (busy or self._options.ignore_drain)
 
     def resize(self, resize: wire.Resize) -> wire.Resized:
         """Allocate anew what belongs to the context, or refuse as `LoadScript` says."""
@@ -130,7 +139,10 @@ class ScriptedEngine:
     def status(self, nonce: int) -> wire.Pong:
         """The numbers of running and waiting candidates."""
         return wire.Pong(
-            nonce=nonce, active=len(self._running), waiting=len(self._waiting), cached_tokens=0
+            nonce=nonce,
+            active=len(self._running) + len(self._scoring),
+            waiting=len(self._waiting),
+            cached_tokens=0,
         )
 
     def close(self) -> None:
@@ -156,11 +168,30 @@ class ScriptedEngine:
                 f"the prompt has {prompt_tokens} tokens, the context {context}",
                 metadata={"prompt_tokens": prompt_tokens, "context_tokens": context},
             )
-        script, now = script_of(request.prompt), time.monotonic()
+        script, now = script_of(request.prompt, self._host.model), time.monotonic()
         return [
             Running(request, script, now, prompt_tokens, candidate)
             for candidate in range(request.candidates)
         ]
+
+    def _score(self, request: wire.Score) -> None:
+        script = script_of(request.prompt, self._host.model).score
+        if script is None:
+            self._host.emit(tokens.scores(request, None))
+            return
+        now = time.monotonic()
+        self._scoring[request.request_id] = Scoring(request, script, now, now + script.seconds)
+
+    def _advance_score(self, scoring: Scoring, now: float) -> None:
+        request, script = scoring.request, scoring.script
+        deadline = request.deadline_seconds
+        if deadline is not None and now - scoring.accepted > deadline:
+            del self._scoring[request.request_id]
+            error = _deadline_expired(deadline)
+            self._host.emit(wire.RequestFailed(request_id=request.request_id, error=error))
+        elif now >= scoring.due:
+            del self._scoring[request.request_id]
+            self._host.emit(_scored(request, script))
 
     def _candidates(self, request_id: str) -> list[Running]:
         """Those of a request that have not ended."""
@@ -192,7 +223,7 @@ class ScriptedEngine:
         self._write_garbage(running)
         if running.done < running.limit and not self._denoises(running, now):
             self._say(running)
-            running.due = now + script.token_seconds
+            running.due = now + running.seconds
         if running.done >= running.limit:
             complete = running.limit == len(running.tokens)
             self._finish(running, "stop" if complete else "max_tokens")
@@ -255,6 +286,8 @@ class ScriptedEngine:
                 reasoning_tokens=running.reasoned,
                 filled_spans=running.filled,
                 trace=running.script.trace,
+                drafted_tokens=running.drafted,
+                accepted_tokens=running.equal,
             )
         )
 
@@ -267,6 +300,15 @@ class ScriptedEngine:
         self._running.pop(running.key, None)
         with contextlib.suppress(ValueError):
             self._waiting.remove(running)
+
+
+def _scored(request: wire.Score, script: Scored) -> wire.Scores | wire.RequestFailed:
+    for index in range(len(request.continuations)):
+        try:
+            faults.misbehave(script, index)
+        except GemdError as error:
+            return wire.RequestFailed.of(request.request_id, error)
+    return tokens.scores(request, script)
 
 
 def _deadline_expired(seconds: float) -> wire.ErrorBody:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from gemd.worker.scripted.script import Common, LoadScript, Script, Stall
+    from gemd.worker.scripted.script import Common, LoadScript, Scored, Script, Stall
 
 STALLED = "stalled"
 """The line on standard error that says that a stall has begun."""
@@ -40,7 +40,7 @@ def report_environment() -> None:
     _say(f"cwd {Path.cwd()}")
 
 
-def misbehave(script: LoadScript | Script, position: int) -> None:
+def misbehave(script: LoadScript | Script | Scored, position: int) -> None:
     """Raise, crash or stall if this is the position for it."""
     if position == script.raise_at:
         raise RuntimeError(f"scripted failure at {position}")

@@ -13,6 +13,8 @@ from gemd import wire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gemd.worker.scripted.script import Scored
+
 VOCABULARY = 65536
 _DIMENSIONS = 16
 
@@ -54,34 +56,57 @@ def counted(message: wire.Count) -> wire.Counted:
     )
 
 
-def scores(message: wire.Score) -> wire.Scores:
-    """Hashes of the continuations in the form of an answer."""
-    continuations = []
-    for continuation in message.continuations:
-        tokens = (
-            [token_id(word) for word in words(continuation)]
-            if isinstance(continuation, str)
-            else list(continuation)
-        )
-        continuations.append(
-            wire.Continuation(
-                tokens=tuple(
-                    wire.TokenLogprob(
-                        token=token,
-                        piece=str(token).encode(),
-                        logprob=-(token % 1000) / 100,
-                        rank=token % 7,
-                        entropy=(token % 100) / 50,
-                    )
-                    for token in tokens
-                )
-            )
-        )
+def pieces_of(given: str | tuple[int, ...]) -> list[tuple[int, bytes]]:
+    """The tokens of a text with their bytes; of ids with their digits."""
+    if isinstance(given, str):
+        return [(token_id(word), word.encode()) for word in words(given)]
+    return [(token, str(token).encode()) for token in given]
+
+
+def scores(message: wire.Score, scored: Scored | None) -> wire.Scores:
+    """As the script says, or hashes of the continuations in the form of an answer."""
+    continuations = [pieces_of(each) for each in message.continuations]
     return wire.Scores(
         request_id=message.request_id,
         prompt_tokens=len(token_ids(message.prompt)),
         cached_tokens=0,
-        continuations=tuple(continuations),
+        continuations=tuple(
+            wire.Continuation(
+                tokens=_hashed(pieces) if scored is None else _scripted(scored, index, pieces)
+            )
+            for index, pieces in enumerate(continuations)
+        ),
+    )
+
+
+def _hashed(pieces: list[tuple[int, bytes]]) -> tuple[wire.TokenLogprob, ...]:
+    return tuple(
+        wire.TokenLogprob(
+            token=token,
+            piece=piece,
+            logprob=-(token % 1000) / 100,
+            rank=token % 7,
+            entropy=(token % 100) / 50,
+        )
+        for token, piece in pieces
+    )
+
+
+def _scripted(
+    scored: Scored, index: int, pieces: list[tuple[int, bytes]]
+) -> tuple[wire.TokenLogprob, ...]:
+    figures = scored.logprobs[min(index, len(scored.logprobs) - 1)]
+    logprobs = [figures[min(place, len(figures) - 1)] for place in range(len(pieces))]
+    return tuple(
+        wire.TokenLogprob(
+            token=token,
+            piece=piece,
+            logprob=logprob,
+            # Only the likeliest of all can have half of the probability.
+            rank=0 if logprob > -math.log(2) else 1,
+            entropy=scored.entropy,
+        )
+        for (token, piece), logprob in zip(pieces, logprobs, strict=True)
     )
 
 

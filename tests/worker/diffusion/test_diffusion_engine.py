@@ -369,6 +369,14 @@ def test_a_wrong_word_is_edited(tiny: Bench) -> None:
     assert tiny.end(request).filled_spans != (" Rome.",)
 
 
+def test_an_answer_is_not_begun_or_guessed_for_it(tiny: Bench) -> None:
+    """What goes from left to right has no meaning on a canvas, and is not left alone quietly."""
+    for field in ("answer_prefix", "draft"):
+        for given in ("The", (1, 2)):
+            refused = tiny.failure(tiny.ask("Hello", **{field: given}))
+            assert (refused.reason, refused.metadata["field"]) == ("UNSUPPORTED_INPUT", field)
+
+
 def test_spans_that_cannot_be_filled_are_refused(tiny: Bench) -> None:
     """By the field that is wrong."""
     none_free = tiny.failure(tiny.ask("Hello", spans=(wire.Span(text="a"),)))

@@ -61,7 +61,7 @@ def gemma(gemma3: Path, narrow: None) -> Iterator[Bench]:
 @pytest.fixture(scope="module")
 def reference(gemma3: Path, narrow: None) -> Iterator[Bare]:
     """The same without any cache; llama.cpp keeps all cells of the sliding layers there."""
-    with bare(gemma3, outputs=64) as built:
+    with bare(gemma3, outputs=128) as built:
         yield built
 
 
@@ -99,6 +99,29 @@ def test_a_cut_beyond_the_window_reads_the_prompt_again(gemma: Bench, reference:
     for cut in (30, 150, 240):
         _check(gemma, reference, TEXT)
         _check(gemma, reference, [*TEXT[:cut], 11, 12, 13 + cut])
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_guesses_that_were_wrong_leave_the_window_whole(
+    gemma: Bench, reference: Bare, monkeypatch: pytest.MonkeyPatch, *, on_cpu: bool
+) -> None:
+    """They took cells of what had left the window, and of nothing else."""
+    monkeypatch.setattr(gemma.engine, "_on_cpu", on_cpu)
+    request = gemma.generate(TEXT, max_tokens=90, ignore_eos=True)
+    gemma.run(request)
+    draft = list(gemma.of(request).tokens)
+    draft[4::7] = [17] * len(draft[4::7])
+    gemma.forget()
+    guessed = gemma.generate(TEXT, max_tokens=90, ignore_eos=True)
+    guessed = guessed.model_copy(update={"draft": tuple(draft)})
+    gemma.run(guessed)
+    answer = gemma.of(guessed)
+    assert answer.finished.drafted_tokens > answer.finished.accepted_tokens > 9
+    assert len(answer.tokens) == 90
+    rows = reference.logits([*TEXT, *answer.tokens], first=len(TEXT) - 1)[:-1]
+    for row, token in zip(rows, answer.tokens, strict=True):
+        assert row[token] >= row.max() - NEAR
+    _check(gemma, reference, [*TEXT, *answer.tokens, 5, 6])
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gemd import wire
-from gemd.worker.llama import tasks
-from gemd.worker.llama.tasks import Generation, Moment, Output
+from gemd.worker.llama import generation
+from gemd.worker.llama.generation import Generation
+from gemd.worker.llama.tasks import Moment, Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +50,7 @@ def told(monkeypatch: pytest.MonkeyPatch, drawn: Iterable[int], **sampling: Any)
         def close(self) -> None:
             """Nothing is held."""
 
-    monkeypatch.setattr(tasks, "Sampler", Scripted)
+    monkeypatch.setattr(generation, "Sampler", Scripted)
     said: list[Any] = []
     request = wire.Generate(
         request_id="r",

@@ -82,3 +82,29 @@ def test_an_incomplete_character_at_the_end_becomes_a_replacement_character() ->
     stream = TextStream()
 
     assert (stream.push("a🙂".encode()[:3]), stream.finish()) == ("a", "\ufffd")
+
+
+@given(texts, texts, stops, st.lists(st.integers(0, 200), max_size=20), st.integers(0, 200))
+def test_text_before_the_answer_begins_stop_strings_and_is_never_released(
+    text: str, rest: str, stop: list[str], cuts: list[int], border: int
+) -> None:
+    """Behind any beginning, in the middle of a character too, comes what the whole has there."""
+    data = (text + rest).encode()
+    border %= len(data) + 1
+    before = data[:border].decode(errors="ignore")
+    stream = TextStream(tuple(stop))
+    for piece in split(data[:border], cuts):
+        stream.precede(piece)
+    answer = "".join(stream.push(piece) for piece in split(data[border:], cuts))
+    answer += stream.finish()
+    whole, stopped_by, _ = run([data], tuple(stop))
+    assert stream.stopped_by == stopped_by
+    assert answer == whole[len(before) :]
+
+
+def test_a_character_that_began_before_the_answer_is_the_answers() -> None:
+    """Whoever sent its first bytes had no text to send yet."""
+    stream = TextStream()
+    first, last = "é".encode()[:1], "é".encode()[1:]
+    stream.precede(b"caf" + first)
+    assert stream.push(last) + stream.finish() == "é"

@@ -1,0 +1,233 @@
+"""With a draft an answer is what it is without one, and comes sooner."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gemd import wire
+from gemd.worker.llama.generation import Generation
+from gemd.worker.llama.tasks import Task
+from tests.support.drafting import PROMPTS, UNRELATED, Tally, answers
+from tests.support.engine_host import chat
+from tests.support.llama import CHATML, Answer, Bench, loaded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+QUESTION = "Name three facts about rain."
+
+
+@pytest.fixture(scope="module")
+def smol(smollm2: Path) -> Iterator[Bench]:
+    """A loaded SmolLM2."""
+    with loaded(smollm2, chat_template=CHATML) as bench:
+        yield bench
+
+
+@pytest.fixture(params=["few guesses", "many guesses"])
+def engine(request: pytest.FixtureRequest, smol: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """As on the processor, and as on a GPU; this model's kernels round the same below 64."""
+    monkeypatch.setattr(smol.engine, "_on_cpu", request.param == "few guesses")
+    return smol
+
+
+def compared(bench: Bench, prompts: Sequence[str], **sampling: object) -> dict[str, Tally]:
+    """All of them with every kind of draft."""
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    for seed, prompt in enumerate(prompts):
+        for kind, plain, drafted in answers(bench, prompt, seed, **sampling):
+            tallies[kind].add(prompt, plain, drafted)
+    return tallies
+
+
+def check(tallies: dict[str, Tally]) -> None:
+    """Nothing parted but at a tie; the better the draft, the more of it was taken over."""
+    for kind, tally in tallies.items():
+        sys.stdout.write(f"{kind}: {tally}\n")
+        assert not tally.wrong, (kind, tally.wrong)
+    same, changed, unrelated = (tallies[kind] for kind in ("same", "changed", "unrelated"))
+    assert same.accepted == same.drafted > same.tokens / 2
+    assert changed.accepted > changed.tokens / 4
+    assert unrelated.drafted < unrelated.tokens / 4
+
+
+def drafted(bench: Bench, draft: object, **sampling: object) -> Answer:
+    """The answer to the question with a draft, from no cache."""
+    request = bench.generate(chat(QUESTION), **sampling).model_copy(update={"draft": draft})
+    bench.forget()
+    bench.run(request)
+    return bench.of(request)
+
+
+def plain(bench: Bench, **sampling: object) -> Answer:
+    """The same without one."""
+    return drafted(bench, "", **sampling)
+
+
+def test_ten_greedy_answers_are_the_same_with_any_draft(engine: Bench) -> None:
+    """Right, nearly right and unrelated."""
+    check(compared(engine, PROMPTS[::11], max_tokens=24))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_hundred_greedy_answers_are_the_same_with_any_draft(engine: Bench) -> None:
+    """As above, and longer."""
+    check(compared(engine, PROMPTS, max_tokens=48))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_model_with_sliding_windows_answers_the_same(gemma3: Path) -> None:
+    """A base model of repacked weights, whose kernels round otherwise from four tokens on."""
+    with loaded(
+        gemma3, chat_template="{% for m in messages %}{{ m.content }}{% endfor %}"
+    ) as bench:
+        for kind, tally in compared(bench, PROMPTS[::11], max_tokens=24).items():
+            sys.stdout.write(f"{kind}: {tally}\n")
+            assert not tally.wrong, (kind, tally.wrong)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"temperature": 1.1, "top_p": 0.95, "seed": 3},
+        {"temperature": 0.8, "min_p": 0.05, "repeat_penalty": 1.3, "seed": 4},
+        {"repeat_penalty": 1.4, "frequency_penalty": 0.5, "logit_bias": {28: -3.0}},
+    ],
+)
+def test_a_samplers_draws_are_the_same(engine: Bench, sampling: dict[str, object]) -> None:
+    """One draw for each place in order: random numbers and penalties do not know of drafts."""
+    expected = plain(engine, max_tokens=32, **sampling)
+    for draft in (tuple(expected.tokens), expected.text.replace(" is ", " was "), UNRELATED):
+        assert drafted(engine, draft, max_tokens=32, **sampling).tokens == expected.tokens
+    right = drafted(engine, tuple(expected.tokens), max_tokens=32, **sampling).finished
+    assert right.accepted_tokens == right.drafted_tokens > 8
+
+
+def test_an_answer_ends_within_a_draft_where_it_ends_without(engine: Bench) -> None:
+    """By count, by a stop string, by the model; nothing behind that stays in the cache."""
+    whole = plain(engine, max_tokens=40)
+    draft = (*whole.tokens, *range(100, 140))
+    for most in (1, 7, 13):
+        cut = drafted(engine, draft, max_tokens=most)
+        assert (cut.tokens, cut.finished.reason) == (whole.tokens[:most], "max_tokens")
+        assert cut.finished.completion_tokens == most
+    stop = whole.text[30:36]
+    for options in ({"stop": (stop,), "max_tokens": 40}, {"max_tokens": 200}):
+        without, withal = plain(engine, **options), drafted(engine, draft, **options)
+        assert (withal.text, withal.tokens) == (without.text, without.tokens)
+        assert withal.finished.reason == without.finished.reason
+        assert withal.finished.stop_string == without.finished.stop_string
+        (used,) = [each for each in engine.engine._sequences if each.tokens]
+        prompt = engine.tokens(chat(QUESTION))
+        assert used.tokens == [*prompt, *withal.tokens][: len(used.tokens)]
+
+
+def test_log_probabilities_come_with_every_token(engine: Bench) -> None:
+    """They are those of the positions, whoever proposed the tokens."""
+    expected = plain(engine, max_tokens=20, logprobs=1)
+    withal = drafted(engine, tuple(expected.tokens), max_tokens=20, logprobs=1)
+    seen, wanted = (
+        [each for delta in answer.all(wire.Delta) for each in delta.logprobs]
+        for answer in (withal, expected)
+    )
+    assert [each.token for each in seen] == withal.tokens
+    assert [each.logprob for each in seen] == pytest.approx([each.logprob for each in wanted])
+
+
+def test_others_get_a_token_in_every_step(engine: Bench) -> None:
+    """A draft beside two answers and a prompt: nobody waits, and each says what it says alone."""
+    alone = plain(engine, max_tokens=30)
+    stream = engine.generate("Count to twenty.", max_tokens=60, ignore_eos=True)
+    with_draft = engine.generate(chat(QUESTION), max_tokens=30).model_copy(
+        update={"draft": tuple(alone.tokens)}
+    )
+    engine.submit(stream)
+    while not engine.of(stream).tokens:
+        engine.step()
+    engine.submit(with_draft)
+    engine.submit(engine.generate(wire.Prompt(text="one two three four " * 40), max_tokens=1))
+    steps, before = 0, len(engine.of(stream).tokens)
+    while not engine.of(with_draft).all(wire.Finished):
+        assert engine.step()
+        steps += 1
+    engine.engine.cancel(stream.request_id)
+    while engine.step():
+        pass
+    assert len(engine.of(stream).tokens) - before >= steps - 1
+    assert engine.of(with_draft).finished.completion_tokens == len(alone.tokens)
+
+
+def test_a_draft_is_cancelled_between_steps(engine: Bench) -> None:
+    """What was accepted was sent, and what was not stays unsaid."""
+    whole = plain(engine, max_tokens=40)
+    request = engine.generate(chat(QUESTION), max_tokens=40).model_copy(
+        update={"draft": tuple(whole.tokens)}
+    )
+    engine.forget()
+    engine.submit(request)
+    while len(engine.of(request).tokens) < 4:
+        engine.step()
+    engine.engine.cancel(request.request_id)
+    answer = engine.of(request)
+    assert answer.finished.reason == "cancelled"
+    assert answer.tokens == whole.tokens[: len(answer.tokens)]
+    assert answer.finished.completion_tokens == len(answer.tokens)
+    assert engine.engine.idle()
+
+
+def test_a_full_context_ends_an_answer_with_a_draft_where_it_ends_any(
+    smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No guess is put where no token could stand."""
+    with loaded(smollm2, context_tokens=256, max_sequences=1) as bench:
+        monkeypatch.setattr(bench.engine, "_on_cpu", False)
+        # Short enough to be read in one piece at any speed, which rounds the same.
+        prompt, endless = list(range(500, 560)), {"max_tokens": None, "ignore_eos": True}
+        expected = bench.answer(prompt, **endless)
+        request = bench.generate(prompt, **endless)
+        bench.forget()
+        bench.run(request.model_copy(update={"draft": (*expected.tokens, *range(300))}))
+        answer = bench.of(request)
+        assert answer.tokens == expected.tokens
+        assert answer.finished.reason == "context_full"
+
+
+def test_nobody_gives_way_to_a_guess(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are fewer cells than guesses, nobody is set aside for them."""
+    aside: list[str] = []
+    monkeypatch.setattr(Task, "set_aside", lambda task, _: aside.append(task.request_id))
+    monkeypatch.setattr(Generation, "set_aside", lambda task, _: aside.append(task.request_id))
+    with loaded(smollm2, context_tokens=256, max_sequences=2, chat_template=CHATML) as bench:
+        monkeypatch.setattr(bench.engine, "_on_cpu", False)
+        prompt = chat(QUESTION)
+        long = bench.answer(prompt, max_tokens=60)
+        pieces = [bench.engine._model.vocabulary.piece(token) for token in long.tokens]
+        crowd = [7] * (235 - long.finished.prompt_tokens)
+        beside = bench.generate(crowd, max_tokens=40, ignore_eos=True)
+        bench.forget()
+        bench.submit(beside)
+        while not bench.of(beside).tokens:
+            bench.step()
+        # The first chunk of eight guesses fits, the second one of sixteen is cut.
+        with_draft = bench.generate(prompt, max_tokens=60, stop=(b"".join(pieces[9:12]).decode(),))
+        bench.submit(with_draft.model_copy(update={"draft": tuple(long.tokens)}))
+        while not bench.of(with_draft).all(wire.Finished):
+            bench.step()
+        end = bench.of(with_draft).finished
+        assert (end.reason, end.accepted_tokens >= 8) == ("stop_string", True)
+        assert not aside
+
+
+def test_a_draft_of_tokens_that_do_not_exist_is_refused(smol: Bench) -> None:
+    """By its name."""
+    request = smol.generate(chat(QUESTION)).model_copy(update={"draft": (1, 50_000)})
+    smol.run(request)
+    error = smol.of(request).one(wire.RequestFailed).error
+    assert (error.reason, error.metadata["field"]) == ("INVALID_REQUEST", "draft")
