@@ -1,15 +1,18 @@
-"""The answers of one generation as they come: text, reasoning, and the canvas behind both."""
+"""The answers of one generation as they come: text, reasoning, and what may still change."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from gemd.cli.canvas import Painter
+from gemd.cli.stats import verdict
 
 if TYPE_CHECKING:
     from gemd.cli.output import Output
     from gemd.cli.progress import Progress
-    from gemd.client import Canvas, Delta, Finished
+    from gemd.client import Canvas, Delta, Draft, DraftView, Finished, Resolved
+
+    Piece = Delta | Draft | Resolved
 
 
 class Answers:
@@ -18,12 +21,14 @@ class Answers:
     Several candidates come all at once and are written one after another, each under its
     heading: the first as it comes, the others as soon as those before them are complete.
 
+    A draft is drawn on a terminal until it is part of the answer or dropped; elsewhere it is
+    never written.
+
     Args:
         output: Where to.
         progress: The live line, which goes away for everything else.
         candidates: How many there are.
         whole_lines: Whether to end an answer with a newline if it has none.
-        watch: Draw the canvas; stdout has to be a terminal for that.
 
     """
 
@@ -34,24 +39,24 @@ class Answers:
         *,
         candidates: int = 1,
         whole_lines: bool = True,
-        watch: bool = False,
     ) -> None:
         self._output = output
         self._progress = progress
         self._candidates = candidates
         self._whole_lines = whole_lines
-        self._painter = Painter(output) if watch else None
-        self._held: dict[int, list[Delta]] = {}
+        self._painter = Painter(output) if output.can_draw() else None
+        self._held: dict[int, list[Piece]] = {}
         self._complete: set[int] = set()
         self._current = 0
+        self._draft = _view()
         self._headed = False
         self._thinking = False
         self._last = ""
 
-    def add(self, event: Delta) -> None:
-        """New text of a candidate."""
+    def add(self, event: Piece) -> None:
+        """New text of a candidate, provisional or not, or what becomes of the provisional one."""
         if event.candidate == self._current:
-            self._write(event)
+            self._show(event)
         else:
             self._held.setdefault(event.candidate, []).append(event)
 
@@ -60,7 +65,7 @@ class Answers:
         if self._painter is not None and event.candidate == self._current:
             self._progress.clear()
             self._head()
-            self._painter.draw(event)
+            self._painter.draw(event, draft=self._draft.rest)
 
     def end(self, event: Finished) -> None:
         """A candidate is complete; the next one gets its turn if it was the one on show."""
@@ -69,18 +74,29 @@ class Answers:
             self._head()
             self.close()
             self._current += 1
+            self._draft = _view()
             self._headed = False
             for held in self._held.pop(self._current, ()):
-                self._write(held)
+                self._show(held)
 
     def close(self) -> None:
-        """Leave the cursor on a line of its own."""
+        """Leave the cursor on a line of its own, and nothing that is no part of an answer."""
         if self._painter is not None:
             self._painter.clear()
         self._end_thought()
         if self._whole_lines and self._last and not self._last.endswith("\n"):
             self._say("\n")
         self._last = ""
+
+    def _show(self, event: Piece) -> None:
+        from gemd.client import Delta, Resolved
+
+        self._draft.add(event)
+        if isinstance(event, Delta):
+            self._write(event)
+        elif isinstance(event, Resolved):
+            self._resolve(event)
+        self._sketch()
 
     def _write(self, event: Delta) -> None:
         if event.reasoning_text:
@@ -91,6 +107,28 @@ class Answers:
             self._end_thought()
             self._say(event.text)
             self._last = event.text
+
+    def _resolve(self, event: Resolved) -> None:
+        """Say so if the draft is dropped: nothing that was on show goes away in silence."""
+        if self._painter is not None:
+            self._painter.clear()
+        dropped = event.resolution == "REPLACED" or (
+            self._painter is not None and self._draft.rest != self._draft.draft
+        )
+        if dropped:
+            self._progress.clear()
+            self._end_thought()
+            self._output.hint(verdict(event, self._draft.model))
+
+    def _sketch(self) -> None:
+        """Draw what the draft has beyond the answer so far."""
+        if self._painter is None or not self._draft.rest:
+            return
+        self._progress.clear()
+        self._head()
+        resolved = self._draft.resolved is not None
+        state = "checked" if resolved else f"draft of {self._draft.model}, not checked yet"
+        self._painter.sketch(self._draft.rest, state, provisional=not resolved)
 
     def _say(self, text: str) -> None:
         if self._painter is not None:
@@ -122,6 +160,12 @@ class Answers:
         self._headed = True
 
 
+def _view() -> DraftView:
+    from gemd.client import DraftView
+
+    return DraftView()
+
+
 class Collected:
     """Shows nothing, and keeps the denoising steps: for a document of all of it.
 
@@ -134,7 +178,7 @@ class Collected:
         self._progress = progress
         self.canvases: list[Canvas] = []
 
-    def add(self, _: Delta) -> None:
+    def add(self, _: Piece) -> None:
         """New text; the generation keeps it."""
         self._progress.clear()
 

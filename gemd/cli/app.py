@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("run", "run", "Answer PROMPT, or what is piped in."),
+    "batch": ("batch", "batch", "Answer a file of prompts, and go on after an interruption."),
     "status": ("daemon", "status", "Show the daemon, its devices and its models."),
     "list": ("models", "list_models", "List the models of the catalogue and of the disk."),
     "pull": ("models", "pull", "Fetch MODEL and verify it."),
@@ -30,7 +31,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "yield": ("yielding", "yield_memory", "Give memory back to other programs now."),
     "rm": ("models", "remove", "Remove the files of MODEL from this machine."),
     "ops": ("ops", "ops", "See and cancel downloads and other long work."),
-    "why": ("why", "why", "Show what was loaded, unloaded or refused, and why."),
+    "why": ("why", "why", "Show what was decided about models or a request, and why."),
+    "feedback": (
+        "feedback",
+        "feedback",
+        "Tell whether an answer was good, so that drafts are judged better.",
+    ),
     "events": ("events", "events", "Show what happens in the daemon, as it happens."),
     "top": ("top", "top", "Show the daemon on one screen, kept up to date."),
     "devices": (

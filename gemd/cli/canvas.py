@@ -1,4 +1,4 @@
-"""The canvas of a block-diffusion model on a terminal: redrawn in place while it settles."""
+"""Text that may still change on a terminal, redrawn in place: a canvas, or a draft."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def last_row(written: str, columns: int) -> str:
 
 
 class Painter:
-    """Draws one canvas behind the text that is final, and takes it away for more such text.
+    """Draws a canvas or a draft behind the text that is final, and takes it away for more of that.
 
     Args:
         output: Its stdout is a terminal that can draw.
@@ -96,20 +96,39 @@ class Painter:
         self._row_style = ""
         self._drawn = 0
 
-    def draw(self, canvas: Canvas) -> None:
-        """Put this step in place of the last one."""
+    def draw(self, canvas: Canvas, *, draft: str = "") -> None:
+        """Put this step in place of the last picture, behind the draft that it continues."""
+        cells = [(_shown(piece), _style(sure)) for piece, sure in positions(canvas)]
+        state = f"step {canvas.step} of {canvas.max_steps}, canvas {canvas.canvas + 1}"
+        self._picture([(_shown(draft), Colour.DIM.value), *cells], state)
+
+    def sketch(self, draft: str, state: str, *, provisional: bool) -> None:
+        """Put a draft in place of the last picture.
+
+        Args:
+            draft: What it has beyond the final text.
+            state: What is said below it.
+            provisional: Whether it may still be dropped, and is dimmed.
+
+        """
+        self._picture([(_shown(draft), Colour.DIM.value if provisional else "")], state, count=True)
+
+    def _picture(self, cells: list[_Cell], state: str, *, count: bool = False) -> None:
         columns, height = self._size()
-        cells = ((_shown(piece), _style(sure)) for piece, sure in positions(canvas))
         rows = wrapped(self._row, cells, columns)
         # A row that has left the screen could not be taken away again.
-        rows = rows[: max(height - 2, 1)]
-        state = f"step {canvas.step} of {canvas.max_steps}, canvas {canvas.canvas + 1}"
+        room = max(height - 2, 1)
+        if count and len(rows) > room:
+            state = f"{len(rows) - room} more rows; {state}"
+        rows = rows[:room]
         # An echoed «^C» that wraps would leave the cursor a row too low to take all of it away.
         state = text.cut(state, max(columns - ECHO_COLUMNS, 1))
         rows.append([(state, Colour.DIM.value)])
         lines = ["".join(self._styled(row)) for row in rows]
-        self._output.paint(self._back() + self._kept() + "\n".join(lines))
+        content = self._back() + self._kept() + "\n".join(lines)
+        # Before it is painted: an interrupt is most likely raised by the end of that.
         self._drawn = len(lines)
+        self._output.paint(content)
 
     def write(self, content: str) -> None:
         """Add final text, in place of the picture."""
@@ -127,8 +146,9 @@ class Painter:
     def clear(self) -> None:
         """Take the picture away."""
         if self._drawn:
-            self._output.paint(self._back() + self._kept())
+            content = self._back() + self._kept()
             self._drawn = 0
+            self._output.paint(content)
 
     def _stands(self, content: str, style: str) -> None:
         """Remember what is on the cursor's row, which a picture has to be drawn behind."""

@@ -15,6 +15,7 @@ from gemd.cli.lease import print_leases
 from gemd.cli.memory import print_memory
 from gemd.cli.session import Session, pass_session
 from gemd.cli.text import format_moment, format_seconds
+from gemd.cli.tiers import print_tiers
 from gemd.cli.values import seconds
 from gemd.quantities import human_bytes
 
@@ -81,6 +82,9 @@ def print_status(state: Status, output: Output) -> None:
     if state.models:
         output.line()
         _print_models(state.models, output)
+    if state.routing is not None:
+        output.line()
+        print_tiers(state.routing, state.routes, output)
     if state.operations:
         output.line()
         print_operations(state.operations, output)

@@ -30,6 +30,7 @@ def progress_line(
     rate: float | None = None,
     remaining: float | None = None,
     bytes_counted: bool = True,
+    detail: str = "",
     bar: bool = False,
 ) -> str:
     """One step of progress in words: label, share, amount, rate, time left.
@@ -41,6 +42,7 @@ def progress_line(
         rate: Units per second, if known.
         remaining: Seconds left, if known.
         bytes_counted: Whether the unit is bytes; otherwise amounts are not shown.
+        detail: More about it, in words.
         bar: Whether to draw a bar.
 
     """
@@ -56,6 +58,8 @@ def progress_line(
         parts.append(f"{amount} of {human_bytes(total)}" if total else amount)
     if rate:
         parts.append(f"{human_bytes(rate)}/s")
+    if detail:
+        parts.append(detail)
     if remaining is not None and current < total:
         parts.append(f"{text.format_seconds(remaining)} left")
     return "  ".join(parts)
@@ -119,6 +123,7 @@ class Progress:
         rate: float | None = None,
         remaining: float | None = None,
         bytes_counted: bool = True,
+        detail: str = "",
     ) -> None:
         """Show a new state of the job; a new `label` begins a new count.
 
@@ -150,6 +155,7 @@ class Progress:
             rate=rate,
             remaining=remaining,
             bytes_counted=bytes_counted,
+            detail=detail,
         )
         if self._live:
             columns = max(self._columns() - ECHO_COLUMNS, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ from gemd.cli.gaps import read_gaps
 from gemd.cli.progress import Progress
 from gemd.cli.prompt import read_prompt, read_text
 from gemd.cli.session import Session, model_name, pass_session
-from gemd.cli.text import format_seconds
+from gemd.cli.stats import DraftTimes, figures, way
 from gemd.cli.values import seconds, whole_number
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         Answer,
         Canvas,
         Client,
-        Finished,
         Gap,
         Generation,
         ModelNotFoundError,
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 # What the fields of the API can hold; what makes sense is the daemon's to say.
 _UINT32 = whole_number(2**32 - 1)
 _UINT64 = whole_number(2**64 - 1)
-_MODES = ("fast", "balanced", "best", "exact")
+MODES = ("fast", "balanced", "best", "exact")
+TIERS = ("fast", "strong")
 _FILL = "Fill in the gaps of the text."
 """What is asked for with --fill and without a PROMPT."""
 
@@ -49,7 +50,8 @@ _FILL = "Fill in the gaps of the text."
     help="Model id, or path of a GGUF file or of a checkpoint's folder.",
 )
 @click.option("--system", metavar="TEXT", help="Instructions to the model.")
-@click.option("--mode", type=click.Choice(_MODES), help="Speed against quality.")
+@click.option("--mode", type=click.Choice(MODES), help="Speed against quality.")
+@click.option("--tier", type=click.Choice(TIERS), help="Which of the two tiers answers.")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without a chat template.")
 @click.option(
     "--temperature", type=float, metavar="X", help="Randomness; 0 takes the likeliest token."
@@ -66,6 +68,9 @@ _FILL = "Fill in the gaps of the text."
     "--thinking/--no-thinking", default=None, help="Reason first, on stderr, if the model can."
 )
 @click.option("--candidates", type=_UINT32, metavar="N", help="Give this many answers.")
+@click.option(
+    "--best-of", type=_UINT32, metavar="N", help="Write this many answers and give the best."
+)
 @click.option("--fill", metavar="FILE", help="Fill the gaps of this text, or of stdin for -.")
 @click.option(
     "--watch-canvas", is_flag=True, help="Show how the answer settles: drawn, or in --json."
@@ -73,7 +78,7 @@ _FILL = "Fill in the gaps of the text."
 @click.option("--deadline", type=seconds, metavar="SECONDS", help="Give up after this time.")
 @click.option("--background", is_flag=True, help="Let others go first: nobody waits for this.")
 @click.option("--yes", "-y", is_flag=True, help="Fetch a missing model without asking.")
-@click.option("--stats", "--verbose", "-v", is_flag=True, help="Tokens and times on stderr.")
+@click.option("--stats", "--verbose", "-v", is_flag=True, help="Tokens, times and way on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
 @pass_session
 def run(session: Session, /, prompt: tuple[str, ...], **options: Any) -> None:
@@ -86,6 +91,8 @@ def run(session: Session, /, prompt: tuple[str, ...], **options: Any) -> None:
     tokens; the answer is the whole text. PROMPT says what is wanted there, and may be left out.
 
     --candidates, --fill and --watch-canvas need a block-diffusion model.
+
+    A draft that is still to be checked is dimmed on a terminal, and nowhere else to be seen.
     """
     _check(prompt, options)
     if options["model"] is not None:
@@ -105,13 +112,13 @@ def run(session: Session, /, prompt: tuple[str, ...], **options: Any) -> None:
         session.output.hint("the canvas is not shown: that needs a terminal")
         options["watch_canvas"] = False
     with session.client(start=True) as client:
-        generation, canvases = _answer(client, session, text, options)
+        shown = _answer(client, session, text, options)
     if options["as_json"]:
-        session.output.document(_document(generation, options, canvases))
-    for answer in generation.answers():
-        if options["stats"]:
-            _stats(session.output, answer.finished)
-        elif not options["as_json"]:
+        session.output.document(_document(shown, options))
+    if options["stats"]:
+        _stats(session.output, shown)
+    elif not options["as_json"]:
+        for answer in shown.generation.answers():
             _say_if_cut(session.output, answer, asked=options["max_tokens"] is not None)
 
 
@@ -119,6 +126,8 @@ def _check(prompt: tuple[str, ...], options: dict[str, Any]) -> None:
     """Refuse options that cannot go together."""
     if options["raw"] and options["system"]:
         raise click.UsageError("--system needs the chat template that --raw leaves out")
+    if options["model"] is not None and options["tier"] is not None:
+        raise click.UsageError("--model names who answers; --tier cannot name another one")
     if options["fill"] is None:
         return
     if options["max_tokens"] is not None:
@@ -140,13 +149,18 @@ def _inputs(prompt: str | None, fill: str | None, output: Output) -> tuple[str, 
     return wanted if fill == "-" else read_prompt(wanted, output), spans
 
 
-def _answer(
-    client: Client, session: Session, text: str, options: dict[str, Any]
-) -> tuple[Generation, list[Canvas]]:
-    """The finished generation, whose text has been shown; a missing model is fetched first.
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A finished generation whose text has been shown."""
 
-    Beside it the denoising steps, if they were asked for and not drawn.
-    """
+    generation: Generation
+    canvases: list[Canvas]
+    """The denoising steps, if they were asked for and not drawn."""
+    times: DraftTimes
+
+
+def _answer(client: Client, session: Session, text: str, options: dict[str, Any]) -> _Shown:
+    """Show the answer; a missing model is fetched first."""
     from gemd.client import ModelNotFoundError
 
     begin = _starter(client, text, options)
@@ -164,9 +178,11 @@ def _starter(client: Client, text: str, options: dict[str, Any]) -> Callable[[],
     names = ("temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "stop")
     settings = GenerationOptions(
         model=options["model"],
+        tier=options["tier"],
         mode=options["mode"],
         background=options["background"],
         candidates=options["candidates"] or 0,
+        best_of=options["best_of"] or 0,
         spans=options["spans"],
         thinking=options["thinking"],
         watch_canvas=options["watch_canvas"],
@@ -195,7 +211,7 @@ def _fetch_missing(
 
 def _show(
     generation: Generation, output: Output, told: set[str], options: dict[str, Any]
-) -> tuple[Generation, list[Canvas]]:
+) -> _Shown:
     """Read a generation to its end and write its text as it comes.
 
     Args:
@@ -205,14 +221,16 @@ def _show(
         options: Those of the command; with `as_json` no text is written.
 
     """
-    from gemd.client import Canvas, Delta, Finished, Loading, Queued, Routed
+    from gemd.client import Canvas, Delta, Draft, Finished, Loading, Queued, Resolved, Routed
 
+    times = DraftTimes()
     with Progress(output) as progress, generation:
         collected = Collected(progress)
         answers = collected if options["as_json"] else _answers(output, progress, options)
         try:
             for event in generation:
-                if isinstance(event, Delta):
+                times.add(event)
+                if isinstance(event, Delta | Draft | Resolved):
                     answers.add(event)
                 elif isinstance(event, Canvas):
                     answers.draw(event)
@@ -226,7 +244,7 @@ def _show(
                     show_loading(progress, event)
         finally:
             answers.close()
-    return generation, collected.canvases
+    return _Shown(generation, collected.canvases, times)
 
 
 def _answers(output: Output, progress: Progress, options: dict[str, Any]) -> Answers:
@@ -236,7 +254,6 @@ def _answers(output: Output, progress: Progress, options: dict[str, Any]) -> Ans
         candidates=options["candidates"] or 1,
         # What is filled and piped into a file is to be that file, down to its end.
         whole_lines=not options["spans"] or output.can_draw(),
-        watch=options["watch_canvas"],
     )
 
 
@@ -251,17 +268,17 @@ def _say_if_cut(output: Output, answer: Answer, *, asked: bool) -> None:
         output.hint(f"the answer is cut off after {count} tokens; --max-tokens sets the limit")
 
 
-def _document(
-    generation: Generation, options: dict[str, Any], canvases: list[Canvas]
-) -> dict[str, Any]:
+def _document(shown: _Shown, options: dict[str, Any]) -> dict[str, Any]:
     """The answer; several as a list beside the first one, and the steps if they were asked for."""
-    answer = generation.answer()
+    answer = shown.generation.answer()
     content: dict[str, Any] = {
         "text": answer.text,
         "reasoning_text": answer.reasoning_text,
         "started": document(answer.started.raw) if answer.started else None,
         "finished": document(answer.finished.raw),
     }
+    if answer.resolved is not None:
+        content["draft"] = {"text": answer.draft, "resolved": document(answer.resolved.raw)}
     if options["candidates"]:
         content["candidates"] = [
             {
@@ -269,32 +286,19 @@ def _document(
                 "reasoning_text": each.reasoning_text,
                 "finished": document(each.finished.raw),
             }
-            for each in generation.answers()
+            for each in shown.generation.answers()
         ]
     if options["watch_canvas"]:
-        content["canvases"] = [document(each.raw) for each in canvases]
+        content["canvases"] = [document(each.raw) for each in shown.canvases]
     return content
 
 
-def _stats(output: Output, finished: Finished) -> None:
-    usage, timings = finished.usage, finished.timings
-    parts = [
-        f"{usage.prompt_tokens} prompt tokens ({usage.cached_tokens} cached)",
-        f"{usage.completion_tokens} generated",
-    ]
-    if usage.denoising_steps:
-        parts.append(f"{usage.denoising_steps} denoising steps")
-    parts.append(f"finish {finished.finish_reason.lower()}")
-    for label, value in (
-        ("queued", timings.queued),
-        ("load", timings.load),
-        ("first token", timings.first_token),
-        ("prefill", timings.prefill),
-        ("decode", timings.decode),
-        ("total", timings.total),
-    ):
-        if value is not None:
-            parts.append(f"{label} {format_seconds(value)}")
-    if timings.decode and usage.completion_tokens:
-        parts.append(f"{usage.completion_tokens / timings.decode:.1f} tokens/s")
-    output.note(f"{finished.model}: {', '.join(parts)}")
+def _stats(output: Output, shown: _Shown) -> None:
+    answers = shown.generation.answers()
+    for answer in answers:
+        output.note(figures(answer.finished))
+        taken = way(answer, shown.times.of(answer.finished.candidate))
+        if taken:
+            output.note(taken)
+    if answers[0].started is not None:
+        output.note(f"request {answers[0].started.request_id}")

@@ -14,6 +14,7 @@ from gemd.cli.output import Output
 from gemd.cli.session import Session, pass_session
 from gemd.cli.text import format_moment
 from gemd.cli.values import seconds
+from gemd.cli.why import ABOUT_MODELS
 
 if TYPE_CHECKING:
     from gemd.client import Client, Decision
@@ -43,7 +44,7 @@ def _draw_again(client: Client, output: Output, interval: float) -> NoReturn:
     while True:
         page = _Page()
         print_status(client.status(), Output(page, output.stderr, output.environ))
-        made = client.explain(limit=_DECISIONS)
+        made = client.explain(kinds=ABOUT_MODELS, limit=_DECISIONS)
         rows = output.rows()
         output.draw(fit(page.getvalue().splitlines(), _latest(made), rows))
         time.sleep(interval)

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         PlannedModel,
         VariantVerdict,
     )
+    from gemd.client.preview import DraftView, Preview
     from gemd.client.resources import (
         Condition,
         Device,
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
         Status,
     )
     from gemd.client.retry import RetryPolicy
+    from gemd.client.routing import ModelSpeed, RouteShare, Routing
     from gemd.client.schedules import Schedule
     from gemd.client.sync import Client
     from gemd.client.sync_stream import Generation, Stream
@@ -103,6 +105,7 @@ _HOMES = {
     "Diagnosis": "diagnoses",
     "DoesNotFitError": "errors",
     "Draft": "events",
+    "DraftView": "preview",
     "Drained": "drained",
     "Embeddings": "answers",
     "Endpoint": "endpoint",
@@ -125,10 +128,12 @@ _HOMES = {
     "Message": "inputs",
     "Model": "resources",
     "ModelNotFoundError": "errors",
+    "ModelSpeed": "routing",
     "Operation": "resources",
     "Plan": "plans",
     "PlannedDevice": "plans",
     "PlannedModel": "plans",
+    "Preview": "preview",
     "QueueFullError": "errors",
     "Queued": "events",
     "Reason": "decisions",
@@ -136,7 +141,9 @@ _HOMES = {
     "Resolved": "events",
     "ResourceNotFoundError": "errors",
     "RetryPolicy": "retry",
+    "RouteShare": "routing",
     "Routed": "events",
+    "Routing": "routing",
     "Sampling": "inputs",
     "Schedule": "schedules",
     "Scores": "answers",
@@ -182,6 +189,7 @@ __all__ = [
     "Diagnosis",
     "DoesNotFitError",
     "Draft",
+    "DraftView",
     "Drained",
     "Embeddings",
     "Endpoint",
@@ -204,10 +212,12 @@ __all__ = [
     "Message",
     "Model",
     "ModelNotFoundError",
+    "ModelSpeed",
     "Operation",
     "Plan",
     "PlannedDevice",
     "PlannedModel",
+    "Preview",
     "QueueFullError",
     "Queued",
     "Reason",
@@ -215,7 +225,9 @@ __all__ = [
     "Resolved",
     "ResourceNotFoundError",
     "RetryPolicy",
+    "RouteShare",
     "Routed",
+    "Routing",
     "Sampling",
     "Schedule",
     "Scores",

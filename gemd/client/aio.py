@@ -149,6 +149,29 @@ class AsyncClient(AsyncDaemonClient):
         )
         return await self._transport.unary(call, deadline)
 
+    async def send_feedback(
+        self,
+        request_id: str,
+        signal: inputs.Signal,
+        *,
+        candidate: int = 0,
+        deadline: float = QUICK_SECONDS,
+    ) -> bool:
+        """Tell what became of an answer, so that the daemon learns when a draft is good enough.
+
+        Args:
+            request_id: `Started.request_id` of the answer.
+            signal: What became of it.
+            candidate: Which of the request's answers.
+            deadline: In seconds.
+
+        Returns:
+            Whether the daemon could use it; it forgets requests after a while.
+
+        """
+        call = calls.send_feedback(request_id, signal, candidate)
+        return await self._transport.unary(call, deadline)
+
     # --- models -------------------------------------------------------------------------
 
     async def models(

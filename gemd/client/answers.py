@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gemd.client.events import Finished, Started, TokenLogprob, token_logprob
+from gemd.client.events import Finished, Resolved, Started, TokenLogprob, token_logprob
 from gemd.client.protos import model_id
 
 if TYPE_CHECKING:
@@ -19,7 +19,12 @@ class Answer:
     text: str
     reasoning_text: str
     started: Started | None
+    """The start of the model that wrote it, or its last part."""
     finished: Finished
+    draft: str = ""
+    """What was drafted, whatever became of it; empty if nothing was."""
+    resolved: Resolved | None = None
+    """What became of the draft; None if there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,8 @@ class GenerationOptions:
     candidates: int = 0
     """How many answers to give; 0 is one. More than one needs a block-diffusion model, as do
     `spans` and `watch_canvas`."""
+    best_of: int = 0
+    """Write this many answers, rank them and give the best `candidates`; 0 ranks none."""
     spans: inputs.Spans = ()
     """A text with gaps; the answer is that text with them filled."""
     thinking: bool | None = None
@@ -102,6 +104,7 @@ def generate(
     request = generation_service_pb2.GenerateRequest(
         mode=inputs.mode_proto(options.mode),
         candidates=options.candidates,
+        best_of=options.best_of,
         thinking=options.thinking,
         watch_canvas=options.watch_canvas,
         spans=inputs.spans_proto(options.spans),
@@ -203,6 +206,20 @@ def count_tokens(
         request,
         generation_service_pb2.CountTokensResponse,
         TokenCount.of,
+    )
+
+
+def send_feedback(request_id: str, signal: inputs.Signal, candidate: int) -> Unary[bool]:
+    """Tell what became of an answer."""
+    return Unary(
+        "/gemd.v1.GenerationService/SendFeedback",
+        generation_service_pb2.SendFeedbackRequest(
+            request_id=request_id, candidate=candidate, signal=inputs.signal_proto(signal)
+        ),
+        generation_service_pb2.SendFeedbackResponse,
+        lambda response: bool(response.recorded),
+        # One answer is one lesson: a second attempt could count it twice.
+        retried=False,
     )
 
 

@@ -92,11 +92,17 @@ def watch_events(
 
 
 def explain(
-    *, model: str, device: str, kinds: Iterable[str], page_size: int, page_token: str
+    *,
+    model: str,
+    device: str,
+    request_id: str,
+    kinds: Iterable[str],
+    page_size: int,
+    page_token: str,
 ) -> Unary[tuple[list[Decision], str]]:
     """One page of decisions, newest first."""
-    if model and device:
-        raise ValueError("name one subject, not model and device")
+    if sum(map(bool, (model, device, request_id))) > 1:
+        raise ValueError("name one subject: a model, a device or a request")
     request = daemon_service_pb2.ExplainRequest(
         kinds=[decision_pb2.Decision.Kind.Value(f"KIND_{kind.upper()}") for kind in kinds],
         page_size=page_size,
@@ -107,6 +113,8 @@ def explain(
         request.model = model
     if device:
         request.device = device
+    if request_id:
+        request.request_id = request_id
     return Unary(
         "/gemd.v1.DaemonService/Explain",
         request,

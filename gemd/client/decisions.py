@@ -89,10 +89,12 @@ class Decision:
     time: float | None
     """Seconds since 1970."""
     kind: str
-    """Such as ``LOAD``, ``UNLOAD``, ``EVICT``, ``YIELD``, ``REFUSE`` or ``QUARANTINE``."""
+    """Such as ``LOAD``, ``EVICT``, ``YIELD``, ``REFUSE``, ``QUARANTINE`` or ``ROUTE``."""
     model: str
-    """May be empty, as `device` may."""
+    """May be empty, as `device` and `request_id` may."""
     device: str
+    request_id: str
+    """The request that it was made for."""
     summary: str
     reasons: tuple[Reason, ...]
     """Weightiest first."""
@@ -114,6 +116,7 @@ class Decision:
             kind=enum_word(proto, "kind"),
             model=model_id(proto.model),
             device=device_id(proto.device),
+            request_id=proto.request_id,
             summary=proto.summary,
             reasons=tuple(Reason.of(one) for one in proto.reasons),
             alternatives=tuple(Alternative.of(one) for one in proto.alternatives),

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gemd.client.protos import enum_word, model_id, optional, seconds
-from gemd.client.resources import Model
+from gemd.client.resources import Model, failure
 
 if TYPE_CHECKING:
+    from gemd.client.errors import GemdClientError
     from gemd.v1 import generation_pb2, generation_service_pb2, model_pb2
 
 
@@ -46,14 +47,19 @@ class Loading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
-    """Who answers has been decided."""
+    """Who answers has been decided, and by which way."""
 
     raw: generation_pb2.Routed = field(repr=False, compare=False)
     model: str
     tier: str
     strategy: str
+    """``DIRECT``, ``DRAFT``, ``DRAFT_AND_CHECK`` or ``SPECULATE``."""
     reason: str
     explanation: str
+    drafter: str
+    """The model that drafts; empty if none does."""
+    checker: str
+    """The model that scores the draft; empty if none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +136,12 @@ class Resolved:
     resolution: str
     """``KEPT``, ``CONTINUED`` or ``REPLACED``."""
     kept_bytes: int
+    """How much of the draft's text stays, in bytes of UTF-8 from its beginning."""
+    kept_tokens: int
     reason: str
     explanation: str
+    failure: GemdClientError | None
+    """What went wrong, if a model failed on the way and another one took over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +181,28 @@ class Finished:
     usage: Usage
     timings: Timings
     model: str
+    """The one that wrote the answer, or its last part."""
+    tier: str
+    strategy: str
+    """``DIRECT``, ``DRAFT``, ``DRAFT_AND_CHECK`` or ``SPECULATE``."""
+    reason: str
+    """Why this way, as a stable code."""
+    explanation: str
+    drafter: str
+    """The model that drafted; empty if none did."""
+    checker: str
+    """The model that scored the draft; empty if none did."""
+    resolution: str
+    """``KEPT``, ``CONTINUED`` or ``REPLACED``; ``UNSPECIFIED`` if there was no draft."""
+    draft_risk: float | None
+    """Estimated probability that the draft was not good enough; None if there was none."""
+    drafted_tokens: int
+    accepted_tokens: int
+    """Tokens of the draft that are part of the answer."""
+    rank: int
+    """Place among the ranked candidates, from 1; 0 if they were not ranked."""
+    score: float | None
+    """What it was ranked by; higher is better."""
     energy_joules: float | None
     filled_spans: tuple[str, ...]
     """Texts of the gaps, in the order of the request; empty unless it had some."""
@@ -212,6 +244,8 @@ def _routed(proto: generation_pb2.Routed) -> Routed:
         strategy=enum_word(proto.route, "strategy"),
         reason=proto.route.reason,
         explanation=proto.route.explanation,
+        drafter=model_id(proto.route.drafter),
+        checker=model_id(proto.route.checker),
     )
 
 
@@ -281,13 +315,15 @@ def _resolved(proto: generation_pb2.Resolved) -> Resolved:
         candidate=proto.candidate,
         resolution=enum_word(proto, "resolution"),
         kept_bytes=proto.kept_bytes,
+        kept_tokens=proto.kept_tokens,
         reason=proto.reason,
         explanation=proto.explanation,
+        failure=failure(proto.failure) if proto.HasField("failure") else None,
     )
 
 
 def _finished(proto: generation_pb2.Finished) -> Finished:
-    usage, timings = proto.usage, proto.timings
+    usage, timings, route = proto.usage, proto.timings, proto.route
     return Finished(
         raw=proto,
         candidate=proto.candidate,
@@ -308,7 +344,19 @@ def _finished(proto: generation_pb2.Finished) -> Finished:
             decode=seconds(timings, "decode"),
             total=seconds(timings, "total"),
         ),
-        model=model_id(proto.route.model),
+        model=model_id(route.model),
+        tier=enum_word(route, "tier"),
+        strategy=enum_word(route, "strategy"),
+        reason=route.reason,
+        explanation=route.explanation,
+        drafter=model_id(route.drafter),
+        checker=model_id(route.checker),
+        resolution=enum_word(route, "resolution"),
+        draft_risk=optional(route, "draft_risk"),
+        drafted_tokens=route.drafted_tokens,
+        accepted_tokens=route.accepted_tokens,
+        rank=proto.rank,
+        score=optional(proto, "score"),
         energy_joules=optional(proto, "energy_joules"),
         filled_spans=tuple(proto.filled_spans),
     )

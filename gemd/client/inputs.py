@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
-from gemd.v1 import generation_pb2, model_pb2
+from gemd.v1 import generation_pb2, generation_service_pb2, model_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 Mode = Literal["fast", "balanced", "best", "exact"]
 Tier = Literal["fast", "strong"]
+Signal = Literal["liked", "disliked", "accepted", "edited", "regenerated"]
+"""What became of an answer: praised or not, taken over as it is, taken over and changed much, or
+asked for once more."""
 
 _ROLES: dict[str, generation_pb2.Message.Role.ValueType] = {
     "system": generation_pb2.Message.ROLE_SYSTEM,
@@ -169,6 +172,18 @@ def _span_proto(span: str | Gap, index: int) -> generation_pb2.CanvasSpan:
 def mode_proto(mode: Mode | None) -> generation_pb2.Mode.ValueType:
     """The enum value; None leaves the choice to the daemon."""
     return generation_pb2.MODE_UNSPECIFIED if mode is None else _MODES[mode]
+
+
+def signal_proto(
+    signal: Signal,
+) -> generation_service_pb2.SendFeedbackRequest.Signal.ValueType:
+    """The enum value.
+
+    Raises:
+        ValueError: There is no such signal.
+
+    """
+    return generation_service_pb2.SendFeedbackRequest.Signal.Value(f"SIGNAL_{signal.upper()}")
 
 
 def tier_proto(tier: Tier) -> model_pb2.Tier.ValueType:

@@ -13,6 +13,7 @@ from gemd.client.decisions import Decision
 from gemd.client.errors import GemdClientError, error_class
 from gemd.client.leases import Lease
 from gemd.client.protos import device_id, enum_word, model_id, optional, seconds, unix_time
+from gemd.client.routing import RouteShare, Routing
 from gemd.client.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -324,6 +325,10 @@ class Status:
     queued_requests: int
     on_battery: bool | None
     """Whether the machine runs on battery; None if unknown."""
+    routing: Routing | None
+    """The two tiers; None if one model answers everything because a setting says so."""
+    routes: tuple[RouteShare, ...]
+    """The ways that requests took since the daemon started."""
 
     @classmethod
     def of(cls, proto: status_pb2.DaemonStatus) -> Status:
@@ -341,6 +346,8 @@ class Status:
             running_requests=proto.running_requests,
             queued_requests=proto.queued_requests,
             on_battery=optional(proto, "on_battery"),
+            routing=Routing.of(proto.routing) if proto.HasField("routing") else None,
+            routes=tuple(RouteShare.of(one) for one in proto.statistics.routes),
         )
 
 

@@ -87,6 +87,7 @@ class DaemonClient:
         *,
         model: str = "",
         device: str = "",
+        request_id: str = "",
         kinds: Sequence[str] = (),
         limit: int = EXPLAINED,
         deadline: float = QUICK_SECONDS,
@@ -95,7 +96,8 @@ class DaemonClient:
 
         Args:
             model: Only about this one; empty means everything.
-            device: Only about this one, if no model is named.
+            device: Only about this one; at most one of the three is named.
+            request_id: Only about this one.
             kinds: Only these, such as ``EVICT``; empty means all.
             limit: The most decisions.
             deadline: Of each page, in seconds.
@@ -103,7 +105,12 @@ class DaemonClient:
         """
         return self._pages(
             lambda token: daemon_calls.explain(
-                model=model, device=device, kinds=kinds, page_size=limit, page_token=token
+                model=model,
+                device=device,
+                request_id=request_id,
+                kinds=kinds,
+                page_size=limit,
+                page_token=token,
             ),
             deadline,
             most=limit,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gemd.client import calls
     from gemd.client.answers import Answer
     from gemd.client.events import GenerationEvent
+    from gemd.client.preview import Preview
 
 T = TypeVar("T")
 
@@ -170,6 +171,10 @@ class Generation(Stream["GenerationEvent"]):
     def text_so_far(self) -> str:
         """What has been read of the answer; still valid after an error."""
         return self._transcript.text
+
+    def preview(self, candidate: int = 0) -> Preview:
+        """What can be shown of a candidate now: the answer so far, and a draft behind it."""
+        return self._transcript.preview(candidate)
 
     def answer(self) -> Answer:
         """Read to the end and return the whole answer.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from gemd.client.answers import Answer
 from gemd.client.collect import broken
-from gemd.client.events import Delta, Finished, Started
+from gemd.client.events import Delta, Draft, Finished, Resolved, Started
+from gemd.client.preview import DraftView, Preview
 
 if TYPE_CHECKING:
     from gemd.client.events import GenerationEvent
@@ -18,6 +19,7 @@ class _Candidate:
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     finished: Finished | None = None
+    draft: DraftView = field(default_factory=DraftView)
 
 
 class Transcript:
@@ -25,7 +27,7 @@ class Transcript:
 
     def __init__(self) -> None:
         self._candidates: dict[int, _Candidate] = {0: _Candidate()}
-        self._started: Started | None = None
+        self._started: list[Started] = []
 
     def add(self, event: GenerationEvent) -> None:
         """Take one more event into account."""
@@ -33,8 +35,11 @@ class Transcript:
             candidate = self._of(event.candidate)
             candidate.text.append(event.text)
             candidate.reasoning.append(event.reasoning_text)
-        elif isinstance(event, Started) and self._started is None:
-            self._started = event
+            candidate.draft.add(event)
+        elif isinstance(event, Draft | Resolved):
+            self._of(event.candidate).draft.add(event)
+        elif isinstance(event, Started):
+            self._started.append(event)
         elif isinstance(event, Finished):
             self._of(event.candidate).finished = event
 
@@ -42,6 +47,11 @@ class Transcript:
     def text(self) -> str:
         """The answer so far, of candidate 0."""
         return "".join(self._candidates[0].text)
+
+    def preview(self, candidate: int) -> Preview:
+        """What can be shown of a candidate now."""
+        found = self._candidates.get(candidate, _Candidate())
+        return Preview("".join(found.text), found.draft.rest, found.draft.resolved)
 
     def answer(self) -> Answer:
         """The whole answer of candidate 0.
@@ -68,6 +78,13 @@ class Transcript:
         return Answer(
             text="".join(candidate.text),
             reasoning_text="".join(candidate.reasoning),
-            started=self._started,
+            started=self._writer(candidate.finished),
             finished=candidate.finished,
+            draft=candidate.draft.draft,
+            resolved=candidate.draft.resolved,
         )
+
+    def _writer(self, finished: Finished) -> Started | None:
+        """The start of the model that wrote the answer, of several that took part."""
+        wrote = [one for one in self._started if one.model == finished.model]
+        return next(iter(wrote[-1:] or self._started), None)

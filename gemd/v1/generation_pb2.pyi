@@ -606,8 +606,9 @@ class Route(_message.Message):
     resolution: Global___Resolved.Resolution.ValueType
     """What became of the draft. Unset while that is open or if there was none."""
     draft_risk: _builtins.float
-    """Estimated probability that the draft was not good enough, from 0 to 1. Unset if there was no
-    draft.
+    """Estimated risk that the draft was not good enough, from 0 to 1: a probability once
+    `Routing.basis` is `CALIBRATED`, and until then a score that orders drafts. Unset if there was
+    no draft.
     """
     drafted_tokens: _builtins.int
     """Tokens of the draft. 0 if there was none."""
@@ -922,8 +923,8 @@ Global___Draft: _TypeAlias = Draft  # noqa: Y015
 
 @_typing.final
 class Resolved(_message.Message):
-    """The draft has been judged. Sent once for every candidate that had Draft events, before its first
-    Delta.
+    """The draft has been judged, or the model that should have made or refined it has failed. Sent once
+    for every candidate that was to be drafted, before its first Delta.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -972,7 +973,7 @@ class Resolved(_message.Message):
     """Tokens of the draft that stay."""
     reason: _builtins.str
     """Why, as a stable code, such as `CHECK_PASSED`, `LOW_LIKELIHOOD`, `TRUNCATED`, `DRAFTER_FAILED`,
-    `CHECKER_FAILED`. New codes may appear.
+    `CHECKER_FAILED`, `REFINER_FAILED`. New codes may appear.
     """
     explanation: _builtins.str
     """Why, in one sentence with its numbers."""

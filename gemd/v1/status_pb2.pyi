@@ -4,6 +4,7 @@ isort:skip_file
 The daemon as a whole, at one moment."""
 
 from collections import abc as _abc
+from gemd.v1 import decision_pb2 as _decision_pb2
 from gemd.v1 import device_pb2 as _device_pb2
 from gemd.v1 import generation_pb2 as _generation_pb2
 from gemd.v1 import lease_pb2 as _lease_pb2
@@ -184,6 +185,7 @@ class DaemonStatus(_message.Message):
     SCHEDULES_FIELD_NUMBER: _builtins.int
     STATISTICS_FIELD_NUMBER: _builtins.int
     ON_BATTERY_FIELD_NUMBER: _builtins.int
+    ROUTING_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """The state as of the event with this number: WatchEvents with `since_sequence` set to it goes on
     from here.
@@ -234,6 +236,12 @@ class DaemonStatus(_message.Message):
     def statistics(self) -> Global___Statistics:
         """Counts since the daemon started."""
 
+    @_builtins.property
+    def routing(self) -> Global___Routing:
+        """How requests that name no model are shared between the two tiers. Unset if one model answers
+        them all because a setting says so.
+        """
+
     def __init__(
         self,
         *,
@@ -251,16 +259,128 @@ class DaemonStatus(_message.Message):
         schedules: _abc.Iterable[Global___Schedule] | None = ...,
         statistics: Global___Statistics | None = ...,
         on_battery: _builtins.bool | None = ...,
+        routing: Global___Routing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_on_battery", b"_on_battery", "info", b"info", "on_battery", b"on_battery", "statistics", b"statistics", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_on_battery", b"_on_battery", "info", b"info", "on_battery", b"on_battery", "routing", b"routing", "statistics", b"statistics", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_on_battery", b"_on_battery", "conditions", b"conditions", "devices", b"devices", "info", b"info", "leases", b"leases", "models", b"models", "on_battery", b"on_battery", "operations", b"operations", "queued_requests", b"queued_requests", "requests", b"requests", "running_requests", b"running_requests", "schedules", b"schedules", "sequence", b"sequence", "statistics", b"statistics", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_on_battery", b"_on_battery", "conditions", b"conditions", "devices", b"devices", "info", b"info", "leases", b"leases", "models", b"models", "on_battery", b"on_battery", "operations", b"operations", "queued_requests", b"queued_requests", "requests", b"requests", "routing", b"routing", "running_requests", b"running_requests", "schedules", b"schedules", "sequence", b"sequence", "statistics", b"statistics", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__on_battery: _TypeAlias = _typing.Literal["on_battery"]  # noqa: Y015
     _WhichOneofArgType__on_battery: _TypeAlias = _typing.Literal["_on_battery", b"_on_battery"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__on_battery) -> _WhichOneofReturnType__on_battery | None: ...
 
 Global___DaemonStatus: _TypeAlias = DaemonStatus  # noqa: Y015
+
+@_typing.final
+class Routing(_message.Message):
+    """How requests that name no model are shared between the two tiers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Speed(_message.Message):
+        """What a model was measured to do on this machine. A figure that is not known is unset."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        MODEL_FIELD_NUMBER: _builtins.int
+        PREFILL_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+        DECODE_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+        CANVAS_FIELD_NUMBER: _builtins.int
+        LOAD_FIELD_NUMBER: _builtins.int
+        SAMPLES_FIELD_NUMBER: _builtins.int
+        model: _builtins.str
+        """The model, `models/{id}`."""
+        prefill_tokens_per_second: _builtins.float
+        """Tokens of a prompt read per second."""
+        decode_tokens_per_second: _builtins.float
+        """Tokens written per second."""
+        samples: _builtins.int
+        """Requests that it was measured on. 0: predicted, not measured."""
+        @_builtins.property
+        def canvas(self) -> _duration_pb2.Duration:
+            """Time of a canvas of a block-diffusion model, all its denoising steps together."""
+
+        @_builtins.property
+        def load(self) -> _duration_pb2.Duration:
+            """Time of a load."""
+
+        def __init__(
+            self,
+            *,
+            model: _builtins.str = ...,
+            prefill_tokens_per_second: _builtins.float | None = ...,
+            decode_tokens_per_second: _builtins.float | None = ...,
+            canvas: _duration_pb2.Duration | None = ...,
+            load: _duration_pb2.Duration | None = ...,
+            samples: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_decode_tokens_per_second", b"_decode_tokens_per_second", "_prefill_tokens_per_second", b"_prefill_tokens_per_second", "canvas", b"canvas", "decode_tokens_per_second", b"decode_tokens_per_second", "load", b"load", "prefill_tokens_per_second", b"prefill_tokens_per_second"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_decode_tokens_per_second", b"_decode_tokens_per_second", "_prefill_tokens_per_second", b"_prefill_tokens_per_second", "canvas", b"canvas", "decode_tokens_per_second", b"decode_tokens_per_second", "load", b"load", "model", b"model", "prefill_tokens_per_second", b"prefill_tokens_per_second", "samples", b"samples"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__decode_tokens_per_second: _TypeAlias = _typing.Literal["decode_tokens_per_second"]  # noqa: Y015
+        _WhichOneofArgType__decode_tokens_per_second: _TypeAlias = _typing.Literal["_decode_tokens_per_second", b"_decode_tokens_per_second"]  # noqa: Y015
+        _WhichOneofReturnType__prefill_tokens_per_second: _TypeAlias = _typing.Literal["prefill_tokens_per_second"]  # noqa: Y015
+        _WhichOneofArgType__prefill_tokens_per_second: _TypeAlias = _typing.Literal["_prefill_tokens_per_second", b"_prefill_tokens_per_second"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__decode_tokens_per_second) -> _WhichOneofReturnType__decode_tokens_per_second | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__prefill_tokens_per_second) -> _WhichOneofReturnType__prefill_tokens_per_second | None: ...
+
+    FAST_FIELD_NUMBER: _builtins.int
+    STRONG_FIELD_NUMBER: _builtins.int
+    CHECKER_FIELD_NUMBER: _builtins.int
+    DRAFTS_OFF_FIELD_NUMBER: _builtins.int
+    JUDGED_DRAFTS_FIELD_NUMBER: _builtins.int
+    REFINED_DRAFTS_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SPEEDS_FIELD_NUMBER: _builtins.int
+    fast: _builtins.str
+    """The model that drafts, `models/{id}`. Empty if there is none on disk."""
+    strong: _builtins.str
+    """The model that answers what is hard, `models/{id}`. Empty if there is none on disk."""
+    checker: _builtins.str
+    """The model that scores drafts, `models/{id}`. Empty if none does."""
+    judged_drafts: _builtins.int
+    """Drafts that were judged since the daemon started."""
+    refined_drafts: _builtins.int
+    """Of these: those that were continued or replaced."""
+    basis: _builtins.str
+    """How the limit of the risk is set, as a stable code: `REFERENCE` by fixed scales, `BUDGET` by the
+    share of drafts that may be refined, `CALIBRATED` by what became of earlier drafts.
+    """
+    labels: _builtins.int
+    """Drafts of which it is known whether they were good enough."""
+    @_builtins.property
+    def drafts_off(self) -> _decision_pb2.Reason:
+        """Why nothing is drafted. Unset if drafts are made."""
+
+    @_builtins.property
+    def speeds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Routing.Speed]:
+        """Speeds of the models above."""
+
+    def __init__(
+        self,
+        *,
+        fast: _builtins.str = ...,
+        strong: _builtins.str = ...,
+        checker: _builtins.str = ...,
+        drafts_off: _decision_pb2.Reason | None = ...,
+        judged_drafts: _builtins.int = ...,
+        refined_drafts: _builtins.int = ...,
+        basis: _builtins.str = ...,
+        labels: _builtins.int = ...,
+        speeds: _abc.Iterable[Global___Routing.Speed] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drafts_off", b"drafts_off"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "checker", b"checker", "drafts_off", b"drafts_off", "fast", b"fast", "judged_drafts", b"judged_drafts", "labels", b"labels", "refined_drafts", b"refined_drafts", "speeds", b"speeds", "strong", b"strong"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Routing: _TypeAlias = Routing  # noqa: Y015
 
 @_typing.final
 class Condition(_message.Message):

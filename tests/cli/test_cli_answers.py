@@ -289,12 +289,12 @@ def test_a_document_lists_all_answers(inside: Inside, daemon: FakeDaemon) -> Non
 
 
 def test_stats_are_of_every_answer(inside: Inside, daemon: FakeDaemon) -> None:
-    """A line each, with the denoising steps where there were some."""
+    """A line each, with the denoising steps where there were some; the request's id is one."""
     last = end(1)
     last.finished.usage.denoising_steps = 12
     daemon.script.generate = says(delta("a"), end(0), delta("b", 1), last)
     lines = inside("run", "--candidates", "2", "--stats", "Hi").stderr.splitlines()
-    assert ["12 denoising steps" in line for line in lines] == [False, True]
+    assert ["12 denoising steps" in line for line in lines] == [False, True, False]
 
 
 # --- a real daemon ----------------------------------------------------------------------

@@ -221,12 +221,13 @@ def test_json_is_one_document_of_proto_fields(inside: Inside, daemon: FakeDaemon
 
 
 def test_stats_go_to_stderr(inside: Inside, daemon: FakeDaemon) -> None:
-    """Tokens, times and speed in one line, beside the answer."""
+    """Tokens, times and speed in one line beside the answer, and the request's id."""
     done = inside("run", "--stats", "Hi")
     assert done.stdout == PARIS + "\n"
     assert done.stderr == (
         "smollm2-135m: 37 prompt tokens (5 cached), 8 generated, finish stop, "
         "first token 120 ms, decode 400 ms, total 520 ms, 20.0 tokens/s\n"
+        "request r-1\n"
     )
 
 

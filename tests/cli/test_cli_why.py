@@ -8,7 +8,7 @@ import pytest
 from gemd.cli.failures import Exit
 from gemd.residency.decisions import DecisionKind
 from gemd.v1 import decision_pb2
-from tests.support.daemon_says import decision
+from tests.support.daemon_says import decision, way_decision
 
 if TYPE_CHECKING:
     from tests.support.fake_daemon import FakeDaemon
@@ -48,6 +48,12 @@ def test_why_asks_for_what_was_named(inside: Inside, daemon: FakeDaemon) -> None
         decision_pb2.Decision.KIND_LOAD,
     ]
     assert (everything.WhichOneof("subject"), everything.page_size) == (None, 1000)
+    # Requests come so often that nothing else would be left to see.
+    assert decision_pb2.Decision.KIND_ROUTE not in everything.kinds
+    assert set(everything.kinds) == set(decision_pb2.Decision.Kind.values()) - {
+        decision_pb2.Decision.KIND_UNSPECIFIED,
+        decision_pb2.Decision.KIND_ROUTE,
+    }
 
 
 @pytest.mark.parametrize("kind", DecisionKind)
@@ -92,3 +98,65 @@ def test_decisions_stand_out_on_a_terminal(gemctl: Gemctl, daemon: FakeDaemon) -
     assert seen.startswith("\x1b[1m1971-01-01 00:00:00  evict  load \u241b[2Jm\x1b[0m\n  why: ")
     _, plain = gemctl.on_terminal("why", TZ="UTC0", NO_COLOR="1")
     assert "\x1b" not in plain
+
+
+MADE_HERE = "0123456789abcdef"
+UUID = "3F2504E0-4F89-41D3-9A0C-0305E82C3301"
+
+
+@pytest.mark.parametrize("request_id", [MADE_HERE, UUID])
+def test_a_request_is_asked_for_by_its_id(
+    inside: Inside, daemon: FakeDaemon, request_id: str
+) -> None:
+    """The daemon's own ids and UUIDs; any decision about it, its way included."""
+    assert inside("why", request_id).returncode == 0
+    (asked,) = daemon.asked("Explain")
+    assert (asked.request_id, list(asked.kinds)) == (request_id, [])
+
+
+def test_a_models_name_is_no_request(inside: Inside, daemon: FakeDaemon) -> None:
+    """Though it may be all digits and letters from a to f."""
+    inside("why", "abcdef0123")
+    assert daemon.asked("Explain")[0].WhichOneof("subject") == "model"
+
+
+def test_the_numbers_of_a_request_are_shown(inside: Inside, daemon: FakeDaemon) -> None:
+    """The ways with what each would have taken and risked, and what that was computed from."""
+    daemon.script.decisions = [way_decision(MADE_HERE)]
+    shown = inside("why", MADE_HERE, TZ="UTC0").stdout.splitlines()
+    assert shown == [
+        "1971-01-01 00:00:00  route  diffuser drafts and strong checks",
+        "  why: it is expected after 0.6 s",
+        f"  request: {MADE_HERE}",
+        "  WAY     LATENCY  LOSS  COST  WHY NOT",
+        "  DRAFT    0.40 s  0.12  1.60  it costs more",
+        "  DIRECT        -     -     -  it would take too long",
+        "  numbers:",
+        "    draft_s 0.4  limit 0.35  risk 0.1235",
+    ]
+
+
+def test_many_numbers_stay_within_the_terminal(inside: Inside, daemon: FakeDaemon) -> None:
+    """And a name stays beside its number."""
+    daemon.script.decisions = [way_decision(MADE_HERE)]
+    for number in range(20):
+        daemon.script.decisions[0].inputs[f"signal_{number}"] = number
+    _, _, numbers = inside("why", MADE_HERE).stdout.partition("  numbers:\n")
+    lines = numbers.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) > 1
+    assert all(len(line.split()) % 2 == 0 for line in lines)
+
+
+def test_the_last_request_needs_no_id(inside: Inside, daemon: FakeDaemon) -> None:
+    """It is the newest one that was given its way."""
+    daemon.script.decisions = [way_decision(MADE_HERE)]
+    assert "diffuser drafts" in inside("why", "--last").stdout
+    newest, about = daemon.asked("Explain")
+    assert (list(newest.kinds), newest.page_size) == ([decision_pb2.Decision.KIND_ROUTE], 1)
+    assert about.request_id == MADE_HERE
+    daemon.script.decisions = []
+    none = inside("why", "--last")
+    assert none.returncode == Exit.NOT_FOUND
+    assert "no request that was given its way" in none.stderr
+    assert inside("why", "--last", "m").returncode == Exit.USAGE

@@ -572,7 +572,7 @@ def test_decisions_come_from_as_many_pages_as_are_wanted(
 
 def test_one_subject_is_explained(client: Client) -> None:
     """A model on one device is not something that can be asked for."""
-    with pytest.raises(ValueError, match="not model and device"):
+    with pytest.raises(ValueError, match="one subject"):
         client.explain(model="m", device="cpu")
 
 

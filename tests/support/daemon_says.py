@@ -168,6 +168,56 @@ def started(model_id: str = "smollm2-135m") -> generation_service_pb2.GenerateRe
     )
 
 
+def draft(
+    text: str, candidate: int = 0, *, last: bool = False
+) -> generation_service_pb2.GenerateResponse:
+    """Provisional text of `diffuser`."""
+    return generation_service_pb2.GenerateResponse(
+        draft=generation_pb2.Draft(
+            candidate=candidate, model="models/diffuser", text=text, last=last
+        )
+    )
+
+
+def resolved(
+    resolution: str, *, kept: str = "", candidate: int = 0, why: str = "it is unlikely"
+) -> generation_service_pb2.GenerateResponse:
+    """What becomes of a draft, of which `kept` stays."""
+    return generation_service_pb2.GenerateResponse(
+        resolved=generation_pb2.Resolved(
+            candidate=candidate,
+            resolution=generation_pb2.Resolved.Resolution.Value(f"RESOLUTION_{resolution}"),
+            kept_bytes=len(kept.encode()),
+            kept_tokens=len(kept.split()),
+            reason="LOW_LIKELIHOOD",
+            explanation=why,
+        )
+    )
+
+
+def ended(resolution: str, candidate: int = 0) -> generation_service_pb2.GenerateResponse:
+    """The end of an answer that was drafted and checked."""
+    event = finished()
+    writer = "diffuser" if resolution == "KEPT" else "smollm2-135m"
+    event.finished.candidate = candidate
+    event.finished.route.CopyFrom(
+        generation_pb2.Route(
+            strategy=generation_pb2.Route.STRATEGY_DRAFT_AND_CHECK,
+            model=f"models/{writer}",
+            tier=model_pb2.TIER_FAST if resolution == "KEPT" else model_pb2.TIER_STRONG,
+            drafter="models/diffuser",
+            checker="models/smollm2-135m",
+            reason="CHEAPEST",
+            explanation="a draft is expected after 0.4 s",
+            resolution=generation_pb2.Resolved.Resolution.Value(f"RESOLUTION_{resolution}"),
+            draft_risk=0.125,
+            drafted_tokens=8,
+            accepted_tokens=8 if resolution == "KEPT" else 2,
+        )
+    )
+    return event
+
+
 def loading(current: int, total: int) -> model_pb2.Loading:
     """A step of reading weights."""
     return model_pb2.Loading(
@@ -253,6 +303,32 @@ def decision(sequence: int = 1, *, confirmed: bool = True) -> decision_pb2.Decis
     if confirmed:
         made.memory[0].after.CopyFrom(_memory(ours=2**30, reserved=0))
         made.effect_duration.FromMilliseconds(350)
+    return made
+
+
+def way_decision(request_id: str) -> decision_pb2.Decision:
+    """The way that a request takes, and two that it does not."""
+    made = decision_pb2.Decision(
+        sequence=9,
+        kind=decision_pb2.Decision.KIND_ROUTE,
+        request_id=request_id,
+        summary="diffuser drafts and strong checks",
+        reasons=[decision_pb2.Reason(message="it is expected after 0.6 s")],
+        alternatives=[
+            decision_pb2.Decision.Alternative(
+                subject="DRAFT",
+                reason=decision_pb2.Reason(
+                    message="it costs more", metadata={"latency_s": "0.400", "loss": "0.12"}
+                ),
+                cost=1.6,
+            ),
+            decision_pb2.Decision.Alternative(
+                subject="DIRECT", reason=decision_pb2.Reason(message="it would take too long")
+            ),
+        ],
+        inputs={"risk": 0.12345, "limit": 0.35, "draft_s": 0.4},
+    )
+    made.time.FromSeconds(YEAR_SECONDS)
     return made
 
 

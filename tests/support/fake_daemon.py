@@ -83,6 +83,10 @@ class Script:
     leases: dict[str, lease_pb2.Lease] = field(default_factory=dict)
     """By name, oldest first."""
     schedules: list[daemon_status_pb2.Schedule] = field(default_factory=list)
+    routing: daemon_status_pb2.Routing | None = None
+    routes: list[daemon_status_pb2.Statistics.RouteShare] = field(default_factory=list)
+    remembers: bool = True
+    """Whether feedback can be used."""
     hold_watch: threading.Event | None = None
     """If set, the watch stands still before its last snapshot until this event."""
 
@@ -103,7 +107,6 @@ class FakeDaemon(
     Plan: Any = _unscripted
     QuantizeModel: Any = _unscripted
     Reload: Any = _unscripted
-    SendFeedback: Any = _unscripted
     VerifyModel: Any = _unscripted
 
     def __init__(self, socket: Path | None = None, *, token: str | None = None) -> None:
@@ -210,6 +213,12 @@ class FakeDaemon(
                 for _ in request.continuations
             ],
         )
+
+    def SendFeedback(
+        self, request: generation_service_pb2.SendFeedbackRequest, context: grpc.ServicerContext
+    ) -> generation_service_pb2.SendFeedbackResponse:
+        self._enter("SendFeedback", request, context)
+        return generation_service_pb2.SendFeedbackResponse(recorded=self.script.remembers)
 
     # --- ModelService -------------------------------------------------------------------
 

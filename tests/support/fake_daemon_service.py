@@ -63,6 +63,8 @@ class FakeDaemonService(daemon_service_pb2_grpc.DaemonServiceServicer):
                 running_requests=1,
                 queued_requests=2,
                 on_battery=self.script.on_battery,
+                routing=self.script.routing,
+                statistics=daemon_status_pb2.Statistics(routes=self.script.routes),
                 conditions=[
                     daemon_status_pb2.Condition(
                         type="SensorBlind",

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "gemd.cli"]
 TIMEOUT_SECONDS = 60.0
+_IN_CHARGE = (
+    "import os, sys; os.open(os.ttyname(0), os.O_RDWR); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Makes its terminal the one whose Ctrl-C reaches it, and becomes another program."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,13 @@ class Gemctl:
     Attributes:
         environ: Its whole environment.
         patience: Seconds after which a command has failed.
+        interrupts: Whether a Ctrl-C that is typed on its terminal interrupts it.
 
     """
 
     environ: Mapping[str, str]
     patience: float = TIMEOUT_SECONDS
+    interrupts: bool = False
 
     def __call__(
         self, *arguments: str, stdin: str | bytes | None = None, **environ: str
@@ -84,8 +90,9 @@ class Gemctl:
 
         """
         ours, theirs = pty.openpty()
+        prefix = [sys.executable, "-c", _IN_CHARGE] if self.interrupts else []
         process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*prefix, *COMMAND, *arguments],
             env={**self.environ, "TERM": "xterm", **environ},
             cwd=REPOSITORY,
             stdin=theirs,
