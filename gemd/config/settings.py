@@ -68,6 +68,47 @@ class Settings(BaseModel):
         min_length=1,
         description="Who answers a request that names no model; auto: the plan's if it is on disk.",
     )
+    fast_model: Annotated[str, Form("auto, none, a model's name or a path to a checkpoint")] = (
+        Field(
+            default="auto",
+            min_length=1,
+            description="Who drafts; auto: the planned fast model if it is on disk, none: nobody.",
+        )
+    )
+    strong_model: Annotated[str, Form("auto, a model's name or a path to a .gguf file")] = Field(
+        default="auto",
+        min_length=1,
+        description="Who answers what is hard, and refines drafts; auto: the plan's if on disk.",
+    )
+    checker_model: Annotated[str, Form("auto, none, a model's name or a path to a .gguf file")] = (
+        Field(
+            default="auto",
+            min_length=1,
+            description="Who scores drafts; auto: the strong model; while it is cold, a verifier.",
+        )
+    )
+    draft_prompt_tokens: Annotated[int, *whole(0, 2**24)] = Field(
+        default=4096,
+        ge=0,
+        le=2**24,
+        description="Longest prompt that is drafted; a longer one goes to the strong model.",
+    )
+    refine_percent: Annotated[int, *whole(0, 100)] = Field(
+        default=25,
+        ge=0,
+        le=100,
+        description="Share of drafts to refine, as long as nothing is known of their worth.",
+    )
+    harm_percent: Annotated[int, *whole(0, 100)] = Field(
+        default=10,
+        ge=0,
+        le=100,
+        description="Most of the shipped drafts that may be bad, once that can be told.",
+    )
+    shadow_runs: Flag = Field(
+        default=False,
+        description="Have the strong model answer a twentieth of drafted requests too, to learn.",
+    )
     context_tokens: Annotated[int, *whole(256, 2**24)] = Field(
         default=4096,
         ge=256,

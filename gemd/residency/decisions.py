@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import enum
+import heapq
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
     from gemd.residency.ledger import Figures
 
 KEPT = 1000
-"""Decisions that are remembered; the oldest are forgotten first."""
+"""Decisions that are remembered; the oldest are forgotten first. Those about requests, which come
+many times as often, count by themselves."""
 
 
 class DecisionKind(enum.Enum):
@@ -27,6 +30,7 @@ class DecisionKind(enum.Enum):
     YIELD = "YIELD"
     QUARANTINE = "QUARANTINE"
     SCHEDULE = "SCHEDULE"
+    ROUTE = "ROUTE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +68,14 @@ class MemoryChange:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One decision of residency.
+    """One decision of the daemon.
 
     Attributes:
         time: Monotonic second of the manager's clock.
         kind: What was decided.
         model: Whom it concerns; may be empty.
         device: Which memory it concerns; may be empty.
+        request_id: The request it was made for; may be empty.
         summary: One sentence with its numbers.
         reasons: Weightiest first.
         alternatives: Best first.
@@ -86,6 +91,7 @@ class Decision:
     summary: str
     model: str = ""
     device: str = ""
+    request_id: str = ""
     reasons: tuple[Reason, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     memory: tuple[MemoryChange, ...] = ()
@@ -105,17 +111,20 @@ class Decisions:
     def __init__(self, *, publish: Callable[[Decision], None]) -> None:
         self._publish = publish
         self._kept: deque[Decision] = deque(maxlen=KEPT)
+        self._routes: deque[Decision] = deque(maxlen=KEPT)
         self._sequence = 0
 
     def __iter__(self) -> Iterator[Decision]:
         """From the newest to the oldest."""
-        return reversed(self._kept)
+        both = reversed(self._kept), reversed(self._routes)
+        return heapq.merge(*both, key=lambda each: each.sequence, reverse=True)
 
     def record(self, decision: Decision) -> int:
         """Number a decision, keep it and tell it; returns the number."""
         self._sequence += 1
         numbered = replace(decision, sequence=self._sequence)
-        self._kept.append(numbered)
+        kept = self._routes if decision.kind is DecisionKind.ROUTE else self._kept
+        kept.append(numbered)
         self._publish(numbered)
         return self._sequence
 
@@ -136,8 +145,8 @@ class Decisions:
             more: What was decided on the way, behind the reasons that it had.
 
         """
-        index = sequence - self._sequence + len(self._kept) - 1
-        if index < 0 or index >= len(self._kept):
+        index = bisect.bisect_left(self._kept, sequence, key=lambda each: each.sequence)
+        if index == len(self._kept) or self._kept[index].sequence != sequence:
             return
         before = self._kept[index]
         if before.effect_s is not None:

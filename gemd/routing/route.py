@@ -1,4 +1,4 @@
-"""The routing decision. This version mixes no tiers, so it only picks the model."""
+"""Who answers where a wish or a setting settles it, before anything is weighed. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 from gemd.errors import (
     InvalidRequestError,
     ModelNotFoundError,
-    NotImplementedYetError,
     UnsupportedInputError,
 )
 from gemd.routing.request import Mode, Tier
@@ -25,6 +24,11 @@ class Candidate(Protocol):
     @property
     def id(self) -> str:
         """Its id in the catalogue."""
+        ...
+
+    @property
+    def quality(self) -> int:
+        """Rank within the catalogue, higher is better; 0 if unknown."""
         ...
 
     @property
@@ -54,7 +58,7 @@ class Route:
     Attributes:
         model: The id of the model that answers.
         tier: Its tier.
-        reason: MODEL_NAMED, TIER_ASKED, or that of the default.
+        reason: MODEL_NAMED, TIER_ASKED, CANVAS_ASKED, ONLY_TIER, or that of the default.
         explanation: The reason in one sentence.
 
     """
@@ -71,15 +75,17 @@ of the tests says whatever its script has."""
 
 EMBEDDED: Final = "EMBEDDED_MODEL"
 """The reason of a default that answers until something better is on disk."""
+NAMED_DEFAULT: Final = "DEFAULT_MODEL"
+"""The reason of a default that a setting names: it answers everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """Who answers if the client has no wish.
+    """Who answers if the client has no wish and nothing is drafted.
 
     Attributes:
         candidate: The profile.
-        reason: DEFAULT_MODEL, PLANNED_MODEL or EMBEDDED_MODEL.
+        reason: DEFAULT_MODEL, STRONG_MODEL, PLANNED_MODEL or EMBEDDED_MODEL.
         explanation: The reason in one clause.
 
     """
@@ -89,33 +95,59 @@ class Default:
     explanation: str
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The models that share requests without a wish.
+
+    Attributes:
+        fast: Who drafts; None if nobody does.
+        strong: Who answers what is hard; None if no such model is on disk.
+        checker: Who scores drafts; None if nobody does.
+        off_reason: Why nothing is drafted, as a stable code; empty if it is.
+        off: The same in one clause.
+
+    """
+
+    fast: Candidate | None = None
+    strong: Candidate | None = None
+    checker: Candidate | None = None
+    off_reason: str = ""
+    off: str = ""
+
+
 def route(
     request: Request,
     *,
     resolve: Callable[[str], Candidate],
     default: Callable[[], Default],
     fast: Callable[[], Sequence[Candidate]],
-) -> Route:
-    """Decide who answers.
+    pair: Callable[[], Pair],
+) -> Route | None:
+    """Who answers, if that need not be weighed.
 
     Args:
         request: What is asked.
         resolve: Finds a profile by name; raises ModelNotFoundError.
-        default: Decides who answers if the client has no wish; raises as `resolve`.
+        default: Decides who answers if nobody drafts; raises as `resolve`.
         fast: The profiles of the fast tier that are on disk.
+        pair: The models of the two tiers.
+
+    Returns:
+        The route; None where the two tiers have to be weighed against each other.
 
     Raises:
-        InvalidRequestError: Token ids without the model whose vocabulary they are of.
-        UnsupportedInputError: Spans, canvas events or several candidates, of a model that is
-            no block-diffusion model.
-        NotImplementedYetError: Exact mode, ranking, or a fast tier of several models.
-        ModelNotFoundError: No profile goes by the name, or no model of the fast tier is on disk.
+        InvalidRequestError: Token ids without the model whose vocabulary they are of, or exact
+            mode of the fast tier.
+        UnsupportedInputError: Spans, canvas events, several candidates or a ranking, of a model
+            that is no block-diffusion model.
+        ModelNotFoundError: No profile goes by the name, or no model of the tier is on disk.
 
     """
-    _check_supported(request)
     if request.model is not None:
         chosen = resolve(request.model)
         _check_able(request, chosen, fast)
+        if request.mode is Mode.EXACT and _is_strong_of(pair(), chosen):
+            return None
         return Route(chosen.id, tier_of(chosen), "MODEL_NAMED", f"the request named {chosen.id}")
     if request.prompt.tokens is not None:
         raise InvalidRequestError(
@@ -124,34 +156,85 @@ def route(
             metadata={"field": "model"},
         )
     if request.tier is Tier.FAST:
-        chosen = _fast(fast())
-        _check_able(request, chosen, fast)
-        return Route(
-            chosen.id,
-            tier_of(chosen),
-            "TIER_ASKED",
-            f"the fast tier was asked for; {chosen.id} is its only model on disk",
-        )
-    fallback = default()
-    _check_able(request, fallback.candidate, fast)
-    return _unnamed(request, fallback)
-
-
-def _unnamed(request: Request, fallback: Default) -> Route:
-    chosen = fallback.candidate
+        return _of_fast(request, fast, pair())
     if request.tier is Tier.STRONG:
+        return _of_strong(request, default, fast, pair())
+    return _of_nobody(request, default, fast, pair)
+
+
+def _of_fast(request: Request, fast: Callable[[], Sequence[Candidate]], pair: Pair) -> Route:
+    if request.mode is Mode.EXACT:
+        raise InvalidRequestError(
+            "mode exact does not go with the fast tier",
+            why="it is for the answer that the strong tier gives",
+            metadata={"field": "mode"},
+        )
+    chosen = _fast_of(pair, fast)
+    _check_able(request, chosen, fast)
+    return Route(
+        chosen.id, Tier.FAST, "TIER_ASKED", f"the fast tier was asked for; {chosen.id} is its model"
+    )
+
+
+def _of_strong(
+    request: Request,
+    default: Callable[[], Default],
+    fast: Callable[[], Sequence[Candidate]],
+    pair: Pair,
+) -> Route | None:
+    chosen = pair.strong
+    if chosen is None:
+        chosen = default().candidate
+    _check_able(request, chosen, fast)
+    if request.mode is Mode.EXACT and pair.fast is not None and pair.strong is not None:
+        return None
+    return Route(
+        chosen.id,
+        tier_of(chosen),
+        "TIER_ASKED",
+        f"the strong tier was asked for; {chosen.id} answers for it",
+    )
+
+
+def _of_nobody(
+    request: Request,
+    default: Callable[[], Default],
+    fast: Callable[[], Sequence[Candidate]],
+    pair: Callable[[], Pair],
+) -> Route | None:
+    """The client has no wish who answers."""
+    fallback = default()
+    if fallback.reason == NAMED_DEFAULT:
+        _check_able(request, fallback.candidate, fast)
+        return _defaulted(fallback, f"{fallback.candidate.id} answers everything")
+    tiers = pair()
+    field, what = _canvas_wish(request)
+    if field and tiers.fast is not None:
         return Route(
-            chosen.id,
-            tier_of(chosen),
-            "TIER_ASKED",
-            f"the strong tier was asked for; {chosen.id} answers for it in this version",
+            tiers.fast.id,
+            Tier.FAST,
+            "CANVAS_ASKED",
+            f"only block-diffusion models {what}, and {tiers.fast.id} is this machine's",
         )
+    if field:
+        _check_able(request, fallback.candidate, fast)
+    if tiers.fast is None:
+        return _defaulted(fallback, tiers.off)
+    if tiers.strong is None:
+        return Route(
+            tiers.fast.id,
+            Tier.FAST,
+            "ONLY_TIER",
+            f"no model was named: {tiers.fast.id} answers, and no strong model is on disk",
+        )
+    return None
+
+
+def _defaulted(fallback: Default, off: str) -> Route:
+    chosen = fallback.candidate
     explanation = f"no model was named: {fallback.explanation}"
-    if fallback.reason != EMBEDDED:
-        explanation += (
-            f"; mode {request.mode.value} makes no difference, because this version does not "
-            "choose between tiers"
-        )
+    if off and fallback.reason != EMBEDDED:
+        explanation += f"; nothing is drafted: {off}"
     return Route(chosen.id, tier_of(chosen), fallback.reason, explanation)
 
 
@@ -164,16 +247,14 @@ def tier_of(candidate: Candidate) -> Tier:
     return Tier.NONE
 
 
-def _check_supported(request: Request) -> None:
-    if request.mode is Mode.EXACT:
-        raise _not_yet("mode", "exact mode", "it needs both tiers")
-    if request.best_of > 0:
-        raise _not_yet("best_of", "ranking of answers", "no model checks them yet")
+def _is_strong_of(pair: Pair, chosen: Candidate) -> bool:
+    return pair.fast is not None and pair.strong is not None and pair.strong.id == chosen.id
 
 
-def _fast(found: Sequence[Candidate]) -> Candidate:
-    if len(found) == 1:
-        return found[0]
+def _fast_of(pair: Pair, fast: Callable[[], Sequence[Candidate]]) -> Candidate:
+    if pair.fast is not None:
+        return pair.fast
+    found = fast()
     if not found:
         raise ModelNotFoundError(
             "no model of the fast tier is on disk",
@@ -181,12 +262,8 @@ def _fast(found: Sequence[Candidate]) -> Candidate:
             advice=("gemctl plan --all", "gemctl list"),
             metadata={"field": "tier"},
         )
-    names = ", ".join(each.id for each in found)
-    raise _not_yet(
-        "tier",
-        "choosing a model of the fast tier",
-        f"it answers where exactly one of its models is on disk, and there is {names}",
-    )
+    # A wish is a wish, though nothing would be drafted with it.
+    return max(found, key=lambda each: each.quality)
 
 
 def _check_able(
@@ -212,12 +289,8 @@ def _canvas_wish(request: Request) -> tuple[str, str]:
         return "spans", "fill gaps of a text"
     if request.watch_canvas:
         return "watch_canvas", "denoise a canvas that could be watched"
+    if request.best_of:
+        return "best_of", "give several answers to one request, to be ranked"
     if request.candidates > 1:
         return "candidates", "give several answers to one request"
     return "", ""
-
-
-def _not_yet(field: str, what: str, why: str) -> NotImplementedYetError:
-    return NotImplementedYetError(
-        f"{what} is not part of this version", why=why, metadata={"field": field}
-    )

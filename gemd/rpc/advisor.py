@@ -100,6 +100,8 @@ class Advisor:
         self._settled = False
         self.strong: str | None = None
         """Id of the model that is this machine's strong tier; None if nothing fits."""
+        self.planned: Plan | None = None
+        """What suits this machine by what is in it; None as long as nothing was seen of it."""
 
     def look_with(self, sample: Callable[[], Awaitable[Sample | None]]) -> None:
         """See this machine through these eyes from now on."""
@@ -222,7 +224,8 @@ class Advisor:
         for choice in self._library.catalog.choices:
             model = strong_of(question, choice.choice)
             self._library.catalog.settle(choice.id, model or choice.choice[-1])
-        strong = choose(question).of("strong")
+        self.planned = choose(question)
+        strong = self.planned.of("strong")
         self.strong = None if strong is None else strong.placed.candidate.profile.id
 
     def _may_look(self, profile: Profile, variant: Variant) -> bool:

@@ -22,7 +22,6 @@ from gemd.residency.states import State
 from gemd.rpc import auth, server
 from gemd.rpc.activity import Activity
 from gemd.rpc.daemon import DaemonService
-from gemd.rpc.default_model import DefaultModel
 from gemd.rpc.diagnostics import Diagnostics
 from gemd.rpc.generation import GenerationService
 from gemd.rpc.idle import IdleExit
@@ -34,6 +33,7 @@ from gemd.rpc.observer import Happening, Observer
 from gemd.rpc.operations import OperationService
 from gemd.rpc.requests import RequestLog
 from gemd.rpc.store import StoreService
+from gemd.rpc.two_tiers import NO_MEMORY, Memory, TwoTiers
 from gemd.store import Kind, Operation, Operations
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class App:
         sensor: Reads the memory of all devices.
         surroundings: Where the doctor makes its checks.
         limits: What workers may hold of each memory, and what stays free.
-        default_origin: What set `settings.default_model`, as in `gemd.config.Resolved.origins`.
+        memory: What set the settings, and where what requests teach is kept.
         pins: Models pinned from the start.
         pins_file: Where pins are kept.
         advisor: Makes plans; it sees what the sensor sees.
@@ -100,7 +100,7 @@ class App:
         sensor: Sensor,
         surroundings: Surroundings,
         limits: Limits,
-        default_origin: str = "default",
+        memory: Memory = NO_MEMORY,
         pins: Iterable[str] = (),
         pins_file: Path,
         advisor: Advisor,
@@ -144,12 +144,14 @@ class App:
         )
         self._advisor = advisor
         advisor.look_with(self._fresh_sample)
-        default_model = DefaultModel(
-            settings.default_model,
-            default_origin,
+        self._tiers = TwoTiers(
+            settings,
+            memory,
             library=library,
-            planned=lambda: advisor.strong,
-            clock=loop.time,
+            manager=self.manager,
+            advisor=advisor,
+            busy=lambda: bool(self.requests.live()),
+            on_battery=self._on_battery,
         )
         self._parking = _parking(settings.parking, self.manager) if settings.parking else None
         observer = Observer(
@@ -164,6 +166,7 @@ class App:
             cpu=cpu,
             senses=self.senses,
             placeable=limits.placeable,
+            routing=self._tiers.told,
             wall=time.time,
         )
         self._services = server.Services(
@@ -183,7 +186,7 @@ class App:
                 library=library,
                 manager=self.manager,
                 requests=self.requests,
-                default=default_model.choose,
+                router=self._tiers.router,
             ),
             lease=LeaseService(observer=observer, leases=self.leases),
             model=ModelService(observer=observer, manager=self.manager, pins_file=pins_file),
@@ -213,6 +216,7 @@ class App:
             self.schedules.start()
             if self._parking is not None:
                 self._parking.start()
+            self._tiers.start()
         except BaseException:
             await self.stop(grace_s=0)
             raise
@@ -266,6 +270,7 @@ class App:
         self.schedules.stop()
         if self._parking is not None:
             await self._parking.stop()
+        await self._tiers.stop()
         await self._refuse()
         # A pull that is stopped resumes in the next run, so it needs no grace.
         await asyncio.gather(
@@ -275,6 +280,7 @@ class App:
         # At the same time: what still runs ends with its worker, which tells its client more
         # than a connection that is cut.
         await asyncio.gather(
+            self._tiers.close(),
             self._close_manager(),
             *(listener.stop(CANCEL_GRACE_S) for listener in self._servers),
         )
@@ -324,6 +330,9 @@ class App:
         idle.start()
         self._idle = idle
         self.lifecycle.idle_exit_time = lambda: time.time() + idle.when - loop.time()
+
+    def _on_battery(self) -> bool | None:
+        return None if self.senses.sample is None else self.senses.sample.on_battery
 
     def _is_bound(self) -> bool:
         """Whether a pull runs, a lease is active, or a model is warm that a user pinned.

@@ -28,6 +28,7 @@ from gemd.rpc.headers import Headers
 from gemd.rpc.library import Library
 from gemd.rpc.placing import Placer
 from gemd.rpc.planned_engines import DIFFUSION
+from gemd.rpc.two_tiers import Memory
 from gemd.store import Store, Transport
 from gemd.store.look import Looks
 
@@ -100,7 +101,7 @@ def compose(
             ram_margin=settings.ram_margin,
             placeable=partial(_is_placeable, builds),
         ),
-        default_origin=resolved.origins["default_model"],
+        memory=Memory(resolved.origins, places.state_dir),
         pins=read_pins(pins_file),
         pins_file=pins_file,
         advisor=Advisor(

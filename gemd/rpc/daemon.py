@@ -148,16 +148,15 @@ class DaemonService(stubs.DaemonServiceServicer):
     async def Explain(
         self, request: service.ExplainRequest, context: Context
     ) -> service.ExplainResponse:
-        """Why models were loaded, unloaded or refused, newest first."""
+        """Why models were loaded, unloaded or refused and requests went their way, newest first."""
         for kind in request.kinds:
             check_known(kind, decision_pb2.Decision.Kind.values(), field="kinds")
-        if request.request_id:
-            raise not_yet("Explain for one request", "Finished carries each route's reason")
         model = model_id(request.model)
         device = short_text(request.device, field="device")
         made = self._observer.decisions(
             model=self._observer.resolve(model).id if model else "",
             device=await self._observer.device_id(device) if device else "",
+            request_id=short_text(request.request_id, field="request_id"),
             kinds=frozenset(request.kinds),
         )
         shown, token = page(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from gemd.config import mend
 from gemd.errors import GemdError, ModelNotFoundError
-from gemd.routing.route import EMBEDDED, Default
+from gemd.routing.route import EMBEDDED, NAMED_DEFAULT, Default
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ class DefaultModel:
         origin: What set it, as in `gemd.config.Resolved.origins`.
         library: What models there are, and which are on disk.
         planned: The id of the model that suits this machine; None if none does.
+        strong: The strong model that a setting names; None if none does.
         clock: Monotonic seconds.
 
     """
@@ -39,12 +40,14 @@ class DefaultModel:
         *,
         library: Library,
         planned: Callable[[], str | None],
+        strong: Callable[[], Profile | None] = lambda: None,
         clock: Callable[[], float],
     ) -> None:
         self._setting = setting
         self._origin = origin
         self._library = library
         self._planned = planned
+        self._strong = strong
         self._clock = clock
         self._looked: tuple[float, str, bool] | None = None
 
@@ -57,7 +60,10 @@ class DefaultModel:
         """
         if self._setting != AUTO:
             profile = self._named()
-            return Default(profile, "DEFAULT_MODEL", f"{profile.id} is the default")
+            return Default(profile, NAMED_DEFAULT, f"{profile.id} is the default")
+        named = self._strong()
+        if named is not None:
+            return Default(named, "STRONG_MODEL", f"{named.id} is the strong model of the settings")
         planned = self._planned()
         suits = None if planned is None else self._library.resolve(planned)
         if suits is not None and self._is_on_disk(suits):

@@ -1,37 +1,36 @@
-"""GenerationService: route, hold a warm worker, stream what it says."""
+"""GenerationService: a request gets its way, and what happens on it goes out as a stream."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from gemd import wire
-from gemd.errors import ContextTooLongError, NotImplementedYetError
-from gemd.residency.states import Waiting
-from gemd.routing.route import route
+from gemd.errors import ContextTooLongError
+from gemd.residency.states import LoadStep, Waiting
+from gemd.routing.cascade import Began, Drafted, Ended, Judged, Settled, way_of
 from gemd.rpc.calls import time_remaining
 from gemd.rpc.convert import canvas
 from gemd.rpc.convert import generation as convert
 from gemd.rpc.convert import requests as incoming
 from gemd.rpc.requests import RequestState
+from gemd.rpc.router import NAMED
 from gemd.v1 import generation_pb2
 from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import generation_service_pb2_grpc as stubs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
     from gemd.residency.hold import Hold
     from gemd.residency.manager import Manager
-    from gemd.residency.states import LoadStep
-    from gemd.routing.request import Request
-    from gemd.routing.route import Default, Route
+    from gemd.routing.cascade.events import Event
     from gemd.rpc.calls import Context
     from gemd.rpc.library import Library
     from gemd.rpc.requests import RequestLog, Tracked
+    from gemd.rpc.router import Router
 
 SEED_BITS = 32
 
@@ -43,7 +42,7 @@ class GenerationService(stubs.GenerationServiceServicer):
         library: What models there are.
         manager: Who is warm.
         requests: Where requests are told of.
-        default: Who answers a request without a wish.
+        router: Gives each request its way.
 
     """
 
@@ -53,12 +52,12 @@ class GenerationService(stubs.GenerationServiceServicer):
         library: Library,
         manager: Manager,
         requests: RequestLog,
-        default: Callable[[], Default],
+        router: Router,
     ) -> None:
         self._library = library
         self._manager = manager
         self._requests = requests
-        self._default = default
+        self._router = router
 
     async def Generate(
         self,
@@ -66,56 +65,30 @@ class GenerationService(stubs.GenerationServiceServicer):
         context: Context,
     ) -> AsyncGenerator[service.GenerateResponse]:
         """Answer a prompt as a stream of events."""
-        arrived = time.perf_counter()
         asked = incoming.generate_request(request)
-        way = self._route(asked)
-        with (
-            self._track("Generate", request, context, model=way.model) as tracked,
-            self._naming_context(of=tracked),
-        ):
-            async with self._hold(way.model, context, priority=request.priority) as hold:
-                # Told only now: the worker is granted while this message is written.
-                if way.reason != "MODEL_NAMED":
-                    yield convert.routed(way)
-                async with aclosing(hold.updates()) as updates:
-                    async for update in updates:
-                        _note(tracked, update)
-                        yield convert.progress(update)
-                worker = await hold.worker()
-                message = self._wire_request(asked, way, tracked, context)
-                first_token_s: dict[int, float] = {}
-                # A client that reads slowly, or never, keeps its text and not the sequence.
-                answer = worker.generate(message, on_complete=hold.release)
-                async with aclosing(answer) as events:
+        with self._track("Generate", request, context) as tracked:
+            job = self._router.job(
+                asked,
+                work_id=tracked.record.work_id,
+                request_id=tracked.record.request_id,
+                # Drawn here and not in a worker: all of them get the same, and Started tells it.
+                seed=secrets.randbits(SEED_BITS),
+                remaining_s=time_remaining(context),
+                background=incoming.in_background(request.priority),
+            )
+            with self._naming_context(of=tracked):
+                tracked.change(model=job.first_model)
+                async with aclosing(self._router.run(job)) as events:
+                    told = job.choice.reason == NAMED
                     async for event in events:
-                        if isinstance(event, wire.Delta):
-                            if event.candidate not in first_token_s:
-                                first_token_s[event.candidate] = time.perf_counter() - arrived
-                            tracked.count(len(event.tokens))
-                            yield convert.delta(event)
-                        elif isinstance(event, wire.Canvas):
-                            yield canvas.canvas(event)
-                        elif isinstance(event, wire.Started):
-                            tracked.start(
-                                prompt_tokens=event.prompt_tokens,
-                                cached_tokens=event.cached_tokens,
-                            )
-                            yield convert.started(
-                                event,
-                                request_id=tracked.record.request_id,
-                                way=way,
-                                context_length=worker.ready.context_tokens,
-                                seed=message.sampling.seed or 0,
-                            )
-                        else:
-                            yield convert.finished(
-                                event,
-                                way=way,
-                                queued_s=hold.timings.queue_s,
-                                load_s=hold.timings.load_s,
-                                first_token_s=first_token_s.get(event.candidate),
-                                total_s=time.perf_counter() - arrived,
-                            )
+                        if not told:
+                            # Only now: the worker is granted while this message is written.
+                            told = True
+                            yield convert.routed(way_of(job))
+                        _note(tracked, event)
+                        message = _message(event, tracked)
+                        if message is not None:
+                            yield message
 
     async def Embed(self, request: service.EmbedRequest, context: Context) -> service.EmbedResponse:
         """One vector for each text."""
@@ -164,23 +137,12 @@ class GenerationService(stubs.GenerationServiceServicer):
     async def SendFeedback(
         self, request: service.SendFeedbackRequest, context: Context
     ) -> service.SendFeedbackResponse:
-        """Not part of this version."""
-        raise NotImplementedYetError(
-            "SendFeedback is not part of this version",
-            why="nothing learns from feedback before there are two tiers",
-            metadata={"method": "SendFeedback"},
-        )
-
-    def _route(self, asked: Request) -> Route:
-        return route(
-            asked,
-            resolve=self._library.resolve,
-            default=self._default,
-            fast=self._library.fast_on_disk,
-        )
+        """What became of an answer."""
+        feedback = incoming.feedback(request)
+        return service.SendFeedbackResponse(recorded=self._router.feedback(*feedback))
 
     def _named_or_default(self, model: str | None) -> str:
-        return self._library.resolve(model).id if model else self._default().candidate.id
+        return self._library.resolve(model).id if model else self._router.default_model()
 
     def _track(
         self,
@@ -228,31 +190,43 @@ class GenerationService(stubs.GenerationServiceServicer):
             background=incoming.in_background(priority),
         )
 
-    def _wire_request(
-        self,
-        asked: Request,
-        way: Route,
-        tracked: Tracked,
-        context: Context,
-    ) -> wire.Generate:
-        values = dict(self._library.sampling_defaults(way.model))
-        values.update(asked.sampling)
-        # Drawn here and not in the worker, so that Started can tell it.
-        values.setdefault("seed", secrets.randbits(SEED_BITS))
-        return wire.Generate(
-            request_id=tracked.record.work_id,
-            prompt=asked.prompt,
-            sampling=wire.Sampling(**values),
-            deadline_seconds=time_remaining(context),
-            thinking=asked.thinking,
-            candidates=asked.candidates,
-            spans=asked.spans,
-            watch_canvas=asked.watch_canvas,
-        )
+
+def _message(  # noqa: PLR0911 - one for each kind, and mypy sees that none is missing
+    event: Event, tracked: Tracked
+) -> service.GenerateResponse | None:
+    """What the client is told of an event; None if nothing."""
+    match event:
+        case wire.Delta():
+            return convert.delta(event)
+        case wire.Canvas():
+            return canvas.canvas(event)
+        case Waiting() | LoadStep():
+            return convert.progress(event)
+        case Began():
+            return convert.started(event, request_id=tracked.record.request_id)
+        case Drafted():
+            return convert.drafted(event)
+        case Settled():
+            return convert.settled(event)
+        case Ended():
+            return convert.finished(event)
+        case Judged():
+            return None
 
 
-def _note(tracked: Tracked, update: Waiting | LoadStep) -> None:
-    if isinstance(update, Waiting):
-        tracked.change(state=RequestState.QUEUED, position=update.position)
-    elif tracked.record.state is not RequestState.LOADING:
-        tracked.change(state=RequestState.LOADING, position=0)
+def _note(tracked: Tracked, event: Event) -> None:
+    """How far the request is."""
+    match event:
+        case wire.Delta():
+            tracked.count(len(event.tokens))
+        case Waiting():
+            tracked.change(model=event.model, state=RequestState.QUEUED, position=event.position)
+        case LoadStep():
+            if tracked.record.state is not RequestState.LOADING:
+                tracked.change(model=event.model, state=RequestState.LOADING, position=0)
+        case Began():
+            tracked.change(model=event.model)
+            tracked.start(
+                prompt_tokens=event.message.prompt_tokens,
+                cached_tokens=event.message.cached_tokens,
+            )

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from gemd.residency.senses import Senses
     from gemd.rpc.library import Library
     from gemd.rpc.requests import RequestLog
+    from gemd.rpc.tiers import Tiers
     from gemd.store import Operations
     from gemd.v1 import decision_pb2, device_pb2
 
@@ -70,6 +71,7 @@ class Observer:
         cpu: The processor.
         senses: What the sensors say.
         placeable: Whether models are placed on a GPU.
+        routing: The two tiers.
         wall: Seconds since the epoch.
 
     """
@@ -88,6 +90,7 @@ class Observer:
         cpu: Cpu,
         senses: Senses,
         placeable: Callable[[DeviceReading], bool],
+        routing: Tiers,
         wall: Callable[[], float],
     ) -> None:
         self._lifecycle = lifecycle
@@ -101,6 +104,7 @@ class Observer:
         self._cpu = cpu
         self._senses = senses
         self._placeable = placeable
+        self._routing = routing
         self._wall = wall
 
     @property
@@ -197,7 +201,9 @@ class Observer:
                 crashes=sum(residence.crashes for residence in residences),
                 evictions=self._manager.evictions,
                 yields=self._manager.yields,
+                shares=self._routing.shares,
             ),
+            routing=self._routing.message(),
         )
 
     async def event(
@@ -228,13 +234,16 @@ class Observer:
                 event.decision.CopyFrom(self.decision(happened))
         return event
 
-    def decisions(self, *, model: str, device: str, kinds: Collection[int]) -> list[Decision]:
+    def decisions(
+        self, *, model: str, device: str, request_id: str, kinds: Collection[int]
+    ) -> list[Decision]:
         """What was decided, newest first; empty arguments take all."""
         return [
             each
             for each in self._manager.decisions
             if model in {"", each.model}
             and device in {"", each.device}
+            and request_id in {"", each.request_id}
             and (not kinds or KINDS[each.kind] in kinds)
         ]
 

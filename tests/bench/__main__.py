@@ -26,6 +26,7 @@ from tests.bench import (
     pressure,
     sampling,
     second_turn,
+    speculation,
 )
 from tests.bench.build_peers import build
 from tests.bench.report import Section, document, with_section
@@ -41,6 +42,7 @@ MEASUREMENTS: dict[str, Callable[[Setting], Awaitable[Section]]] = {
     "eight": decode.eight_streams,
     "first-token": first_token.measure,
     "second-turn": second_turn.measure,
+    "speculation": speculation.measure,
     "idle": idle.measure,
     "sampling": sampling.measure,
     "command-line": command_line.measure,

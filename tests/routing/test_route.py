@@ -1,3 +1,5 @@
+"""Who answers where a wish or a setting settles it."""
+
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -9,149 +11,153 @@ from gemd.errors import (
     GemdError,
     InvalidRequestError,
     ModelNotFoundError,
-    NotImplementedYetError,
     UnsupportedInputError,
 )
 from gemd.routing.request import Mode, Request, Tier
-from gemd.routing.route import EMBEDDED, Candidate, Default, route
+from gemd.routing.route import EMBEDDED, Candidate, Default, Pair, route
 from gemd.wire import Prompt, Span
 
 TEXT = Prompt(text="x")
-ROLES = {"small": ("default",), "large": ("strong",), "quick": ("fast",)}
-ENGINES = {"small": ("llama",), "large": ("llama",), "quick": ("diffusion", "diffusion")}
+ROLES = {"small": ("default",), "large": ("strong",), "quick": ("fast",), "better": ("fast",)}
+ENGINES = {
+    "small": ("llama",),
+    "large": ("llama",),
+    "quick": ("diffusion", "diffusion"),
+    "better": ("diffusion",),
+}
+QUALITY = {"small": 2, "large": 40, "quick": 20, "better": 30}
 SPANS = (Span(text="a "), Span(free=True))
 
 
 def resolve(name: str) -> Candidate:
-    """A catalogue of three."""
+    """A catalogue of four."""
     if name not in ROLES:
         raise ModelNotFoundError(f"no {name}")
     variants = [SimpleNamespace(engine=engine) for engine in ENGINES[name]]
-    return SimpleNamespace(id=name, roles=ROLES[name], variants=variants)
+    return SimpleNamespace(id=name, quality=QUALITY[name], roles=ROLES[name], variants=variants)
 
 
-def decide(default: str = "small", on_disk: tuple[str, ...] = (), **fields: Any) -> Any:
+def settled(
+    default: str = "small",
+    on_disk: tuple[str, ...] = (),
+    pair: Pair | None = None,
+    reason: str = "PLANNED_MODEL",
+    **fields: Any,
+) -> Any:
     """The route of a request with these fields, where these fast models are on disk."""
     request = Request(**({"prompt": TEXT} | fields))
-    fallback = Default(resolve(default), "DEFAULT_MODEL", f"{default} is the default")
+    fallback = Default(resolve(default), reason, f"{default} is the default")
+    tiers = pair or Pair(off_reason="NOT_PLANNED", off="no fast model suits this machine")
     return route(
         request,
         resolve=resolve,
         default=lambda: fallback,
         fast=lambda: [resolve(name) for name in on_disk],
+        pair=lambda: tiers,
+    )
+
+
+def both(checker: str | None = "large") -> Pair:
+    """Two tiers."""
+    return Pair(
+        fast=resolve("quick"),
+        strong=resolve("large"),
+        checker=None if checker is None else resolve(checker),
     )
 
 
 def test_a_named_model_answers() -> None:
-    """The client's word decides; tiers follow from the profile's roles."""
-    found = decide(model="large")
+    """The client's word decides, whatever pair there is; tiers follow from the profile's roles."""
+    found = settled(model="large", pair=both())
     assert (found.model, found.tier, found.reason) == ("large", Tier.STRONG, "MODEL_NAMED")
-    assert decide(model="quick").tier is Tier.FAST
-    assert decide(model="small").tier is Tier.NONE
+    assert settled(model="quick").tier is Tier.FAST
+    assert settled(model="small").tier is Tier.NONE
 
 
-def test_without_a_wish_the_default_answers() -> None:
-    """In every mode but exact, and the explanation says why modes make no difference."""
-    for mode in (Mode.FAST, Mode.BALANCED, Mode.BEST):
-        found = decide(mode=mode)
-        assert (found.model, found.reason) == ("small", "DEFAULT_MODEL")
-        assert "does not choose between tiers" in found.explanation
+def test_without_a_pair_the_default_answers_and_says_why_nothing_is_drafted() -> None:
+    """In every mode; its own answer is exact in any case."""
+    for mode in Mode:
+        found = settled(mode=mode)
+        assert (found.model, found.reason) == ("small", "PLANNED_MODEL")
+        assert "nothing is drafted: no fast model suits this machine" in found.explanation
 
 
-def test_a_default_says_why_it_is_one() -> None:
-    """The embedded model is answered with for the time being; modes are no matter then."""
-    for reason, modes in ((EMBEDDED, False), ("PLANNED_MODEL", True)):
-        chosen = Default(resolve("small"), reason, "it is here")
-        found = route(Request(prompt=TEXT), resolve=resolve, default=lambda: chosen, fast=list)  # noqa: B023 -- called at once
-        assert (found.model, found.reason) == ("small", reason)
-        assert found.explanation.startswith("no model was named: it is here")
-        assert ("does not choose between tiers" in found.explanation) is modes
+def test_the_embedded_model_says_only_what_would_do_better() -> None:
+    """It answers for want of a model, so tiers are no matter."""
+    found = settled(reason=EMBEDDED)
+    assert found.reason == EMBEDDED
+    assert found.explanation == "no model was named: small is the default"
 
 
-def test_the_strong_tier_is_the_default_model() -> None:
-    """There is only one tier to ask for."""
-    assert decide(default="large", tier=Tier.STRONG).reason == "TIER_ASKED"
+def test_two_tiers_are_weighed() -> None:
+    """Nothing settles it then, in any mode."""
+    assert [settled(pair=both(), mode=mode) for mode in Mode] == [None] * len(Mode)
+
+
+def test_a_default_of_the_settings_answers_everything() -> None:
+    """Who names a default model wants that one, whatever pair there is."""
+    found = settled(pair=both(), reason="DEFAULT_MODEL")
+    assert (found.model, found.reason) == ("small", "DEFAULT_MODEL")
+
+
+def test_the_fast_tier_answers_alone_where_no_strong_model_is_on_disk() -> None:
+    """It is better than the embedded model."""
+    found = settled(pair=Pair(fast=resolve("quick")))
+    assert (found.model, found.tier, found.reason) == ("quick", Tier.FAST, "ONLY_TIER")
+
+
+def test_a_tier_is_answered_by_its_model_of_the_pair() -> None:
+    """And without a pair by the default, or by the best fast model on disk."""
+    fast = settled(tier=Tier.FAST, pair=both(), on_disk=("quick", "better"))
+    strong = settled(tier=Tier.STRONG, pair=both())
+    assert (fast.model, strong.model) == ("quick", "large")
+    assert {fast.reason, strong.reason} == {"TIER_ASKED"}
+    assert settled(tier=Tier.FAST, on_disk=("quick", "better")).model == "better"
+    assert settled(default="large", tier=Tier.STRONG).model == "large"
+
+
+def test_exact_is_of_the_strong_tier() -> None:
+    """A strong model that is asked for by name or tier is weighed, because a draft may help it."""
+    assert settled(mode=Mode.EXACT, model="large", pair=both()) is None
+    assert settled(mode=Mode.EXACT, tier=Tier.STRONG, pair=both()) is None
+    assert settled(mode=Mode.EXACT, model="small", pair=both()).reason == "MODEL_NAMED"
+    with pytest.raises(InvalidRequestError) as caught:
+        settled(mode=Mode.EXACT, tier=Tier.FAST, pair=both())
+    assert caught.value.metadata["field"] == "mode"
+
+
+@pytest.mark.parametrize(
+    "wish,field",
+    [
+        ({"spans": SPANS}, "spans"),
+        ({"watch_canvas": True}, "watch_canvas"),
+        ({"candidates": 2}, "candidates"),
+        ({"best_of": 2}, "best_of"),
+    ],
+)
+def test_what_needs_a_canvas_goes_to_the_fast_model(wish: dict[str, Any], field: str) -> None:
+    """Where there is none, or another model was named, it is refused with the field's name."""
+    found = settled(pair=both(), **wish)
+    assert (found.model, found.reason) == ("quick", "CANVAS_ASKED")
+    for target in ({}, {"model": "large"}, {"tier": Tier.STRONG}):
+        with pytest.raises(UnsupportedInputError) as caught:
+            settled(on_disk=("quick",), **wish, **target)
+        assert caught.value.metadata["field"] == field
+        assert caught.value.advice == ("gemctl run --model quick …",)
+    assert settled(model="quick", **wish).model == "quick"
 
 
 @pytest.mark.parametrize(
     "fields,kind,field",
     [
-        ({"spans": SPANS}, UnsupportedInputError, "spans"),
-        ({"watch_canvas": True}, UnsupportedInputError, "watch_canvas"),
-        ({"candidates": 2}, UnsupportedInputError, "candidates"),
-        ({"spans": SPANS, "model": "large"}, UnsupportedInputError, "spans"),
-        ({"watch_canvas": True, "model": "large"}, UnsupportedInputError, "watch_canvas"),
-        ({"candidates": 64, "model": "large"}, UnsupportedInputError, "candidates"),
-        ({"mode": Mode.EXACT}, NotImplementedYetError, "mode"),
-        ({"mode": Mode.EXACT, "model": "large"}, NotImplementedYetError, "mode"),
-        ({"tier": Tier.FAST}, ModelNotFoundError, "tier"),
-        ({"tier": Tier.FAST, "on_disk": ("quick", "large")}, NotImplementedYetError, "tier"),
-        ({"best_of": 2}, NotImplementedYetError, "best_of"),
-        ({"best_of": 2, "model": "quick"}, NotImplementedYetError, "best_of"),
         ({"prompt": Prompt(tokens=(1,))}, InvalidRequestError, "model"),
+        ({"tier": Tier.FAST}, ModelNotFoundError, "tier"),
     ],
 )
-def test_what_is_not_there_is_refused(
+def test_what_cannot_be_answered_is_refused(
     fields: dict[str, Any], kind: type[GemdError], field: str
 ) -> None:
-    """Nothing is silently ignored; the error names the field and a reason."""
+    """With the field that asks for it."""
     with pytest.raises(kind) as caught:
-        decide(**fields)
+        settled(**fields)
     assert caught.value.metadata["field"] == field
-    assert caught.value.why
-
-
-def test_an_unknown_model_is_said_to_be_unknown() -> None:
-    """Routing passes the catalogue's error on."""
-    with pytest.raises(ModelNotFoundError):
-        decide(model="nobody")
-
-
-@pytest.mark.parametrize(
-    "wish", [{"spans": SPANS}, {"watch_canvas": True}, {"candidates": 64}, {"thinking": True}]
-)
-def test_a_block_diffusion_model_takes_all_of_it(wish: dict[str, Any]) -> None:
-    """Named, as the default, or as the fast tier."""
-    assert decide(model="quick", **wish).model == "quick"
-    assert decide(default="quick", **wish).model == "quick"
-    assert decide(tier=Tier.FAST, on_disk=("quick",), **wish).model == "quick"
-
-
-def test_thinking_is_for_every_model() -> None:
-    """Whoever cannot reason ignores the wish, whether it is a yes or a no."""
-    for thinking in (True, False):
-        assert decide(model="large", thinking=thinking).model == "large"
-
-
-def test_the_fast_tier_is_the_one_model_that_is_there() -> None:
-    """One is no choice, so that it is taken; several wait for a version that chooses."""
-    found = decide(tier=Tier.FAST, on_disk=("quick",))
-    assert (found.model, found.tier, found.reason) == ("quick", Tier.FAST, "TIER_ASKED")
-    with pytest.raises(ModelNotFoundError, match="no model of the fast tier is on disk"):
-        decide(tier=Tier.FAST)
-    with pytest.raises(NotImplementedYetError, match="there is quick, large"):
-        decide(tier=Tier.FAST, on_disk=("quick", "large"))
-
-
-def test_a_refused_wish_says_who_could() -> None:
-    """What the model runs on, whether anybody named it, and the command with one that can."""
-    with pytest.raises(UnsupportedInputError) as caught:
-        decide(watch_canvas=True)
-    assert caught.value.message == "small does not support watch_canvas"
-    assert "no model was named, and small runs on llama" in caught.value.why
-    assert caught.value.advice == ("gemctl list",)
-    with pytest.raises(UnsupportedInputError) as caught:
-        decide(model="large", spans=SPANS, on_disk=("quick",))
-    assert "no model was named" not in caught.value.why
-    assert caught.value.advice == ("gemctl run --model quick …",)
-    assert caught.value.metadata == {"field": "spans", "model": "large", "engine": "llama"}
-
-
-def test_a_model_of_both_kinds_is_not_refused_too_early() -> None:
-    """Which of its variants runs is known to its worker, which has the last word."""
-    both = [SimpleNamespace(engine="llama"), SimpleNamespace(engine="diffusion")]
-    mixed = SimpleNamespace(id="mixed", roles=(), variants=both)
-    request = Request(prompt=TEXT, model="mixed", watch_canvas=True)
-    fallback = Default(mixed, "DEFAULT_MODEL", "it is here")
-    found = route(request, resolve=lambda _: mixed, default=lambda: fallback, fast=list)
-    assert found.model == "mixed"

@@ -48,7 +48,7 @@ UNIMPLEMENTED = {
     "Reload",
     "QuantizeModel",
     "VerifyModel",
-    "SendFeedback",
+
 }
 
 

@@ -34,6 +34,7 @@ from gemd.rpc.engine_figures import EngineFigures
 from gemd.rpc.headers import Headers
 from gemd.rpc.library import Library
 from gemd.rpc.lifecycle import Identity, StartedBy
+from gemd.rpc.two_tiers import Memory
 from gemd.store import Store, Transport
 from gemd.store.look import Looks
 from gemd.v1 import (
@@ -49,7 +50,7 @@ from tests.support.sensing import FakeSensor
 from tests.support.workers import QUICK
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from gemd import wire
     from gemd.engine.reports import StuckCallback
@@ -153,24 +154,28 @@ def short_directory() -> Iterator[Path]:
 async def serving(
     *,
     load: dict[str, Any] | None = None,
+    loads: Mapping[str, dict[str, Any]] | None = None,
     sensor: Sensor | None = None,
     budget_bytes: int = GIB,
     adapt: Callable[[Located], Located] = lambda located: located,
     spawn: Callable[..., Any] = Worker.start,
     catalog: Callable[[Path], list[Profile]] | None = None,
     default_origin: str = "default",
+    memory: Path | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A daemon with scripted models.
 
     Args:
         load: The LoadScript of every worker.
+        loads: Those of some models, which take its place.
         sensor: Says what the machine has; by default 8 GiB of RAM, 2 of them taken.
         budget_bytes: For all workers.
         adapt: Changes what a load needs.
         spawn: Starts workers.
         catalog: Makes the profiles, given a file; by default one named `MODEL`.
         default_origin: What set the default model.
+        memory: Where what requests teach is kept.
         settings: Fields of `Settings`.
 
     """
@@ -190,7 +195,8 @@ async def serving(
 
         async def locate(model: str) -> Located:
             located = await library.locate(model)
-            script = located.spec.load.model_copy(update={"options": load or {}})
+            options = (loads or {}).get(model, load or {})
+            script = located.spec.load.model_copy(update={"options": options})
             spec = dataclasses.replace(located.spec, load=script, ladder=QUICK)
             return adapt(dataclasses.replace(located, spec=spec))
 
@@ -217,7 +223,7 @@ async def serving(
             sensor=sensor or FakeSensor(),
             surroundings=_surroundings(in_force, environ, home),
             limits=Limits(ram_budget=Budget(absolute_bytes=budget_bytes)),
-            default_origin=default_origin,
+            memory=Memory({"default_model": default_origin}, memory),
             pins_file=home / "pins.json",
             advisor=Advisor(
                 library=library,

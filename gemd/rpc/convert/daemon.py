@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd.rpc.convert.fields import duration, model_name, timestamp
+from gemd.rpc.convert.generation import RESOLUTIONS, STRATEGIES, TIERS
 from gemd.rpc.lifecycle import Identity, Phase, StartedBy
 from gemd.rpc.requests import RequestRecord, RequestState, Totals
 from gemd.v1 import generation_pb2, status_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from gemd.routing.shares import Share
 
 _PHASES: Mapping[Phase, status_pb2.DaemonInfo.State.ValueType] = {
     Phase.STARTING: status_pb2.DaemonInfo.STATE_STARTING,
@@ -83,7 +85,13 @@ def request(record: RequestRecord) -> status_pb2.RequestStatus:
 
 
 def statistics(
-    totals: Totals, *, loads: int, crashes: int, evictions: int, yields: int
+    totals: Totals,
+    *,
+    loads: int,
+    crashes: int,
+    evictions: int,
+    yields: int,
+    shares: Iterable[Share] = (),
 ) -> status_pb2.Statistics:
     """Counts since the daemon started."""
     return status_pb2.Statistics(
@@ -97,4 +105,20 @@ def statistics(
         crashes=crashes,
         evictions=evictions,
         yields=yields,
+        routes=[_share(each) for each in shares],
+    )
+
+
+def _share(given: Share) -> status_pb2.Statistics.RouteShare:
+    return status_pb2.Statistics.RouteShare(
+        strategy=STRATEGIES[given.strategy],
+        tier=TIERS[given.tier],
+        resolution=(
+            generation_pb2.Resolved.RESOLUTION_UNSPECIFIED
+            if given.resolution is None
+            else RESOLUTIONS[given.resolution]
+        ),
+        requests=given.requests,
+        median_duration=duration(given.median_s),
+        p95_duration=duration(given.p95_s),
     )

@@ -1,4 +1,4 @@
-"""Decisions of residency as messages."""
+"""Decisions as messages."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ KINDS: Mapping[DecisionKind, decision_pb2.Decision.Kind.ValueType] = {
     DecisionKind.YIELD: decision_pb2.Decision.KIND_YIELD,
     DecisionKind.QUARANTINE: decision_pb2.Decision.KIND_QUARANTINE,
     DecisionKind.SCHEDULE: decision_pb2.Decision.KIND_SCHEDULE,
+    DecisionKind.ROUTE: decision_pb2.Decision.KIND_ROUTE,
 }
 
 
@@ -34,6 +35,7 @@ def decision(made: Decision, *, wall_of: Callable[[float], float]) -> decision_p
         kind=KINDS[made.kind],
         model=model_name(made.model) if made.model else "",
         device=f"devices/{made.device}" if made.device else "",
+        request_id=made.request_id,
         summary=made.summary,
         reasons=[reason(each) for each in made.reasons],
         alternatives=[

@@ -6,8 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from gemd.residency.states import LoadStep, Waiting
+from gemd.routing.cascade import Resolution
+from gemd.routing.decide import Strategy
 from gemd.routing.request import Tier
-from gemd.rpc.convert.fields import duration, model_name
+from gemd.rpc.convert.fields import duration, error_detail, model_name
 from gemd.v1 import generation_pb2 as generation
 from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import model_pb2
@@ -16,12 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gemd import wire
-    from gemd.routing.route import Route
+    from gemd.routing.cascade import Began, Drafted, Ended, Settled, Way
 
 TIERS: Mapping[Tier, model_pb2.Tier.ValueType] = {
     Tier.NONE: model_pb2.TIER_UNSPECIFIED,
     Tier.FAST: model_pb2.TIER_FAST,
     Tier.STRONG: model_pb2.TIER_STRONG,
+}
+RESOLUTIONS: Mapping[Resolution, generation.Resolved.Resolution.ValueType] = {
+    Resolution.KEPT: generation.Resolved.RESOLUTION_KEPT,
+    Resolution.CONTINUED: generation.Resolved.RESOLUTION_CONTINUED,
+    Resolution.REPLACED: generation.Resolved.RESOLUTION_REPLACED,
+}
+STRATEGIES: Mapping[Strategy, generation.Route.Strategy.ValueType] = {
+    Strategy.DIRECT: generation.Route.STRATEGY_DIRECT,
+    Strategy.DRAFT: generation.Route.STRATEGY_DRAFT,
+    Strategy.DRAFT_AND_CHECK: generation.Route.STRATEGY_DRAFT_AND_CHECK,
+    Strategy.SPECULATE: generation.Route.STRATEGY_SPECULATE,
 }
 _FINISH_REASONS: Mapping[wire.FinishReason, generation.Finished.FinishReason.ValueType] = {
     "stop": generation.Finished.FINISH_REASON_STOP,
@@ -67,35 +80,70 @@ def progress(update: Waiting | LoadStep) -> service.GenerateResponse:
     return service.GenerateResponse(loading=loading(update))
 
 
-def route(way: Route) -> generation.Route:
-    """The way a request takes."""
-    return generation.Route(
-        strategy=generation.Route.STRATEGY_DIRECT,
+def route(way: Way) -> generation.Route:
+    """The way a request takes, or took."""
+    made = generation.Route(
+        strategy=STRATEGIES[way.strategy],
         model=model_name(way.model),
         tier=TIERS[way.tier],
         reason=way.reason,
         explanation=way.explanation,
     )
+    if way.strategy is not Strategy.DIRECT or way.checker:
+        made.drafter = model_name(way.drafter) if way.drafter else ""
+        made.checker = model_name(way.checker) if way.checker else ""
+        made.drafted_tokens = way.drafted_tokens
+        made.accepted_tokens = way.accepted_tokens
+        if way.resolution is not None:
+            made.resolution = RESOLUTIONS[way.resolution]
+        if way.risk is not None:
+            made.draft_risk = way.risk
+    return made
 
 
-def routed(way: Route) -> service.GenerateResponse:
-    """Who answers has been decided."""
+def routed(way: Way) -> service.GenerateResponse:
+    """The way has been decided."""
     return service.GenerateResponse(routed=generation.Routed(route=route(way)))
 
 
-def started(
-    message: wire.Started, *, request_id: str, way: Route, context_length: int, seed: int
-) -> service.GenerateResponse:
+def started(began: Began, *, request_id: str) -> service.GenerateResponse:
     """A model begins."""
     return service.GenerateResponse(
         started=generation.Started(
             request_id=request_id,
-            model=model_name(way.model),
-            tier=TIERS[way.tier],
-            prompt_tokens=message.prompt_tokens,
-            cached_tokens=message.cached_tokens,
-            context_length=context_length,
-            seed=seed,
+            model=model_name(began.model),
+            tier=TIERS[began.tier],
+            prompt_tokens=began.message.prompt_tokens,
+            cached_tokens=began.message.cached_tokens,
+            context_length=began.context_tokens,
+            seed=began.seed,
+        )
+    )
+
+
+def drafted(event: Drafted) -> service.GenerateResponse:
+    """Provisional text."""
+    return service.GenerateResponse(
+        draft=generation.Draft(
+            candidate=event.candidate,
+            model=model_name(event.model),
+            text=event.text,
+            last=event.last,
+        )
+    )
+
+
+def settled(event: Settled) -> service.GenerateResponse:
+    """What becomes of the draft."""
+    return service.GenerateResponse(
+        resolved=generation.Resolved(
+            candidate=event.candidate,
+            resolution=RESOLUTIONS[event.resolution],
+            kept_bytes=len(event.kept.encode()),
+            kept_tokens=event.kept_tokens,
+            reason=event.reason,
+            explanation=event.explanation,
+            failure=None if event.failure is None else error_detail(event.failure),
         )
     )
 
@@ -115,40 +163,36 @@ def delta(message: wire.Delta) -> service.GenerateResponse:
     return service.GenerateResponse(delta=made)
 
 
-def finished(
-    message: wire.Finished,
-    *,
-    way: Route,
-    queued_s: float,
-    load_s: float,
-    first_token_s: float | None,
-    total_s: float,
-) -> service.GenerateResponse:
+def finished(ended: Ended) -> service.GenerateResponse:
     """A candidate is complete."""
-    return service.GenerateResponse(
-        finished=generation.Finished(
-            candidate=message.candidate,
-            finish_reason=_FINISH_REASONS[message.reason],
-            stop=message.stop_string or "",
-            usage=generation.Usage(
-                prompt_tokens=message.prompt_tokens,
-                cached_tokens=message.cached_tokens,
-                completion_tokens=message.completion_tokens,
-                reasoning_tokens=message.reasoning_tokens,
-                denoising_steps=message.trace.steps if message.trace else 0,
-            ),
-            timings=generation.Timings(
-                queued=duration(queued_s + message.queue_seconds),
-                load=duration(load_s) if load_s else None,
-                first_token=None if first_token_s is None else duration(first_token_s),
-                prefill=duration(message.prefill_seconds),
-                decode=duration(message.decode_seconds),
-                total=duration(total_s),
-            ),
-            route=route(way),
-            filled_spans=message.filled_spans,
-        )
+    message, times = ended.message, ended.times
+    first = times.first_text
+    made = generation.Finished(
+        candidate=message.candidate,
+        finish_reason=_FINISH_REASONS[message.reason],
+        stop=message.stop_string or "",
+        usage=generation.Usage(
+            prompt_tokens=message.prompt_tokens,
+            cached_tokens=message.cached_tokens,
+            completion_tokens=message.completion_tokens,
+            reasoning_tokens=message.reasoning_tokens,
+            denoising_steps=message.trace.steps if message.trace else 0,
+        ),
+        timings=generation.Timings(
+            queued=duration(times.queued),
+            load=duration(times.load) if times.load else None,
+            first_token=None if first is None else duration(first),
+            prefill=duration(times.prefill),
+            decode=duration(times.decode),
+            total=duration(times.total),
+        ),
+        route=route(ended.way),
+        filled_spans=message.filled_spans,
+        rank=ended.rank,
     )
+    if ended.score is not None:
+        made.score = ended.score
+    return service.GenerateResponse(finished=made)
 
 
 def scores(message: wire.Scores, *, model: str) -> service.ScoreResponse:

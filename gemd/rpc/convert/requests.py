@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gemd import wire
 from gemd.routing.request import Mode, Request, Tier
+from gemd.routing.risk import Feedback
 from gemd.rpc.convert.canvas import spans_of
 from gemd.rpc.convert.fields import (
     check_known,
@@ -50,6 +51,13 @@ _POOLINGS: Mapping[int, Literal["mean", "last"]] = {
     service.EmbedRequest.POOLING_UNSPECIFIED: "mean",
     service.EmbedRequest.POOLING_MEAN: "mean",
     service.EmbedRequest.POOLING_LAST: "last",
+}
+_FEEDBACK = {
+    service.SendFeedbackRequest.SIGNAL_LIKED: Feedback.LIKED,
+    service.SendFeedbackRequest.SIGNAL_DISLIKED: Feedback.DISLIKED,
+    service.SendFeedbackRequest.SIGNAL_ACCEPTED: Feedback.ACCEPTED,
+    service.SendFeedbackRequest.SIGNAL_EDITED: Feedback.EDITED,
+    service.SendFeedbackRequest.SIGNAL_REGENERATED: Feedback.REGENERATED,
 }
 _Bounds = dict[str, float]
 _RANGES: Mapping[str, _Bounds] = {
@@ -151,6 +159,18 @@ def embed_request(message: service.EmbedRequest, *, work_id: str) -> wire.Embed:
         pooling=_POOLINGS[message.pooling],
         normalize=message.normalize if message.HasField("normalize") else True,
     )
+
+
+def feedback(message: service.SendFeedbackRequest) -> tuple[str, int, Feedback]:
+    """Whose answer, which of its candidates, and what became of it."""
+    identity = short_text(message.request_id, field="request_id")
+    if not identity:
+        raise invalid("request_id", "request_id must be set", why="feedback is about a request")
+    check_range(message.candidate, field="candidate", most=MAX_CANDIDATES - 1)
+    if message.signal == service.SendFeedbackRequest.SIGNAL_UNSPECIFIED:
+        raise invalid("signal", "signal must be set: what became of the answer")
+    check_known(message.signal, _FEEDBACK, field="signal")
+    return identity, message.candidate, _FEEDBACK[message.signal]
 
 
 def check_priority(priority: generation.Priority.ValueType) -> None:

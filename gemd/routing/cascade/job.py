@@ -1,0 +1,102 @@
+"""What a request is about while models work on it, and what they are reached through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gemd import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gemd.residency.hold import Hold
+    from gemd.residency.manager import Manager
+    from gemd.routing.decide import Choice
+    from gemd.routing.prompt import Look
+    from gemd.routing.recent import Recent
+    from gemd.routing.request import Request, Tier
+    from gemd.routing.risk import Judge
+    from gemd.routing.speeds import Speeds
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the runner works with.
+
+    Attributes:
+        manager: Grants holds on warm workers.
+        sampling_defaults: By model, the sampling fields that a request leaves unset.
+        tier: Of a model.
+        judge: Tells how likely a draft is not good enough; None where nothing is drafted.
+        speeds: What models were measured to do; told of each answer.
+        recent: What happened lately; told of drafts.
+
+    """
+
+    manager: Manager
+    sampling_defaults: Callable[[str], Mapping[str, Any]]
+    tier: Callable[[str], Tier]
+    judge: Judge | None
+    speeds: Speeds
+    recent: Recent
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request on its way.
+
+    Attributes:
+        asked: What is wanted.
+        look: What its prompt tells; None where nothing is weighed by it.
+        choice: The way it is to take.
+        request_id: The client's own id, or one that the daemon made.
+        work_id: Its id between daemon and workers; further models get one made of it.
+        seed: Of all draws.
+        strong: The model that refines drafts; empty if nothing is drafted.
+        fallback: Who answers if the chosen model fails before it has said anything; empty: nobody.
+        arrived: Monotonic second of the manager's clock.
+        deadline: Likewise, when it has to be answered; None for never.
+        background: Nobody sits before it.
+
+    """
+
+    asked: Request
+    look: Look | None
+    choice: Choice
+    request_id: str
+    work_id: str
+    seed: int
+    arrived: float
+    strong: str = ""
+    fallback: str = ""
+    deadline: float | None = None
+    background: bool = False
+
+    @property
+    def first_model(self) -> str:
+        """Who works on it first."""
+        return self.choice.drafter or self.choice.model
+
+    @property
+    def question(self) -> str:
+        """The text that is to be answered, for checks of answers."""
+        return "" if self.look is None else self.look.text
+
+    @property
+    def instructions(self) -> str:
+        """The system's turn; empty without one."""
+        chat = self.asked.prompt.chat or ()
+        return chat[0].text if chat and chat[0].role == "system" else ""
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds to the deadline."""
+        return None if self.deadline is None else max(0.0, self.deadline - now)
+
+    def hold(self, manager: Manager, model: str) -> Hold:
+        """A claim on a model, for this request."""
+        return manager.hold(model, deadline=self.deadline, background=self.background)
+
+    def sampling(self, defaults: Mapping[str, Any]) -> wire.Sampling:
+        """The request's own fields over a model's."""
+        return wire.Sampling(**{**defaults, "seed": self.seed, **self.asked.sampling})

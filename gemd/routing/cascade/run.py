@@ -1,0 +1,33 @@
+"""Each strategy has its runner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gemd.routing.cascade.direct import direct
+from gemd.routing.cascade.drafted import drafted
+from gemd.routing.cascade.ranked import ranked
+from gemd.routing.cascade.speculated import speculated
+from gemd.routing.decide import Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from gemd.routing.cascade.events import Event
+    from gemd.routing.cascade.job import Job, Tools
+
+
+def run(job: Job, tools: Tools) -> AsyncGenerator[Event]:
+    """What happens to a request that takes the way that was chosen; close it to cancel.
+
+    Raises:
+        GemdError: It cannot be answered, or no longer.
+
+    """
+    if job.asked.best_of:
+        return ranked(job, tools)
+    if job.choice.strategy is Strategy.DIRECT:
+        return direct(job, tools)
+    if job.choice.strategy is Strategy.SPECULATE:
+        return speculated(job, tools)
+    return drafted(job, tools)

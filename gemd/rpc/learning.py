@@ -1,0 +1,215 @@
+"""What requests teach: kept in memory, written to disk and fitted beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from gemd.routing.cascade import Ended, Judged, Resolution, Settled
+from gemd.routing.decide import Odds, odds_of
+from gemd.routing.decide.odds import REFINE_RATE, SPARED
+from gemd.routing.recent import Recent
+from gemd.routing.risk import Judge, Key, Memory, Verdict, fit
+from gemd.routing.shares import Shares
+from gemd.store.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from gemd.routing.cascade import Job
+    from gemd.routing.cascade.events import Event
+    from gemd.routing.risk import Feedback, KeptStates, Label
+    from gemd.routing.route import Pair
+    from gemd.routing.speeds import Speeds
+
+log = structlog.get_logger(__name__)
+
+_WINDOW: Final = 200
+"""Drafts whose fate says what the next one's will be."""
+_ENOUGH: Final = 20
+"""Of them, before that counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is learnt with one pair of models.
+
+    Attributes:
+        judge: Of its drafts.
+        memory: Of those that were shipped, for what is said of them later.
+
+    """
+
+    judge: Judge
+    memory: Memory = field(default_factory=Memory)
+
+
+class Learning:
+    """All that is learnt, for every pair of models that was in use.
+
+    Args:
+        speeds: What models were measured to do.
+        states: Where judges are kept; None keeps nothing.
+        identity: Of a model: what makes things learnt with it worthless when it changes.
+        budget: Share of drafts to refine as long as nothing is known of their worth.
+        harm: Largest share of drafts that may be shipped and bad.
+        wall: Seconds since the epoch.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        speeds: Speeds,
+        states: KeptStates | None,
+        identity: Callable[[str], str],
+        budget: float,
+        harm: float,
+        wall: Callable[[], float],
+    ) -> None:
+        self.speeds = speeds
+        self.recent = Recent()
+        self.shares = Shares()
+        self._states = states
+        self._identity = identity
+        self._budget = budget
+        self._harm = harm
+        self._wall = wall
+        self._lessons: dict[Key, Lesson] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._busy: set[str] = set()
+        self._checked: deque[bool] = deque(maxlen=_WINDOW)
+        self._spared: deque[float] = deque(maxlen=_WINDOW)
+        self._odds: tuple[tuple[float, float, float], Odds] | None = None
+
+    def of(self, pair: Pair) -> Lesson:
+        """With this pair; what was learnt in earlier runs is read at the first use."""
+        names = [each.id if each is not None else "" for each in (pair.fast, pair.checker)]
+        drafter, checker = (f"{name} {self._identity(name)}" if name else "" for name in names)
+        key = Key(drafter=drafter, checker=checker)
+        if key not in self._lessons:
+            state = None if self._states is None else self._states.load(key)
+            judge = Judge(budget=self._budget, harm=self._harm, state=state)
+            self._lessons[key] = Lesson(judge)
+        return self._lessons[key]
+
+    def odds(self, judge: Judge) -> Odds:
+        """How drafts fare here, by what was seen so far."""
+        rate = judge.report().refine_rate
+        enough = judge.report().judged >= _ENOUGH
+        figures = (
+            # At 0 or 1 there is no point on a curve.
+            round(min(0.95, max(0.02, rate)), 2) if enough and rate is not None else REFINE_RATE,
+            round(_mean(self._checked, 1.0), 2),
+            round(_mean(self._spared, SPARED), 2),
+        )
+        if self._odds is None or self._odds[0] != figures:
+            rate, checked, spared = figures
+            made = odds_of(refine_rate=rate, check_share=checked, spared=spared)
+            self._odds = figures, made
+        return self._odds[1]
+
+    def note(self, job: Job, event: Event, lesson: Lesson | None) -> None:
+        """Something happened to a request; `lesson` is that of its draft, if it has one."""
+        match event:
+            case Judged() if lesson is not None:
+                self._note_judgement(job, event, lesson)
+            case Settled():
+                if event.resolution is not Resolution.KEPT:
+                    self.recent.refined(job.asked.prompt)
+            case Ended():
+                self._note_end(event)
+
+    def feedback(self, request_id: str, candidate: int, signal: Feedback) -> bool:
+        """What a user or an app tells of an answer; whether it is of use."""
+        for lesson in self._lessons.values():
+            label = lesson.memory.feedback(request_id, candidate, signal, now=self._wall())
+            if label is not None:
+                self.add(label, lesson)
+                return True
+        return False
+
+    def add(self, label: Label, lesson: Lesson) -> None:
+        """Whether a draft would do has become known."""
+        lesson.judge.add(label)
+        self._work()
+
+    def _note_judgement(self, job: Job, event: Judged, lesson: Lesson) -> None:
+        verdict = event.judgement.verdict
+        if not event.checked:
+            self._checked.append(verdict is Verdict.CHECK)
+        if verdict is Verdict.SHIP:
+            lesson.memory.remember(
+                job.request_id,
+                0,
+                event.judgement.signals,
+                task=event.judgement.task,
+                mode=job.asked.mode.value,
+            )
+
+    def _note_end(self, event: Ended) -> None:
+        way = event.way
+        if way.resolution not in {None, Resolution.KEPT} and way.drafted_tokens:
+            self._spared.append(way.accepted_tokens / way.drafted_tokens)
+        if event.message.last:
+            self.shares.note(way, event.times.total)
+            self._work()
+
+    # --- slow work, beside the loop -------------------------------------------------------
+
+    def _work(self) -> None:
+        """Begin what is due."""
+        if self.speeds.due:
+            self._begin("speeds", self._save_speeds())
+        for key, lesson in self._lessons.items():
+            judge, name = lesson.judge, f"{key.drafter}/{key.checker}"
+            if judge.save_due:
+                self._begin(f"save {name}", self._save(key, judge))
+            if judge.fit_due:
+                self._begin(f"fit {name}", self._fit(judge))
+
+    def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
+        if name in self._busy:
+            work.close()
+            return
+        self._busy.add(name)
+        task = asyncio.create_task(work, name=f"learning: {name}")
+        self._tasks.add(task)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._tasks.discard(done)
+            self._busy.discard(name)
+            if not done.cancelled() and done.exception() is not None:
+                log.error("learning.failed", work=name, exc_info=done.exception())
+
+        task.add_done_callback(ended)
+
+    async def _save_speeds(self) -> None:
+        await in_thread(lambda _: self.speeds.save())
+
+    async def _save(self, key: Key, judge: Judge) -> None:
+        states = self._states
+        if states is not None:
+            state = judge.snapshot()
+            await in_thread(lambda _: states.save(key, state))
+
+    async def _fit(self, judge: Judge) -> None:
+        labels = judge.labels
+        judge.adopt(await in_thread(lambda _: fit(labels, harm=judge.harm)))
+
+    async def close(self) -> None:
+        """Write what is not written yet; returns when it is."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+        await self._save_speeds()
+        for key, lesson in self._lessons.items():
+            if lesson.judge.report().judged:
+                await self._save(key, lesson.judge)
+
+
+def _mean(values: deque[bool] | deque[float], otherwise: float) -> float:
+    return sum(values) / len(values) if len(values) >= _ENOUGH else otherwise

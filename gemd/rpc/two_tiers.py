@@ -1,0 +1,139 @@
+"""All parts of routing, put together for one daemon."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gemd.routing.risk import KeptStates
+from gemd.routing.speeds import Speeds, kept_speeds
+from gemd.rpc.default_model import AUTO, DefaultModel
+from gemd.rpc.learning import Learning
+from gemd.rpc.pairing import Pairing, Wishes
+from gemd.rpc.router import Router
+from gemd.rpc.shadow import ShadowRuns
+from gemd.rpc.tiers import Tiers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from gemd.config import Settings
+    from gemd.residency.manager import Manager
+    from gemd.rpc.advisor import Advisor
+    from gemd.rpc.library import Library
+
+SPEEDS_FILE: Final = "speeds.json"
+JUDGES_DIR: Final = "judges"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Where the settings came from, and where what is learnt is kept.
+
+    Attributes:
+        origins: What set each setting, by its key.
+        folder: Of the files; None keeps nothing.
+
+    """
+
+    origins: Mapping[str, str]
+    folder: Path | None = None
+
+
+NO_MEMORY: Final = Memory({})
+"""Nothing is kept, and nobody has set anything."""
+
+
+class TwoTiers:
+    """The two tiers of a daemon.
+
+    Args:
+        settings: In force.
+        memory: See there.
+        library: What models there are.
+        manager: Who is warm.
+        advisor: What suits this machine.
+        busy: Whether a request is under way.
+        on_battery: Whether the machine runs on battery, if that is known.
+
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        memory: Memory,
+        *,
+        library: Library,
+        manager: Manager,
+        advisor: Advisor,
+        busy: Callable[[], bool],
+        on_battery: Callable[[], bool | None],
+    ) -> None:
+        pairing = Pairing(
+            Wishes.of(settings, memory.origins),
+            library=library,
+            planned=lambda: advisor.planned,
+            manager=manager,
+            speeds=lambda: self._learning.speeds,
+            on_battery=on_battery,
+        )
+        default = DefaultModel(
+            settings.default_model,
+            memory.origins.get("default_model", "default"),
+            library=library,
+            planned=lambda: advisor.strong,
+            strong=lambda: pairing.strong_named,
+            clock=manager.time,
+        )
+        self._learning = _learning(settings, pairing, memory.folder)
+        self._shadow: ShadowRuns | None = None
+        if settings.shadow_runs:
+            self._shadow = ShadowRuns(
+                manager=manager,
+                sampling_defaults=library.sampling_defaults,
+                busy=busy,
+                allowed=lambda: on_battery() is not True and not manager.pressures(),
+                wall=time.time,
+            )
+        self.router = Router(
+            settings,
+            library=library,
+            manager=manager,
+            pairing=pairing,
+            default=default.choose,
+            learning=self._learning,
+            shadow=self._shadow,
+        )
+        self.told = Tiers(pairing, self._learning, alone=settings.default_model != AUTO)
+
+    def start(self) -> None:
+        """Begin what runs beside requests."""
+        if self._shadow is not None:
+            self._shadow.start()
+
+    async def stop(self) -> None:
+        """End it."""
+        if self._shadow is not None:
+            await self._shadow.stop()
+
+    async def close(self) -> None:
+        """Write what was learnt."""
+        await self._learning.close()
+
+
+def _learning(settings: Settings, pairing: Pairing, folder: Path | None) -> Learning:
+    speeds = (
+        Speeds(pairing.fingerprint)
+        if folder is None
+        else kept_speeds(folder / SPEEDS_FILE, pairing.fingerprint)
+    )
+    return Learning(
+        speeds=speeds,
+        states=None if folder is None else KeptStates(folder / JUDGES_DIR),
+        identity=pairing.fingerprint,
+        budget=settings.refine_percent / 100,
+        harm=settings.harm_percent / 100,
+        wall=time.time,
+    )

@@ -1,0 +1,1 @@
+"""How well the router's signals tell a good draft from a bad one, on public outcomes."""
