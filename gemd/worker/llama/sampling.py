@@ -36,7 +36,7 @@ class Sampler:
     Args:
         vocabulary: Of the model.
         sampling: What the request asked for, defaults filled in.
-        history: Tokens before the answer.
+        history: Tokens before the first draw.
         context_tokens: The longest history that there can be.
 
     """

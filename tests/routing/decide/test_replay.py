@@ -33,10 +33,10 @@ def replayed(table: Table) -> list[run.Outcome]:
 @pytest.mark.parametrize(
     "name,mean_s,instant,harmed,refined,drafted",
     [
-        ("H100, published", 0.836, 152, 9, 15, 69),
-        ("RTX 5090, published", 0.984, 146, 8, 9, 57),
-        ("RTX 5090, as planned (11 layers' experts in RAM)", 1.372, 146, 16, 27, 125),
-        ("RTX 4090, as planned, canvas published", 2.544, 118, 17, 32, 150),
+        ("H100, published", 0.863, 150, 8, 14, 64),
+        ("RTX 5090, published", 1.008, 145, 7, 8, 52),
+        ("RTX 5090, as planned (11 layers' experts in RAM)", 1.415, 143, 14, 25, 120),
+        ("RTX 4090, as planned, canvas published", 2.546, 118, 17, 31, 149),
     ],
 )
 def test_a_stored_trace_replays_to_fixed_numbers(
