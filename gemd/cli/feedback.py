@@ -51,9 +51,10 @@ def feedback(session: Session, *, request_id: str, signal: str, answer: int, as_
         session.output.document({"recorded": recorded})
     if not recorded:
         raise CommandError(
-            f"the daemon could not use it: it does not remember {request_id}",
+            f"the daemon learns nothing from that: it remembers no kept draft of {request_id}",
             Exit.NOT_FOUND,
-            why="it keeps what it needs for that of its latest drafted answers only",
+            why="a verdict teaches it something of a draft that became the answer, and it "
+            "remembers the latest of those",
         )
     if not as_json:
         session.output.note(f"noted for {request_id}: {signal}")

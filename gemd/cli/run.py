@@ -128,6 +128,8 @@ def _check(prompt: tuple[str, ...], options: dict[str, Any]) -> None:
         raise click.UsageError("--system needs the chat template that --raw leaves out")
     if options["model"] is not None and options["tier"] is not None:
         raise click.UsageError("--model names who answers; --tier cannot name another one")
+    if 0 < (options["best_of"] or 0) < (options["candidates"] or 0):
+        raise click.UsageError("--best-of has to be at least --candidates: they are chosen from it")
     if options["fill"] is None:
         return
     if options["max_tokens"] is not None:
@@ -200,10 +202,16 @@ def _fetch_missing(
     client: Client, session: Session, error: ModelNotFoundError, *, consent: bool
 ) -> None:
     """Fetch the model that the error is about; the error again if that cannot help."""
+    from gemd.client import ModelNotFoundError
+
     name = error.metadata.get("model")
     if name is None:
         raise error
-    model = client.model(name)
+    try:
+        model = client.model(name)
+    except ModelNotFoundError:
+        # There is none to fetch, and the first error knows where the name stands.
+        raise error from None
     if model.on_disk or model.source in NOT_PULLED:
         raise error
     pull_unasked(client, model, session.output, consent=consent)

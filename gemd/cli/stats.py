@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ def way(answer: Answer, draft_seconds: float | None) -> str:
         return f"{speculated or 'answered directly'}{_because(finished.explanation)}"
     parts = [_drafted(finished.drafter, draft_seconds)]
     risk = "" if finished.draft_risk is None else f" (risk {finished.draft_risk:.2f})"
-    if finished.checker:
+    if finished.checker and risk:
         parts.append(f"checked by {finished.checker}{risk}")
     elif risk:
         parts.append(f"judged by its own signals{risk}")
@@ -89,17 +90,19 @@ def way(answer: Answer, draft_seconds: float | None) -> str:
 
 
 def verdict(resolved: Resolved, drafter: str) -> str:
-    """What became of a draft and why, in one line."""
+    """What became of a draft and why, in one line, without the numbers that `way` has."""
     said = resolved.resolution.lower()
     what = f"the draft of {drafter}" if drafter else "the draft"
-    line = f"{what} was {said}{_because(resolved.explanation or resolved.reason)}"
+    line = f"{what} was {said}{_because(_first_clause(resolved.explanation) or resolved.reason)}"
     return line if resolved.failure is None else f"{line} ({resolved.failure.message})"
 
 
 def _speculation(finished: Finished) -> str:
     if finished.strategy != "SPECULATE":
         return ""
-    taken = f"{finished.accepted_tokens} of {finished.drafted_tokens} tokens"
+    taken = "nothing of it"
+    if finished.drafted_tokens:
+        taken = f"{finished.accepted_tokens} of {finished.drafted_tokens} tokens"
     return f"{_drafted(finished.drafter, None)} ahead of {finished.model}, which took {taken}"
 
 
@@ -111,6 +114,10 @@ def _drafted(drafter: str, seconds: float | None) -> str:
 def _became(resolution: str, model: str) -> str:
     by = "" if resolution == "KEPT" else f" by {model}"
     return f"{resolution.lower()}{by}"
+
+
+def _first_clause(explanation: str) -> str:
+    return re.split(r" \(|; ", explanation, maxsplit=1)[0]
 
 
 def _because(explanation: str) -> str:

@@ -39,13 +39,16 @@ def _drafts(routing: Routing) -> str:
 
 def _judged(routing: Routing) -> str:
     share = "" if routing.refine_rate is None else f" ({_percent(routing.refine_rate)})"
-    return f"{routing.judged_drafts} drafts, {routing.refined_drafts} refined{share}"
+    return f"{_counted(routing.judged_drafts, 'draft')}, {routing.refined_drafts} refined{share}"
 
 
 def _limit(routing: Routing) -> str:
     basis = _BASES.get(routing.basis, routing.basis.lower() or "-")
-    labels = "1 draft" if routing.labels == 1 else f"{routing.labels} drafts"
-    return f"by {basis}; {labels} known to be good or bad"
+    return f"by {basis}; {_counted(routing.labels, 'draft')} known to be good or bad"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _percent(share: float) -> str:
@@ -82,7 +85,7 @@ def _print_speeds(speeds: Sequence[ModelSpeed], output: Output) -> None:
                 _rate(one.decode_tokens_per_second),
                 _time(one.canvas),
                 _time(one.load),
-                f"{one.samples} requests" if one.samples else "nothing yet",
+                _counted(one.samples, "request") if one.samples else "nothing yet",
             )
             for one in speeds
         ],

@@ -101,7 +101,8 @@ def _last_request(client: Client) -> str:
 def _print(decision: Decision, output: Output) -> None:
     output.heading(f"{format_moment(decision.time)}  {decision.kind.lower()}  {decision.summary}")
     for reason in decision.reasons:
-        output.line(f"  why: {reason.message}")
+        if reason.message not in decision.summary:
+            output.line(f"  why: {reason.message}")
     if decision.kind == "ROUTE":
         _print_route(decision, output)
     else:
@@ -117,8 +118,8 @@ def _print_route(decision: Decision, output: Output) -> None:
     """The ways with what each would have taken, and the numbers that they were computed from."""
     if decision.request_id:
         output.line(f"  request: {decision.request_id}")
-    if decision.alternatives:
-        rows = [_option(other) for other in decision.alternatives]
+    rows = [*_taken(decision), *(_option(other, decision) for other in decision.alternatives)]
+    if rows:
         headers = ("way", "latency", "loss", "cost", "why not")
         for line in text.table(headers, rows, right={"latency", "loss", "cost"}):
             output.line(f"  {line}")
@@ -128,14 +129,27 @@ def _print_route(decision: Decision, output: Output) -> None:
             output.line(f"    {line}")
 
 
-def _option(other: Alternative) -> tuple[str, str, str, str, str]:
+def _taken(decision: Decision) -> Iterator[tuple[str, str, str, str, str]]:
+    """The way that was chosen, where the daemon has priced it."""
+    for reason in decision.reasons:
+        known = reason.metadata
+        if known.get("way"):
+            figures = _figure(known, "latency_s", " s"), _figure(known, "loss")
+            yield (known["way"], *figures, _figure(known, "cost"), "taken")
+
+
+def _option(other: Alternative, decision: Decision) -> tuple[str, str, str, str, str]:
     known = other.reason.metadata
+    why_not = other.reason.message
+    for reason in decision.reasons:
+        # Said above already: the code is enough to tell which it was.
+        why_not = why_not.removesuffix(f": {reason.message}")
     return (
         other.subject,
         _figure(known, "latency_s", " s"),
         _figure(known, "loss"),
         "-" if other.cost is None else f"{other.cost:.2f}",
-        other.reason.message,
+        why_not,
     )
 
 

@@ -1,4 +1,7 @@
-"""`catalogue`: whether the profiles of models can be read, gemd's own and the user's."""
+"""`catalogue`: the profiles of models, gemd's own and the user's, and the models of the settings.
+
+Whether the profiles can be read, and whether what the settings name is there and fit for its part.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,43 @@ from typing import TYPE_CHECKING, Final
 from gemd.doctor.diagnosis import conclude, failure, failure_of, warning
 from gemd.doctor.words import counted, listed, quoted
 from gemd.errors import GemdError
+from gemd.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from gemd.catalog import Catalog, Profile
+    from gemd.config import Settings
     from gemd.doctor.diagnosis import Diagnosis, Finding
     from gemd.doctor.surroundings import Errand, Surroundings
 
 NAME: Final = "catalogue"
 AUTO: Final = "auto"
 """As `default_model`: the model that the plan names, if it is on disk, else the embedded one."""
+SETTINGS: Final = ("default_model", "fast_model", "strong_model", "checker_model")
+_NOBODY: Final = {"fast_model": "none", "checker_model": "none"}
+_LOOK: Final = "gemctl config show --origin"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A model that a setting names.
+
+    Attributes:
+        key: Of the setting.
+        error: Why that is no model; None if it is one.
+        model: Its id; empty if it is none.
+        on_disk: Whether its weights are here.
+        scores: Whether an engine of its writes from left to right, and can score a text.
+
+    """
+
+    key: str
+    error: GemdError | None = None
+    model: str = ""
+    on_disk: bool = True
+    scores: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +62,8 @@ class CatalogueFacts:
         folder: Of the user's.
         unread: Why it cannot be read, so that nobody sees what is in it; empty if it can.
         ignored: Files in it that are no profiles.
-        default: What the setting `default_model` names.
-        default_error: Why that is no model; None if it is one.
+        default: What the setting `default_model` is.
+        named: The models that settings name, by the order of `SETTINGS`.
 
     """
 
@@ -47,22 +75,16 @@ class CatalogueFacts:
     unread: str = ""
     ignored: tuple[str, ...] = ()
     default: str = ""
-    default_error: GemdError | None = None
+    named: tuple[Named, ...] = ()
 
 
 def examine_catalogue(around: Surroundings, _: Errand) -> Diagnosis:
     """Read them as the daemon does and judge."""
     folder = around.user_profiles
-    default, default_error = around.settings.default_model, None
     try:
         catalog = around.catalog()
     except GemdError as error:
         return check_catalogue(CatalogueFacts(folder, error=error))
-    try:
-        if default != AUTO:
-            catalog.resolve(default)
-    except GemdError as error:
-        default_error = error
     own = _names(folder, catalog)
     return check_catalogue(
         CatalogueFacts(
@@ -76,8 +98,8 @@ def examine_catalogue(around: Surroundings, _: Errand) -> Diagnosis:
                 for file in sorted(folder.glob("*"))
                 if file.suffix != ".toml" and not file.name.startswith(".")
             ),
-            default=default,
-            default_error=default_error,
+            default=around.settings.default_model,
+            named=tuple(_named(around.settings, catalog, Store(around.paths.store_dir))),
         )
     )
 
@@ -95,8 +117,15 @@ def check_catalogue(facts: CatalogueFacts) -> Diagnosis:
 
 
 def _findings(facts: CatalogueFacts) -> Iterator[Finding]:
-    if facts.default_error is not None:
-        yield warning(f"default_model: {facts.default_error}", *facts.default_error.advice)
+    for each in facts.named:
+        yield from _unfit(each)
+    models = {each.key: each.model for each in facts.named if each.model}
+    fast = models.get("fast_model")
+    if fast is not None and fast == models.get("strong_model"):
+        yield warning(
+            f"fast_model and strong_model are both {fast}: nobody would be left to mend its drafts",
+            _LOOK,
+        )
     if facts.unread:
         yield failure(
             f"the user's profiles in {facts.folder} cannot be read: {facts.unread}",
@@ -107,6 +136,43 @@ def _findings(facts: CatalogueFacts) -> Iterator[Finding]:
         yield warning(
             f"{listed(facts.ignored)} in {facts.folder} is ignored: a profile's name ends in .toml",
             f"ls -l {quoted(facts.folder / name)}",
+        )
+
+
+def _unfit(named: Named) -> Iterator[Finding]:
+    """What keeps a model that a setting names from its part."""
+    if named.error is not None:
+        yield warning(f"{named.key}: {named.error}", *named.error.advice, _LOOK)
+        return
+    if not named.on_disk:
+        yield warning(
+            f"{named.key}: the weights of {named.model} are not on disk",
+            f"gemctl pull {named.model}",
+            _LOOK,
+        )
+    if named.key == "checker_model" and not named.scores:
+        yield warning(
+            f"checker_model: {named.model} cannot score a draft, because it is a block-diffusion "
+            "model",
+            _LOOK,
+        )
+
+
+def _named(settings: Settings, catalog: Catalog, store: Store) -> Iterator[Named]:
+    for key in SETTINGS:
+        name = getattr(settings, key)
+        if name in {AUTO, _NOBODY.get(key)}:
+            continue
+        try:
+            profile = catalog.resolve(name)
+        except GemdError as error:
+            yield Named(key, error)
+            continue
+        yield Named(
+            key,
+            model=profile.id,
+            on_disk=store.on_disk(profile),
+            scores=any(each.engine != "diffusion" for each in profile.variants),
         )
 
 

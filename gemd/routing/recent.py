@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 DRAFTS: Final = 5
 """Latest drafts of which it counts how many failed."""
+FORGOTTEN_S: Final = 300.0
+"""After which a failure counts no more: else a drafter that is left out because it failed would
+never be tried again. By then its engine was started anew, or is in quarantine and refuses at once.
+"""
 CONVERSATIONS: Final = 256
 """Conversations that are remembered; the one refined longest ago is forgotten first."""
 
@@ -19,17 +23,16 @@ class Recent:
     """A memory without texts: of a conversation it keeps a hash of its beginning."""
 
     def __init__(self) -> None:
-        self._failures: deque[bool] = deque(maxlen=DRAFTS)
+        self._drafts: deque[tuple[float, bool]] = deque(maxlen=DRAFTS)
         self._refined: OrderedDict[bytes, int] = OrderedDict()
 
-    @property
-    def failed_drafts(self) -> int:
-        """Of the latest drafts, those that ended in an error."""
-        return sum(self._failures)
+    def failed_drafts(self, now: float) -> int:
+        """Of the latest drafts, those in which the drafter failed; `now` in monotonic seconds."""
+        return sum(failed and now - at < FORGOTTEN_S for at, failed in self._drafts)
 
-    def drafted(self, *, failed: bool) -> None:
-        """A draft has ended."""
-        self._failures.append(failed)
+    def drafted(self, *, failed: bool, now: float) -> None:
+        """A draft has ended at that monotonic second."""
+        self._drafts.append((now, failed))
 
     def refined(self, prompt: wire.Prompt) -> None:
         """The draft of an answer to this conversation was refined."""

@@ -58,7 +58,8 @@ class Route:
     Attributes:
         model: The id of the model that answers.
         tier: Its tier.
-        reason: MODEL_NAMED, TIER_ASKED, CANVAS_ASKED, ONLY_TIER, or that of the default.
+        reason: MODEL_NAMED, TIER_ASKED, CANVAS_ASKED, ONLY_TIER, NOTHING_TO_WRITE, or that of the
+            default.
         explanation: The reason in one sentence.
 
     """
@@ -75,6 +76,8 @@ of the tests says whatever its script has."""
 
 EMBEDDED: Final = "EMBEDDED_MODEL"
 """The reason of a default that answers until something better is on disk."""
+NAMED_STRONG: Final = "STRONG_MODEL"
+"""The reason of a default that a setting calls the strong model."""
 NAMED_DEFAULT: Final = "DEFAULT_MODEL"
 """The reason of a default that a setting names: it answers everything."""
 
@@ -137,7 +140,7 @@ def route(
 
     Raises:
         InvalidRequestError: Token ids without the model whose vocabulary they are of, or exact
-            mode of the fast tier.
+            mode of what only the fast tier does.
         UnsupportedInputError: Spans, canvas events, several candidates or a ranking, of a model
             that is no block-diffusion model.
         ModelNotFoundError: No profile goes by the name, or no model of the tier is on disk.
@@ -164,11 +167,7 @@ def route(
 
 def _of_fast(request: Request, fast: Callable[[], Sequence[Candidate]], pair: Pair) -> Route:
     if request.mode is Mode.EXACT:
-        raise InvalidRequestError(
-            "mode exact does not go with the fast tier",
-            why="it is for the answer that the strong tier gives",
-            metadata={"field": "mode"},
-        )
+        raise _not_exact("the fast tier")
     chosen = _fast_of(pair, fast)
     _check_able(request, chosen, fast)
     return Route(
@@ -190,7 +189,7 @@ def _of_strong(
         return None
     return Route(
         chosen.id,
-        tier_of(chosen),
+        tier_of(chosen) if pair.strong is None else Tier.STRONG,
         "TIER_ASKED",
         f"the strong tier was asked for; {chosen.id} answers for it",
     )
@@ -209,6 +208,8 @@ def _of_nobody(
         return _defaulted(fallback, f"{fallback.candidate.id} answers everything")
     tiers = pair()
     field, what = _canvas_wish(request)
+    if field and request.mode is Mode.EXACT and tiers.strong is not None:
+        raise _not_exact(field)
     if field and tiers.fast is not None:
         return Route(
             tiers.fast.id,
@@ -220,7 +221,11 @@ def _of_nobody(
         _check_able(request, fallback.candidate, fast)
     if tiers.fast is None:
         return _defaulted(fallback, tiers.off)
-    if tiers.strong is None:
+    if request.sampling.get("max_tokens") == 0:
+        chosen = tiers.strong or fallback.candidate
+        why = f"no text was asked for; {chosen.id} reads the prompt"
+        return Route(chosen.id, tier_of(chosen), "NOTHING_TO_WRITE", why)
+    if tiers.strong is None and request.mode is not Mode.EXACT:
         return Route(
             tiers.fast.id,
             Tier.FAST,
@@ -230,12 +235,21 @@ def _of_nobody(
     return None
 
 
+def _not_exact(what: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"mode exact does not go with {what}",
+        why="it is for the answer that the strong tier gives",
+        metadata={"field": "mode"},
+    )
+
+
 def _defaulted(fallback: Default, off: str) -> Route:
     chosen = fallback.candidate
     explanation = f"no model was named: {fallback.explanation}"
     if off and fallback.reason != EMBEDDED:
         explanation += f"; nothing is drafted: {off}"
-    return Route(chosen.id, tier_of(chosen), fallback.reason, explanation)
+    tier = Tier.STRONG if fallback.reason == NAMED_STRONG else tier_of(chosen)
+    return Route(chosen.id, tier, fallback.reason, explanation)
 
 
 def tier_of(candidate: Candidate) -> Tier:

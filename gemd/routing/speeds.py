@@ -40,6 +40,8 @@ LEAST_APART: Final = 64
 LEAST_PAIRS: Final = 8
 """Of such prompts, for a line through them."""
 LEAST_DRAFTED: Final = 8
+MOST: Final = 1e12
+"""Of any figure. What is more is no measurement, and sums of it would overflow."""
 KEPT: Final = 100
 """Models, variants, devices and engines that are remembered together."""
 SAVE_AFTER: Final = 16
@@ -101,16 +103,16 @@ class _Weighted(BaseModel):
     """An observed value. One stream alone weighs 1 for each canvas or 256 tokens."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
-    value: float = Field(ge=0)
-    weight: float = Field(gt=0)
+    value: float = Field(ge=0, le=MOST)
+    weight: float = Field(gt=0, le=MOST)
 
 
 class _Read(BaseModel):
     """A prompt that was read: tokens that no cache held, and seconds."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
-    tokens: int = Field(gt=0)
-    seconds: float = Field(gt=0)
+    tokens: int = Field(gt=0, le=MOST)
+    seconds: float = Field(gt=0, le=MOST)
 
 
 class _Record(BaseModel):
@@ -119,7 +121,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
     model: str
     fingerprint: str
-    samples: int = Field(default=0, ge=0)
+    samples: int = Field(default=0, ge=0, le=MOST)
     reads: list[_Read] = []
     decode_tps: list[_Weighted] = []
     canvas_s: list[_Weighted] = []
@@ -291,7 +293,7 @@ def _kept(path: Path) -> list[_Record]:
 
 
 def _read(record: _Record, tokens: int, seconds: float) -> bool:
-    if tokens <= 0 or seconds <= 0:
+    if not (0 < tokens <= MOST and 0 < seconds <= MOST):
         return False
     record.reads.append(_Read(tokens=tokens, seconds=seconds))
     del record.reads[:-WINDOW]
@@ -321,7 +323,8 @@ def _canvases(record: _Record, message: wire.Finished, trace: wire.Trace, weight
 
 
 def _put(window: list[_Weighted], value: float, weight: float) -> bool:
-    if value < 0 or weight <= 0:
+    # NaN fails any comparison.
+    if not (0 <= value <= MOST and 0 < weight <= MOST):
         return False
     window.append(_Weighted(value=value, weight=weight))
     del window[:-WINDOW]

@@ -150,7 +150,7 @@ class App:
             library=library,
             manager=self.manager,
             advisor=advisor,
-            busy=lambda: bool(self.requests.live()),
+            requests=self.requests,
             on_battery=self._on_battery,
         )
         self._parking = _parking(settings.parking, self.manager) if settings.parking else None

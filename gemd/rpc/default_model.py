@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from gemd.config import mend
 from gemd.errors import GemdError, ModelNotFoundError
-from gemd.routing.route import EMBEDDED, NAMED_DEFAULT, Default
+from gemd.routing.route import EMBEDDED, NAMED_DEFAULT, NAMED_STRONG, Default
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class DefaultModel:
             return Default(profile, NAMED_DEFAULT, f"{profile.id} is the default")
         named = self._strong()
         if named is not None:
-            return Default(named, "STRONG_MODEL", f"{named.id} is the strong model of the settings")
+            return Default(named, NAMED_STRONG, f"{named.id} is the strong model of the settings")
         planned = self._planned()
         suits = None if planned is None else self._library.resolve(planned)
         if suits is not None and self._is_on_disk(suits):

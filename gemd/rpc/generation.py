@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from gemd import wire
 from gemd.errors import ContextTooLongError
 from gemd.residency.states import LoadStep, Waiting
-from gemd.routing.cascade import Began, Drafted, Ended, Judged, Settled, way_of
+from gemd.routing.cascade import Began, Checking, Drafted, Ended, Judged, Settled, way_of
 from gemd.rpc.calls import time_remaining
 from gemd.rpc.convert import canvas
 from gemd.rpc.convert import generation as convert
 from gemd.rpc.convert import requests as incoming
 from gemd.rpc.requests import RequestState
-from gemd.rpc.router import NAMED
 from gemd.v1 import generation_pb2
 from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import generation_service_pb2_grpc as stubs
@@ -79,13 +78,14 @@ class GenerationService(stubs.GenerationServiceServicer):
             with self._naming_context(of=tracked):
                 tracked.change(model=job.first_model)
                 async with aclosing(self._router.run(job)) as events:
-                    told = job.choice.reason == NAMED
+                    told = asked.model is not None
+                    progress = _Progress(tracked)
                     async for event in events:
                         if not told:
                             # Only now: the worker is granted while this message is written.
                             told = True
                             yield convert.routed(way_of(job))
-                        _note(tracked, event)
+                        progress.note(event)
                         message = _message(event, tracked)
                         if message is not None:
                             yield message
@@ -205,28 +205,54 @@ def _message(  # noqa: PLR0911 - one for each kind, and mypy sees that none is m
         case Began():
             return convert.started(event, request_id=tracked.record.request_id)
         case Drafted():
-            return convert.drafted(event)
+            return convert.drafted(event) if event.text or event.last else None
         case Settled():
             return convert.settled(event)
         case Ended():
             return convert.finished(event)
-        case Judged():
+        case Checking() | Judged():
             return None
 
 
-def _note(tracked: Tracked, event: Event) -> None:
-    """How far the request is."""
-    match event:
-        case wire.Delta():
-            tracked.count(len(event.tokens))
-        case Waiting():
-            tracked.change(model=event.model, state=RequestState.QUEUED, position=event.position)
-        case LoadStep():
-            if tracked.record.state is not RequestState.LOADING:
-                tracked.change(model=event.model, state=RequestState.LOADING, position=0)
-        case Began():
-            tracked.change(model=event.model)
-            tracked.start(
-                prompt_tokens=event.message.prompt_tokens,
-                cached_tokens=event.message.cached_tokens,
-            )
+class _Progress:
+    """How far a request is, for whoever asks for the daemon's status."""
+
+    def __init__(self, tracked: Tracked) -> None:
+        self._tracked = tracked
+        self._counted = 0
+        self._written = 0
+
+    def note(self, event: Event) -> None:
+        """Something happened to it."""
+        tracked = self._tracked
+        match event:
+            case wire.Delta():
+                self._count(len(event.tokens))
+            case Drafted():
+                self._count(event.tokens)
+            case Waiting():
+                state, position = RequestState.QUEUED, event.position
+                tracked.change(model=event.model, state=state, position=position)
+            case LoadStep():
+                if tracked.record.state is not RequestState.LOADING:
+                    tracked.change(model=event.model, state=RequestState.LOADING, position=0)
+            case Began():
+                tracked.change(model=event.model)
+                tracked.start(
+                    prompt_tokens=event.message.prompt_tokens,
+                    cached_tokens=event.message.cached_tokens,
+                )
+            case Checking():
+                tracked.change(model=event.model, state=RequestState.RUNNING, position=0)
+            case Ended():
+                self._end(event)
+
+    def _count(self, tokens: int) -> None:
+        self._counted += tokens
+        self._tracked.count(tokens)
+
+    def _end(self, event: Ended) -> None:
+        self._written += event.message.completion_tokens
+        if event.message.last:
+            # A draft that is kept was counted twice, and one that is gone on from is no Delta.
+            self._count(self._written - self._counted)

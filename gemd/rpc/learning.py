@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gemd.routing.cascade import Ended, Judged, Resolution, Settled
-from gemd.routing.decide import Odds, odds_of
+from gemd.routing.decide import Odds, Strategy, odds_of
 from gemd.routing.decide.odds import REFINE_RATE, SPARED
 from gemd.routing.recent import Recent
 from gemd.routing.risk import Judge, Key, Memory, Verdict, fit
@@ -59,6 +59,12 @@ class Learning:
         harm: Largest share of drafts that may be shipped and bad.
         wall: Seconds since the epoch.
 
+    Attributes:
+        speeds: As given.
+        recent: What happened lately.
+        shares: How requests fared.
+        wall: As given.
+
     """
 
     def __init__(
@@ -78,10 +84,12 @@ class Learning:
         self._identity = identity
         self._budget = budget
         self._harm = harm
-        self._wall = wall
+        self.wall = wall
         self._lessons: dict[Key, Lesson] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._saves: set[asyncio.Task[None]] = set()
+        self._fits: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
+        self._closed = False
         self._checked: deque[bool] = deque(maxlen=_WINDOW)
         self._spared: deque[float] = deque(maxlen=_WINDOW)
         self._odds: tuple[tuple[float, float, float], Odds] | None = None
@@ -119,7 +127,8 @@ class Learning:
             case Judged() if lesson is not None:
                 self._note_judgement(job, event, lesson)
             case Settled():
-                if event.resolution is not Resolution.KEPT:
+                # A drafter that broke down says nothing of the conversation.
+                if event.resolution is not Resolution.KEPT and event.reason != "DRAFTER_FAILED":
                     self.recent.refined(job.asked.prompt)
             case Ended():
                 self._note_end(event)
@@ -127,7 +136,7 @@ class Learning:
     def feedback(self, request_id: str, candidate: int, signal: Feedback) -> bool:
         """What a user or an app tells of an answer; whether it is of use."""
         for lesson in self._lessons.values():
-            label = lesson.memory.feedback(request_id, candidate, signal, now=self._wall())
+            label = lesson.memory.feedback(request_id, candidate, signal, now=self.wall())
             if label is not None:
                 self.add(label, lesson)
                 return True
@@ -139,10 +148,11 @@ class Learning:
         self._work()
 
     def _note_judgement(self, job: Job, event: Judged, lesson: Lesson) -> None:
-        verdict = event.judgement.verdict
-        if not event.checked:
-            self._checked.append(verdict is Verdict.CHECK)
-        if verdict is Verdict.SHIP:
+        if not event.final:
+            return
+        if job.choice.strategy is Strategy.DRAFT_AND_CHECK:
+            self._checked.append(event.checked)
+        if event.judgement.verdict is Verdict.SHIP:
             lesson.memory.remember(
                 job.request_id,
                 0,
@@ -170,18 +180,25 @@ class Learning:
             if judge.save_due:
                 self._begin(f"save {name}", self._save(key, judge))
             if judge.fit_due:
-                self._begin(f"fit {name}", self._fit(judge))
+                self._begin(f"fit {name}", self._fit(judge), among=self._fits)
 
-    def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
-        if name in self._busy:
+    def _begin(
+        self,
+        name: str,
+        work: Coroutine[None, None, None],
+        *,
+        among: set[asyncio.Task[None]] | None = None,
+    ) -> None:
+        tasks = self._saves if among is None else among
+        if self._closed or name in self._busy:
             work.close()
             return
         self._busy.add(name)
         task = asyncio.create_task(work, name=f"learning: {name}")
-        self._tasks.add(task)
+        tasks.add(task)
 
         def ended(done: asyncio.Task[None]) -> None:
-            self._tasks.discard(done)
+            tasks.discard(done)
             self._busy.discard(name)
             if not done.cancelled() and done.exception() is not None:
                 log.error("learning.failed", work=name, exc_info=done.exception())
@@ -199,12 +216,16 @@ class Learning:
 
     async def _fit(self, judge: Judge) -> None:
         labels = judge.labels
-        judge.adopt(await in_thread(lambda _: fit(labels, harm=judge.harm)))
+        judge.adopt(await in_thread(lambda _: fit(labels, harm=judge.harm), abandon=True))
 
     async def close(self) -> None:
-        """Write what is not written yet; returns when it is."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks))
+        """Write what is not written yet; returns when it is. Nothing begins afterwards."""
+        self._closed = True
+        for task in self._fits:
+            # The next run fits the same labels anew.
+            task.cancel()
+        if self._saves or self._fits:
+            await asyncio.wait({*self._saves, *self._fits})
         await self._save_speeds()
         for key, lesson in self._lessons.items():
             if lesson.judge.report().judged:

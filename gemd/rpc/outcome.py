@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from gemd import wire
@@ -25,13 +24,22 @@ class Outcome:
         job: The request.
         add: Takes a label.
         shadow: Takes a shipped draft; None: nobody does.
+        wall: Seconds since the epoch.
 
     """
 
-    def __init__(self, job: Job, add: Callable[[Label], None], shadow: ShadowRuns | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        add: Callable[[Label], None],
+        shadow: ShadowRuns | None,
+        *,
+        wall: Callable[[], float],
+    ) -> None:
         self._job = job
         self._add = add
         self._shadow = shadow
+        self._wall = wall
         self._judged: Judged | None = None
         self._texts: list[str] = []
 
@@ -58,7 +66,7 @@ class Outcome:
                 signals=judged.judgement.signals,
                 good=good,
                 source=Source.SHADOW,
-                at=time.time(),
+                at=self._wall(),
                 task=judged.judgement.task,
                 mode=self._job.asked.mode.value,
                 origin=f"{self._job.request_id}/0",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gemd.config import mend
-from gemd.errors import GemdError
+from gemd.errors import GemdError, UnsupportedInputError
 from gemd.hardware import RAM
 from gemd.residency.states import State
 from gemd.routing.decide import Standing, Tiers
@@ -86,6 +86,7 @@ class Pairing:
         self._speeds = speeds
         self._on_battery = on_battery
         self._looked: tuple[float, Pair] | None = None
+        self._fingerprints: dict[str, tuple[float, str]] = {}
 
     def pair(self) -> Pair:
         """The models of the two tiers.
@@ -109,10 +110,16 @@ class Pairing:
     def tiers(self) -> Tiers:
         """How the models of the pair stand at this moment; what was drafted so far is not in it."""
         pair = self.pair()
+        strong = self._standing(pair.strong)
+        checks = pair.checker
+        if checks is not None and strong is not None and checks.id == strong.model:
+            checker: Standing | None = strong
+        else:
+            checker = self._standing(checks)
         return Tiers(
             fast=self._standing(pair.fast),
-            strong=self._standing(pair.strong),
-            checker=self._standing(pair.checker),
+            strong=strong,
+            checker=checker,
             named=AUTO not in {self._wishes.fast, self._wishes.strong},
             sparing=self._sparing(),
         )
@@ -124,6 +131,14 @@ class Pairing:
 
     def fingerprint(self, model: str) -> str:
         """What measured speeds of a model hold for: its file on this machine's devices."""
+        now = self._manager.time()
+        until, known = self._fingerprints.get(model, (now, ""))
+        if now >= until:
+            known = self._fingerprint(model)
+            self._fingerprints[model] = now + _LOOK_AGAIN_S, known
+        return known
+
+    def _fingerprint(self, model: str) -> str:
         profile = self._library.resolve(model)
         variant = next(
             (each for each in profile.variants if self._library.file_of(profile, each)),
@@ -138,17 +153,17 @@ class Pairing:
     def _look(self) -> Pair:
         plan = self._planned()
         strong = self.strong_named or self._planned_one(plan, "strong")
-        fast, code, off = self._fast(plan)
-        checker = self._checker(strong) if fast is not None else None
+        fast, code, off = self._fast(plan, strong)
+        checker = None if fast is None else self._checker(fast, strong)
         return Pair(fast=fast, strong=strong, checker=checker, off_reason=code, off=off)
 
-    def _fast(self, plan: Plan | None) -> tuple[Profile | None, str, str]:
+    def _fast(self, plan: Plan | None, strong: Profile | None) -> tuple[Profile | None, str, str]:
         """Who drafts; if nobody, why."""
+        origin = self._wishes.origins.get("fast_model", "a setting")
         if self._wishes.fast == NONE:
-            origin = self._wishes.origins.get("fast_model", "a setting")
             return None, "SWITCHED_OFF", f"{origin} sets fast_model to none"
         if self._wishes.fast != AUTO:
-            return self._named("fast_model", self._wishes.fast), "", ""
+            return self._fast_named(origin, strong)
         found = self._planned_one(plan, "fast")
         if found is not None:
             return found, "", ""
@@ -158,19 +173,42 @@ class Pairing:
         name = planned.placed.candidate.profile.id
         return None, "NOT_ON_DISK", f"{name} would draft, and is not on disk"
 
-    def _checker(self, strong: Profile | None) -> Profile | None:
+    def _fast_named(self, origin: str, strong: Profile | None) -> tuple[Profile | None, str, str]:
+        named = self._named("fast_model", self._wishes.fast)
+        if strong is not None and named.id == strong.id:
+            return None, "SAME_MODEL", f"{named.id} is the strong model as well"
+        if not self._is_on_disk(named):
+            why = f"{origin} sets fast_model to {named.id}, which is not on disk"
+            return None, "NOT_ON_DISK", f"{why} (gemctl pull {named.id})"
+        return named, "", ""
+
+    def _checker(self, fast: Profile, strong: Profile | None) -> Profile | None:
         if self._wishes.checker == NONE:
             return None
         if self._wishes.checker != AUTO:
-            return self._named("checker_model", self._wishes.checker)
+            named = self._named("checker_model", self._wishes.checker)
+            self._check_scores(named)
+            # A drafter finds its own draft likely, whatever it is.
+            return None if named.id == fast.id else named
         if strong is None or self._is_warm(strong):
             return strong
         warm = [
             each
             for each in self._library.profiles()
-            if "verifier" in each.roles and self._is_warm(each)
+            if "verifier" in each.roles and each.id != fast.id and self._is_warm(each)
         ]
         return max(warm, key=lambda each: each.quality, default=strong)
+
+    def _check_scores(self, named: Profile) -> None:
+        if any(each.engine != "diffusion" for each in named.variants):
+            return
+        origin = self._wishes.origins.get("checker_model", "default")
+        raise UnsupportedInputError(
+            f"{named.id} cannot score drafts",
+            why=f"{origin} sets checker_model to it, and it is a block-diffusion model",
+            advice=(mend("checker_model", origin), "gemctl stop"),
+            metadata={"model": named.id, "origin": origin, "field": "checker_model"},
+        )
 
     def _planned_one(self, plan: Plan | None, role: str) -> Profile | None:
         """The model that plays a part in the plan, if it is on disk."""
@@ -178,8 +216,10 @@ class Pairing:
         if found is None:
             return None
         profile = found.placed.candidate.profile
-        there = any(self._library.file_of(profile, each) for each in profile.variants)
-        return profile if there else None
+        return profile if self._is_on_disk(profile) else None
+
+    def _is_on_disk(self, profile: Profile) -> bool:
+        return any(self._library.file_of(profile, each) for each in profile.variants)
 
     def _is_warm(self, profile: Profile) -> bool:
         return self._manager.residence(profile.id).state is State.READY

@@ -6,12 +6,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from gemd.errors import GemdError
 from gemd.residency.decisions import Alternative, Decision, DecisionKind, Reason
-from gemd.routing.cascade import Job, Judged, Tools, run
+from gemd.routing.cascade import Job, Judged, Streams, Tools, plain, run
 from gemd.routing.decide import Ask, Choice, Strategy, decide
 from gemd.routing.prompt import look_at
-from gemd.routing.request import Mode, Tier
-from gemd.routing.route import route, tier_of
+from gemd.routing.request import Tier
+from gemd.routing.route import Pair, route, tier_of
 from gemd.rpc.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from gemd.routing.decide import Option
     from gemd.routing.request import Request
     from gemd.routing.risk import Feedback, Label
-    from gemd.routing.route import Default, Pair, Route
+    from gemd.routing.route import Default, Route
     from gemd.rpc.learning import Learning, Lesson
     from gemd.rpc.library import Library
     from gemd.rpc.pairing import Pairing
@@ -65,6 +66,7 @@ class Router:
         self._default = default
         self._learning = learning
         self._shadow = shadow
+        self._streams = Streams()
 
     @property
     def pair(self) -> Pair:
@@ -100,17 +102,16 @@ class Router:
             pair=self._pairing.pair,
         )
         pair = look = None
-        if fixed is None or asked.best_of:
-            pair, look = self._pairing.pair(), look_at(asked.prompt)
         if fixed is not None:
+            if asked.best_of:
+                pair, look = self._known_pair(), look_at(asked.prompt)
             choice = _fixed(fixed, pair)
         else:
-            assert pair is not None
-            assert look is not None
+            pair, look = self._pairing.pair(), look_at(asked.prompt)
             judge = self._learning.of(pair).judge
             tiers = replace(
                 self._pairing.tiers(),
-                failed_drafts=self._learning.recent.failed_drafts,
+                failed_drafts=self._learning.recent.failed_drafts(now),
                 judged_drafts=judge.report().judged,
             )
             choice = decide(self._ask(asked, remaining_s), look, tiers, self._learning.odds(judge))
@@ -122,7 +123,7 @@ class Router:
             request_id=request_id,
             seed=seed,
             arrived=now,
-            strong=pair.strong.id if pair is not None and pair.strong is not None else "",
+            pair=pair,
             fallback=_fallback(asked, choice, pair),
             deadline=None if remaining_s is None else now + remaining_s,
             background=background,
@@ -131,14 +132,16 @@ class Router:
             self._manager.decisions.record(_decision(job, now))
         return job
 
-    async def run(self, job: Job) -> AsyncGenerator[Event]:
+    def run(self, job: Job) -> AsyncGenerator[Event]:
         """What happens to it; close it to cancel.
 
         Raises:
             GemdError: It cannot be answered, or no longer.
 
         """
-        lesson = self._learning.of(self._pairing.pair()) if job.choice.drafter else None
+        # Of the pair that it was decided for, whatever is warm by now.
+        pair = job.pair if job.choice.drafter else None
+        lesson = None if pair is None else self._learning.of(pair)
         tools = Tools(
             manager=self._manager,
             sampling_defaults=self._library.sampling_defaults,
@@ -146,8 +149,16 @@ class Router:
             judge=None if lesson is None else lesson.judge,
             speeds=self._learning.speeds,
             recent=self._learning.recent,
+            streams=self._streams,
         )
-        outcome = Outcome(job, self._teach(lesson), self._shadow)
+        if lesson is None and not job.asked.best_of and not job.fallback:
+            return plain(job, tools, lambda ended: self._learning.note(job, ended, None))
+        return self._followed(job, tools, lesson)
+
+    async def _followed(
+        self, job: Job, tools: Tools, lesson: Lesson | None
+    ) -> AsyncGenerator[Event]:
+        outcome = Outcome(job, self._teach(lesson), self._shadow, wall=self._learning.wall)
         async with aclosing(run(job, tools)) as events:
             async for event in events:
                 if isinstance(event, Judged):
@@ -168,9 +179,16 @@ class Router:
 
         return add
 
+    def _known_pair(self) -> Pair:
+        """The two tiers, for a request that does not depend on them: none if a setting is wrong."""
+        try:
+            return self._pairing.pair()
+        except GemdError:
+            return Pair()
+
     def _tier(self, model: str) -> Tier:
         """The part that a model plays here, and if it plays none, what it was made for."""
-        pair = self._pairing.pair()
+        pair = self._known_pair()
         if pair.fast is not None and pair.fast.id == model:
             return Tier.FAST
         if pair.strong is not None and pair.strong.id == model:
@@ -204,11 +222,11 @@ def _fixed(way: Route, pair: Pair | None) -> Choice:
 
 
 def _fallback(asked: Request, choice: Choice, pair: Pair | None) -> str:
-    """Who answers where the fast tier was to answer alone, and cannot."""
+    """Who answers where the fast tier was chosen to answer alone, and cannot."""
     strong = None if pair is None else pair.strong
-    if strong is None or choice.tier is not Tier.FAST or asked.mode is not Mode.FAST:
+    if strong is None or choice.tier is not Tier.FAST or asked.best_of:
         return ""
-    return "" if choice.strategy is not Strategy.DIRECT or asked.best_of else strong.id
+    return strong.id if choice.strategy is Strategy.DIRECT else ""
 
 
 def _decision(job: Job, now: float) -> Decision:
@@ -253,7 +271,10 @@ def _judged(job: Job, event: Judged, now: float) -> Decision:
         request_id=job.request_id,
         summary=f"the draft of {job.choice.drafter}, judged by {by}: "
         f"{judgement.verdict.value.lower()}, {judgement.explanation}",
-        reasons=(Reason(judgement.code, judgement.explanation),),
+        reasons=(
+            Reason(judgement.code, judgement.explanation),
+            *(Reason(fault.code, fault.message) for fault in event.faults),
+        ),
         inputs={
             "risk": judgement.risk,
             "limit": judgement.limit,

@@ -18,7 +18,16 @@ import structlog
 from gemd import wire
 from gemd.errors import GemdError
 from gemd.residency.states import State
-from gemd.routing.risk import Label, Source, combine, compare, is_drawn, log_odds, pairwise
+from gemd.routing.risk import (
+    SHARE,
+    Label,
+    Source,
+    combine,
+    compare,
+    is_drawn,
+    log_odds,
+    pairwise,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -37,6 +46,8 @@ LONGEST: Final = 1024
 """Tokens of a strong answer; a draft is far shorter."""
 ATTEMPTS: Final = 3
 """Of one run, each of them given up because somebody asked something."""
+_LOOK_S: Final = 0.05
+"""How often a run looks whether somebody asks something."""
 
 
 @dataclass(slots=True)
@@ -74,9 +85,11 @@ class ShadowRuns:
         manager: Who is warm: nothing is loaded for a shadow run.
         sampling_defaults: By model.
         busy: Whether a request is under way.
+        served: How many there were.
         allowed: Whether the machine is on mains, and memory is not short.
         pause: Waits so many seconds.
         wall: Seconds since the epoch.
+        seed: Of the draws; None makes one.
 
     """
 
@@ -86,19 +99,22 @@ class ShadowRuns:
         manager: Manager,
         sampling_defaults: Callable[[str], Mapping[str, object]],
         busy: Callable[[], bool],
+        served: Callable[[], int],
         allowed: Callable[[], bool],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         wall: Callable[[], float],
+        seed: int | None = None,
     ) -> None:
         self._manager = manager
         self._sampling_defaults = sampling_defaults
         self._busy = busy
+        self._served = served
         self._allowed = allowed
         self._pause = pause
         self._wall = wall
         self._waiting: deque[Shipped] = deque(maxlen=WAITING)
         self._arrived = asyncio.Event()
-        self._seed = secrets.randbits(32)
+        self._seed = secrets.randbits(32) if seed is None else seed
         self._offered = 0
         self._labelled = 0
         self._task: asyncio.Task[None] | None = None
@@ -132,9 +148,13 @@ class ShadowRuns:
             if not self._is_warm(shipped.strong):
                 continue
             try:
-                good = await self._compared(shipped)
+                good = await self._unless_busy(shipped)
             except GemdError as error:
-                log.info("shadow.failed", request_id=shipped.request_id, error=error.message)
+                log.info("shadow.failed", request_id=shipped.request_id, error=error.reason)
+                continue
+            except Exception:
+                # One run that goes wrong must not end all others.
+                log.exception("shadow.defect", request_id=shipped.request_id)
                 continue
             if good is not None:
                 self._labelled += 1
@@ -145,37 +165,48 @@ class ShadowRuns:
     @property
     def _propensity(self) -> float:
         """Share of shipped drafts that got a label: some that are drawn never have their run."""
-        return min(1.0, self._labelled / self._offered)
+        return min(SHARE, self._labelled / self._offered)
 
     async def _quiet(self) -> None:
         """Return when there was no request for a while, and nothing speaks against a run."""
         while True:
+            before = self._served()
             await self._pause(QUIET_S)
-            if not self._busy() and self._allowed():
+            if self._served() == before and not self._busy() and self._allowed():
                 return
 
     def _is_warm(self, model: str) -> bool:
         return self._manager.residence(model).state is State.READY
 
-    async def _compared(self, shipped: Shipped) -> bool | None:
-        """Whether the draft will do beside the strong answer; None if a request came in between."""
+    async def _unless_busy(self, shipped: Shipped) -> bool | None:
+        """As `_compared`; None as soon as somebody asks something."""
         shipped.attempts += 1
+        comparing = asyncio.create_task(self._compared(shipped), name="shadow run")
+        try:
+            while not comparing.done():
+                if self._busy():
+                    return None
+                await asyncio.wait({comparing}, timeout=_LOOK_S)
+            return comparing.result()
+        finally:
+            comparing.cancel()
+            await asyncio.gather(comparing, return_exceptions=True)
+
+    async def _compared(self, shipped: Shipped) -> bool:
+        """Whether the draft will do beside the strong answer."""
         async with self._manager.hold(shipped.strong, background=True) as hold:
             worker = await hold.worker()
             strong = await self._answer(worker, shipped)
-            if strong is None:
-                return None
             found = compare(shipped.question, shipped.draft, strong)
             if found is not None:
                 return found
-            odds = []
-            for question in pairwise(shipped.question, shipped.draft, strong):
-                if self._busy():
-                    return None
-                odds.append(await _asked(worker, question))
+            odds = [
+                await _asked(worker, question)
+                for question in pairwise(shipped.question, shipped.draft, strong)
+            ]
         return combine(*odds)
 
-    async def _answer(self, worker: Worker, shipped: Shipped) -> str | None:
+    async def _answer(self, worker: Worker, shipped: Shipped) -> str:
         fields = {**self._sampling_defaults(shipped.strong), "seed": 0, "max_tokens": LONGEST}
         request = wire.Generate(
             request_id=f"shadow-{secrets.token_hex(8)}",
@@ -183,13 +214,8 @@ class ShadowRuns:
             sampling=wire.Sampling.model_validate(fields),
             thinking=False,
         )
-        texts: list[str] = []
         async with aclosing(worker.generate(request)) as messages:
-            async for message in messages:
-                if self._busy():
-                    return None
-                if isinstance(message, wire.Delta):
-                    texts.append(message.text)
+            texts = [message.text async for message in messages if isinstance(message, wire.Delta)]
         return "".join(texts)
 
 

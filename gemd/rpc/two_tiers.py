@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gemd.residency.manager import Manager
     from gemd.rpc.advisor import Advisor
     from gemd.rpc.library import Library
+    from gemd.rpc.requests import RequestLog
 
 SPEEDS_FILE: Final = "speeds.json"
 JUDGES_DIR: Final = "judges"
@@ -55,7 +56,7 @@ class TwoTiers:
         library: What models there are.
         manager: Who is warm.
         advisor: What suits this machine.
-        busy: Whether a request is under way.
+        requests: Those under way, and how many there were.
         on_battery: Whether the machine runs on battery, if that is known.
 
     """
@@ -68,7 +69,7 @@ class TwoTiers:
         library: Library,
         manager: Manager,
         advisor: Advisor,
-        busy: Callable[[], bool],
+        requests: RequestLog,
         on_battery: Callable[[], bool | None],
     ) -> None:
         pairing = Pairing(
@@ -93,7 +94,8 @@ class TwoTiers:
             self._shadow = ShadowRuns(
                 manager=manager,
                 sampling_defaults=library.sampling_defaults,
-                busy=busy,
+                busy=lambda: bool(requests.live()),
+                served=lambda: requests.totals.requests,
                 allowed=lambda: on_battery() is not True and not manager.pressures(),
                 wall=time.time,
             )

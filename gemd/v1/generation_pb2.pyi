@@ -972,8 +972,9 @@ class Resolved(_message.Message):
     kept_tokens: _builtins.int
     """Tokens of the draft that stay."""
     reason: _builtins.str
-    """Why, as a stable code, such as `CHECK_PASSED`, `LOW_LIKELIHOOD`, `TRUNCATED`, `DRAFTER_FAILED`,
-    `CHECKER_FAILED`, `REFINER_FAILED`. New codes may appear.
+    """Why, as a stable code, such as `EXCELLENT`, `CLEAR`, `RISK_WITHIN_LIMIT`, `RISK_ABOVE_LIMIT`,
+    `HOPELESS`, `SEVERE_FAULT`, `DRAFTER_FAILED`, `CHECKER_FAILED`, `REFINER_FAILED`. New codes may
+    appear.
     """
     explanation: _builtins.str
     """Why, in one sentence with its numbers."""

@@ -679,7 +679,9 @@ class SendFeedbackResponse(_message.Message):
 
     RECORDED_FIELD_NUMBER: _builtins.int
     recorded: _builtins.bool
-    """Whether the daemon could use it. False if it no longer remembers the request."""
+    """Whether the daemon could use it. False if no draft became that answer, or if it no longer
+    remembers the request.
+    """
     def __init__(
         self,
         *,

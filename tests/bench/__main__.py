@@ -29,7 +29,7 @@ from tests.bench import (
     speculation,
 )
 from tests.bench.build_peers import build
-from tests.bench.report import Section, document, with_section
+from tests.bench.report import Section, rewritten, with_section
 from tests.bench.setting import Peers, Setting
 from tests.support.models import ensure_model
 
@@ -82,7 +82,8 @@ def main() -> int:
         sys.stdout.write(sections[-1].text() + "\n")
         sys.stdout.flush()
     if not given.only:
-        RESULTS.write_text(document(preface, sections), encoding="utf-8")
+        known = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+        RESULTS.write_text(rewritten(known, preface, sections), encoding="utf-8")
     elif given.write:
         text = RESULTS.read_text(encoding="utf-8")
         for section in sections:

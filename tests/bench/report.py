@@ -88,6 +88,24 @@ def document(preface: Sequence[str], sections: Sequence[Section]) -> str:
     return "\n".join(lines) + "\n" + "\n".join(section.text() for section in sections)
 
 
+def rewritten(text: str, preface: Sequence[str], sections: Sequence[Section]) -> str:
+    """The file with a new preface and these sections; those of other programs stay, at its end.
+
+    Args:
+        text: The file as it is; may be empty.
+        preface: Lines about the machine.
+        sections: In the order in which they are to stand.
+
+    """
+    ours = {section.title for section in sections}
+    others = [
+        f"## {each.rstrip()}\n"
+        for each in text.split("\n## ")[1:]
+        if each.partition("\n")[0] not in ours
+    ]
+    return "\n".join([document(preface, sections), *others])
+
+
 def with_section(text: str, section: Section) -> str:
     """The file with a section in the place of the one of its title, or at its end."""
     before, found, rest = text.partition(f"## {section.title}\n")

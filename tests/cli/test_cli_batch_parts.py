@@ -63,6 +63,8 @@ def test_no_other_line_ends_than_those_of_json_lines() -> None:
         ({"prompt": "a", "stop": ["a"] * 17}, "stop can have 16 texts"),
         ({"prompt": "a", "id": True}, "id has to be a text or a whole number"),
         ({"prompt": "a", "model": "m", "tier": "fast"}, "a model or a tier, and not both"),
+        ({"prompt": "a", "mode": "exact", "tier": "fast"}, "the strong tier's own answer"),
+        ({"prompt": "a", "candidates": 3, "best_of": 2}, "best_of has to be at least candidates"),
         ({"messages": []}, "messages has to be a list with at least one message"),
         ({"messages": ["a"]}, 'messages [0] has to be {"role": …, "content": …}'),
         ({"messages": [{"role": "tool", "content": "a"}]}, "[0]: role has to be one of"),
@@ -241,7 +243,8 @@ def test_what_all_jobs_would_fail_of_ends_the_batch(reason: str, away: float) ->
 def test_the_daemons_absence_is_counted_from_its_beginning() -> None:
     """Not from the last job that ended, which may have taken long; any other word ends it."""
     now = [0.0]
-    runner = Runner([], lambda *_: None, clock=lambda: now[0])
+    told: list[float] = []
+    runner = Runner([], lambda *_: None, away=lambda: told.append(now[0]), clock=lambda: now[0])
     found = []
     for moment, reason in (
         (500, "DAEMON_UNREACHABLE"),
@@ -253,3 +256,4 @@ def test_the_daemons_absence_is_counted_from_its_beginning() -> None:
         now[0] = moment
         found.append(runner._away(error(reason)))
     assert found == [0, 20, 0, 0, 1]
+    assert told == [500, 600], "once for each absence"

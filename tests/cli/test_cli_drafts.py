@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gemd.cli.answers import Answers
-from gemd.cli.canvas import Painter
 from gemd.cli.failures import Exit
-from gemd.cli.output import Output
-from gemd.cli.progress import Progress
-from gemd.client import Canvas, Delta, Draft, Finished, Resolved
-from gemd.client.events import generation_event
 from gemd.v1 import generation_pb2, generation_service_pb2, model_pb2
 from tests.support.daemon_says import abort, canvas, delta, draft, ended, loading, resolved, started
 from tests.support.screen import Screen
@@ -141,6 +132,18 @@ def test_a_model_that_failed_on_the_way_is_named(inside: Inside, daemon: FakeDae
     assert done.stderr == (
         "the draft was replaced: the drafter failed (the worker of diffuser ended with signal 11)\n"
     )
+
+
+def test_the_verdict_is_short_and_stats_have_its_numbers(
+    inside: Inside, daemon: FakeDaemon
+) -> None:
+    """Who only wants the answer reads one clause, and nothing twice."""
+    event = resolved("REPLACED", why="fish failed (signal 11), at risk 0.5; most of it: prior 0.4")
+    event.resolved.failure.message = "signal 11"
+    daemon.script.generate = says(event, delta("42"), ended("REPLACED"))
+    assert inside("run", "Hi").stderr == "the draft was replaced: fish failed (signal 11)\n"
+    _, _, way, _ = inside("run", "--stats", "Hi").stderr.splitlines()
+    assert way.endswith(": fish failed (signal 11), at risk 0.5; most of it: prior 0.4")
 
 
 def test_progress_and_a_draft_do_not_overwrite_each_other(
@@ -267,6 +270,16 @@ def test_stats_of_a_draft_that_nobody_else_checked(inside: Inside, daemon: FakeD
     assert ", judged by its own signals (risk 0.12), 8 of" in inside("run", "-v", "Hi").stderr
 
 
+def test_stats_of_a_draft_that_failed_name_no_checker(inside: Inside, daemon: FakeDaemon) -> None:
+    """There was nothing to check."""
+    end = ended("REPLACED")
+    end.finished.route.ClearField("draft_risk")
+    end.finished.route.drafted_tokens = 0
+    daemon.script.generate = says(resolved("REPLACED"), delta("a"), end)
+    way = inside("run", "-v", "Hi").stderr.splitlines()[2]
+    assert way == "drafted by diffuser, replaced by smollm2-135m: it is unlikely"
+
+
 def test_stats_of_other_ways(inside: Inside, daemon: FakeDaemon) -> None:
     """Without a draft there is only the reason; what was speculated is counted."""
     end = ended("KEPT")
@@ -281,6 +294,8 @@ def test_stats_of_other_ways(inside: Inside, daemon: FakeDaemon) -> None:
     assert inside("run", "-v", "Hi").stderr.splitlines()[1] == (
         "drafted by diffuser ahead of strong, which took 6 of 8 tokens: it is long"
     )
+    end.finished.route.drafted_tokens = 0
+    assert "ahead of strong, which took nothing of it: it" in inside("run", "-v", "Hi").stderr
 
 
 def test_a_ranked_answer_has_its_rank(inside: Inside, daemon: FakeDaemon) -> None:
@@ -303,6 +318,17 @@ def test_a_model_and_a_tier_are_one_too_many(inside: Inside, daemon: FakeDaemon)
     assert daemon.requests == []
 
 
+def test_the_best_of_fewer_than_are_wanted_cannot_be_chosen(
+    inside: Inside, daemon: FakeDaemon
+) -> None:
+    """Nor is it asked for; as many are ranked."""
+    done = inside("run", "--best-of", "2", "--candidates", "3", "Hi")
+    assert done.returncode == Exit.USAGE
+    assert "--best-of has to be at least --candidates" in done.stderr
+    assert daemon.requests == []
+    assert inside("run", "--best-of", "3", "--candidates", "3", "Hi").returncode == 0
+
+
 def test_a_document_has_the_draft_beside_the_answer(inside: Inside, daemon: FakeDaemon) -> None:
     """With the verdict on it; the way is where Finished has it."""
     daemon.script.generate = says(*REPLACED)
@@ -312,82 +338,3 @@ def test_a_document_has_the_draft_beside_the_answer(inside: Inside, daemon: Fake
     assert document["draft"]["resolved"]["resolution"] == "RESOLUTION_REPLACED"
     assert document["finished"]["route"]["checker"] == "models/smollm2-135m"
     assert document["finished"]["route"]["draft_risk"] == 0.125
-
-
-# --- any sequence of events ---------------------------------------------------------------
-
-
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-class Shown:
-    """Answers on a terminal of any size, and what stands on it."""
-
-    def __init__(self, columns: int, height: int) -> None:
-        self.written = _Terminal()
-        self.screen = Screen(columns, height)
-        output = Output(self.written, io.StringIO(), {"TERM": "xterm"})
-        self.answers = Answers(output, Progress(output))
-        self.answers._painter = Painter(output, size=lambda: (columns, height))
-
-    def tell(self, response: Response) -> str:
-        """Show one more event; what is on the screen then."""
-        event = generation_event(response)
-        if isinstance(event, Delta | Draft | Resolved):
-            self.answers.add(event)
-        elif isinstance(event, Canvas):
-            self.answers.draw(event)
-        elif isinstance(event, Finished):
-            self.answers.end(event)
-        return self.text()
-
-    def text(self) -> str:
-        """What is on the screen."""
-        self.screen.feed(self.written.getvalue())
-        self.written.seek(0)
-        self.written.truncate()
-        return self.screen.text
-
-
-TEXT = st.text(st.sampled_from("ab \n\t漢é\u0301"), min_size=1, max_size=30)
-
-
-@given(
-    st.lists(TEXT, min_size=1, max_size=4),
-    st.sampled_from(("KEPT", "CONTINUED", "REPLACED")),
-    st.integers(0, 60),
-    TEXT,
-    st.integers(1, 9),
-    st.tuples(st.integers(6, 12), st.integers(4, 8)),
-)
-def test_what_stays_on_a_terminal_is_the_answer(
-    drafted: list[str],
-    resolution: str,
-    kept: int,
-    written: str,
-    size: int,
-    terminal: tuple[int, int],
-) -> None:
-    """Whatever was drafted, however long it is and in which pieces the answer comes."""
-    shown, plain = Shown(*terminal), Screen(*terminal)
-    for piece in drafted:
-        shown.tell(draft(piece))
-        shown.tell(canvas("#"))
-    whole = "".join(drafted)
-    beginning = whole.encode()[:kept].decode(errors="ignore")
-    answer = {"KEPT": whole, "CONTINUED": beginning + written, "REPLACED": written}[resolution]
-    shown.tell(resolved(resolution, kept=beginning))
-    for at in range(0, len(answer), size):
-        shown.tell(delta(answer[at : at + size]))
-    plain.feed(answer if answer.endswith("\n") else answer + "\n")
-    assert shown.tell(ended(resolution)) == plain.text
-
-
-def test_what_does_not_fit_the_screen_is_counted() -> None:
-    """A row that has left it could not be taken away; it comes with the answer."""
-    shown = Shown(40, 5)
-    seen = shown.tell(draft("1\n2\n3\n4\n5"))
-    assert seen.splitlines()[:3] == ["1", "2", "3"]
-    assert seen.splitlines()[3].startswith("2 more rows; draft of diffuser")

@@ -76,7 +76,7 @@ def test_one_command_answers(real: Gemctl) -> None:
         (["word " * 2000], Exit.DOES_NOT_FIT, "511 fit"),
         (["Hi", "--model", "smollm"], Exit.NOT_FOUND, "smollm2-135m"),
         (["Hi", "--model", "./README.gguf"], Exit.NOT_FOUND, "README.gguf"),
-        (["Hi", "--mode", "exact"], Exit.FAILURE, "exact"),
+        (["Hi", "--tier", "fast", "--mode", "exact"], Exit.USAGE, "exact"),
     ],
 )
 def test_bad_input_is_a_named_error(

@@ -79,6 +79,16 @@ def test_the_status_says_why_nothing_is_drafted(inside: Inside, daemon: FakeDaem
     assert "tiers: fast -, strong gemma\ndrafts: off: a canvas takes 9 s here\n\n" in shown
 
 
+def test_one_is_one(inside: Inside, daemon: FakeDaemon) -> None:
+    """Draft, request and label."""
+    routing = pair()
+    routing.judged_drafts = routing.refined_drafts = routing.speeds[0].samples = 1
+    daemon.script.routing = routing
+    shown = inside("status").stdout
+    assert "judged: 1 draft, 1 refined (100 %)" in shown
+    assert "1 request\n" in shown
+
+
 def test_one_model_for_everything_has_no_tiers(inside: Inside, daemon: FakeDaemon) -> None:
     """The section is not there; a document says so by leaving it out."""
     assert "tiers:" not in inside("status").stdout
@@ -114,7 +124,7 @@ def test_feedback_that_cannot_be_used_is_a_failure(inside: Inside, daemon: FakeD
     daemon.script.remembers = False
     done = inside("feedback", "r-1", "good")
     assert done.returncode == Exit.NOT_FOUND
-    assert "does not remember r-1" in done.stderr
+    assert "remembers no kept draft of r-1" in done.stderr
     done = inside("feedback", "r-1", "good", "--json")
     assert (json.loads(done.stdout), done.returncode) == ({"recorded": False}, Exit.NOT_FOUND)
 

@@ -136,6 +136,22 @@ def test_the_numbers_of_a_request_are_shown(inside: Inside, daemon: FakeDaemon) 
     ]
 
 
+def test_the_way_that_was_taken_is_priced_too(inside: Inside, daemon: FakeDaemon) -> None:
+    """And a reason that ruled the others out is said once."""
+    made = way_decision(MADE_HERE)
+    made.summary = made.reasons[0].message
+    figures = {"way": "DRAFT_AND_CHECK", "latency_s": "0.6", "loss": "0.02", "cost": "0.7"}
+    made.reasons[0].metadata.update(figures)
+    made.alternatives[0].reason.message = f"FEW_DRAFTS: {made.summary}"
+    daemon.script.decisions = [made]
+    shown = inside("why", MADE_HERE).stdout
+    assert shown.count(made.summary) == 1
+    assert [line.split() for line in shown.splitlines()[3:5]] == [
+        ["DRAFT_AND_CHECK", "0.60", "s", "0.02", "0.70", "taken"],
+        ["DRAFT", "0.40", "s", "0.12", "1.60", "FEW_DRAFTS"],
+    ]
+
+
 def test_many_numbers_stay_within_the_terminal(inside: Inside, daemon: FakeDaemon) -> None:
     """And a name stays beside its number."""
     daemon.script.decisions = [way_decision(MADE_HERE)]

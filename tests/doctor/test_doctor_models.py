@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,10 +20,9 @@ from tests.support.hub_server import HubServer
 from tests.support.stores import FILE, QUICK, REPOSITORY, content, hub_profile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gemd.doctor import Surroundings
 
+TINY = Path(__file__).parents[1] / "fixtures" / "tiny-diffusion-gemma"
 DATA = content(300_000)
 PROFILE = """
 id = "mine"
@@ -174,3 +174,36 @@ def test_a_default_model_that_is_none_is_a_warning(tmp_path: Path) -> None:
     found = made(examine_catalogue, around)
     assert found.result is Result.WARNING
     assert "use smollm2-135m" in found.fixes
+
+
+@pytest.mark.parametrize("key", ["fast_model", "strong_model", "checker_model"])
+def test_a_model_of_the_tiers_that_is_none_is_a_warning(tmp_path: Path, key: str) -> None:
+    """Named by its setting, as that of a request without a name is."""
+    around = surroundings(tmp_path, environ={f"GEMD_{key.upper()}": "smollm2-136m"})
+    found = made(examine_catalogue, around)
+    assert found.result is Result.WARNING
+    assert found.detail.startswith(f"{key}: there is no model 'smollm2-136m'")
+    assert {"use smollm2-135m", "gemctl config show --origin"} <= set(found.fixes)
+
+
+def test_nobody_may_draft_and_check(tmp_path: Path) -> None:
+    """That is a choice, and no model's name; nobody to answer is none."""
+    nobody = {"GEMD_FAST_MODEL": "none", "GEMD_CHECKER_MODEL": "none"}
+    assert made(examine_catalogue, surroundings(tmp_path, environ=nobody)).result is Result.OK
+    strong = surroundings(tmp_path, environ={"GEMD_STRONG_MODEL": "none"})
+    assert made(examine_catalogue, strong).result is Result.WARNING
+
+
+def test_models_of_the_settings_have_to_be_fit_for_their_part(tmp_path: Path) -> None:
+    """On disk; the two tiers two models; and the checker one that can score."""
+    named = {"GEMD_FAST_MODEL": str(TINY), "GEMD_CHECKER_MODEL": str(TINY)}
+    found = made(examine_catalogue, surroundings(tmp_path, environ=named))
+    assert "checker_model: local/tiny-diffusion-gemma cannot score a draft" in found.detail
+    named = {"GEMD_FAST_MODEL": str(TINY), "GEMD_STRONG_MODEL": str(TINY)}
+    found = made(examine_catalogue, surroundings(tmp_path, environ=named))
+    assert "fast_model and strong_model are both local/tiny-diffusion-gemma" in found.detail
+    assert "not on disk" not in found.detail
+    named = {"GEMD_STRONG_MODEL": "gemma4-12b"}
+    found = made(examine_catalogue, surroundings(tmp_path, environ=named))
+    assert "strong_model: the weights of gemma4-12b are not on disk" in found.detail
+    assert "gemctl pull gemma4-12b" in found.fixes

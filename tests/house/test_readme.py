@@ -26,12 +26,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def block(heading: str, language: str = "sh") -> str:
-    """The first code block of a language under a heading."""
+def block(heading: str, language: str = "sh", *, number: int = 0) -> str:
+    """A code block of a language under a heading; the first one unless told otherwise."""
     section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    found = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
-    assert found, f"no {language} block under {heading}"
-    return found[1].strip()
+    found = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    assert len(found) > number, f"no such {language} block under {heading}"
+    return str(found[number]).strip()
 
 
 def commands(text: str) -> list[list[str]]:
@@ -149,12 +149,19 @@ def test_the_schedules_are_rules(tmp_path: Path) -> None:
     assert [rule.name for rule in rules] == ["mornings", "saver"]
 
 
-@pytest.mark.parametrize("command", commands(block("From the command line")), ids=" ".join)
+DOCUMENTED = [
+    command
+    for text in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for command in commands(text.replace("&&", "\n"))
+]
+
+
+@pytest.mark.parametrize("command", DOCUMENTED, ids=" ".join)
 def test_every_documented_command_and_flag_exists(command: list[str], tmp_path: Path) -> None:
     """The help of the command knows each flag that the page uses."""
     gemctl = Gemctl({**os.environ, "HOME": str(tmp_path)})
     words = [word for word in command[1:] if re.fullmatch(r"[a-z]+", word)]
-    path = words[:2] if words[0] == "config" else words[:1]
+    path = words[:2] if words[0] in {"config", "engine"} else words[:1]
     done = gemctl(*path, "--help")
 
     assert done.returncode == 0, done.stderr
@@ -166,8 +173,24 @@ def test_the_python_example_prints_the_answer(smollm2: Path, tmp_path: Path) -> 
     """As an app author would paste it."""
     example = tmp_path / "example.py"
     example.write_text(block("For authors of apps", "python"))
-    store = next(parent for parent in smollm2.parents if (parent / "manifests").is_dir())
-    with desktop(store) as running:
+    assert "Paris" in printed(example, smollm2)
+
+
+def test_the_example_of_drafts_shows_one_and_then_the_answer(smollm2: Path, tmp_path: Path) -> None:
+    """With a drafter that knows the question by heart."""
+    example = tmp_path / "example.py"
+    example.write_text(block("For authors of apps", "python", number=1))
+    tiny = str(ROOT / "tests" / "fixtures" / "tiny-diffusion-gemma")
+    pair = {"GEMD_FAST_MODEL": tiny, "GEMD_STRONG_MODEL": "smollm2-135m"}
+    lines = printed(example, smollm2, **pair).splitlines()
+    assert "Draft: [The capital of Japan is Tokyo.]" in lines
+    assert lines[-1] == "Finished: The capital of Japan is Tokyo.[]"
+
+
+def printed(example: Path, model: Path, **settings: str) -> str:
+    """What a program prints beside a daemon of these settings."""
+    store = next(parent for parent in model.parents if (parent / "manifests").is_dir())
+    with desktop(store, **settings) as running:
         done = subprocess.run(
             [sys.executable, str(example)],
             env={**running.environ, "PYTHONPATH": str(ROOT)},
@@ -177,7 +200,7 @@ def test_the_python_example_prints_the_answer(smollm2: Path, tmp_path: Path) -> 
             check=False,
         )
     assert done.returncode == 0, done.stderr
-    assert "Paris" in done.stdout
+    return done.stdout
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gemd.routing.recent import CONVERSATIONS, DRAFTS, Recent
+from gemd.routing.recent import CONVERSATIONS, DRAFTS, FORGOTTEN_S, Recent
 from gemd.wire import ChatMessage, Prompt
 
 
@@ -11,8 +11,7 @@ def chat(*texts: str) -> Prompt:
     roles = ("user", "assistant")
     return Prompt(
         chat=tuple(
-            ChatMessage(role=roles[index % 2], text=text)  # type: ignore[arg-type] # one of two
-            for index, text in enumerate(texts)
+            ChatMessage(role=roles[index % 2], text=text) for index, text in enumerate(texts)
         )
     )
 
@@ -21,11 +20,21 @@ def test_only_the_latest_drafts_count() -> None:
     """A drafter that works again is trusted again."""
     recent = Recent()
     for _ in range(DRAFTS + 2):
-        recent.drafted(failed=True)
-    assert recent.failed_drafts == DRAFTS
+        recent.drafted(failed=True, now=1.0)
+    assert recent.failed_drafts(1.0) == DRAFTS
     for done in range(1, DRAFTS + 1):
-        recent.drafted(failed=False)
-        assert recent.failed_drafts == DRAFTS - done
+        recent.drafted(failed=False, now=1.0)
+        assert recent.failed_drafts(1.0) == DRAFTS - done
+
+
+def test_failures_are_forgotten_after_a_while() -> None:
+    """Nobody drafts with a drafter that failed, so nothing else would ever clear it."""
+    recent = Recent()
+    for second in range(3):
+        recent.drafted(failed=True, now=float(second))
+    assert recent.failed_drafts(2.0) == 3
+    assert recent.failed_drafts(FORGOTTEN_S) == 2
+    assert recent.failed_drafts(FORGOTTEN_S + 2.0) == 0
 
 
 def test_turns_of_a_conversation_are_counted_from_the_refined_one() -> None:

@@ -126,6 +126,25 @@ def test_exact_is_of_the_strong_tier() -> None:
     assert caught.value.metadata["field"] == "mode"
 
 
+@pytest.mark.parametrize("wish", [{"spans": SPANS}, {"best_of": 2}, {"watch_canvas": True}])
+def test_exact_does_not_go_with_what_the_fast_tier_alone_does(wish: dict[str, Any]) -> None:
+    """Else the answer would be another model's than the one that was asked for."""
+    with pytest.raises(InvalidRequestError) as caught:
+        settled(mode=Mode.EXACT, pair=both(), **wish)
+    assert caught.value.metadata["field"] == "mode"
+
+
+def test_exact_is_not_answered_by_a_fast_tier_that_is_alone() -> None:
+    """It is left to `decide`, which refuses it and says what to pull."""
+    assert settled(mode=Mode.EXACT, pair=Pair(fast=resolve("quick"))) is None
+
+
+def test_where_nothing_is_to_be_written_nothing_is_drafted() -> None:
+    """The strong model reads the prompt, and has it in its cache."""
+    found = settled(pair=both(), sampling={"max_tokens": 0})
+    assert (found.model, found.reason) == ("large", "NOTHING_TO_WRITE")
+
+
 @pytest.mark.parametrize(
     "wish,field",
     [

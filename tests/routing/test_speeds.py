@@ -220,6 +220,12 @@ def test_saving_is_due_now_and_then(tmp_path: Path) -> None:
         b'{"layout": 1, "records": [{"model": "m"}]}',
         b'{"layout": 1, "records": [{"model": "", "fingerprint": "", "samples": -1}]}',
         b'{"layout": 1, "records": [{"model": "", "fingerprint": "", "reads": [{"tokens": NaN}]}]}',
+        b'{"layout": 1, "records": [{"model": "", "fingerprint": "", "samples": 1%s}]}'
+        % (b"0" * 400),
+        (
+            b'{"layout": 1, "records": [{"model": "", "fingerprint": "",'
+            b' "load_s": [{"value": 1e300, "weight": 1}]}]}'
+        ),
         b"\xff\xfe",
     ],
 )
@@ -253,3 +259,15 @@ def test_the_longest_unseen_is_forgotten() -> None:
         known.observe_load(f"m{number}", 1.0)
     assert known.of("m0").load_s is None
     assert known.of("m1").load_s == 1.0
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 5e-324, 1e300, -1.0])
+def test_a_clock_that_leaps_is_not_believed(seconds: float) -> None:
+    """Nothing is learnt from it, and the answer that brought it is not lost."""
+    known = speeds()
+    known.observe("m", finished(prefill_seconds=seconds, decode_seconds=seconds))
+    known.observe_load("m", seconds)
+    known.observe_reading("m", tokens=100, seconds=seconds)
+    found = known.of("m")
+    assert not found.decode_tps or found.decode_tps < 1e-9
+    assert found.prefill_tps is None or found.prefill_tps > 0

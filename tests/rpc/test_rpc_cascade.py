@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -98,6 +99,24 @@ async def test_an_unlikely_draft_is_replaced(running: Running) -> None:
     assert (route.drafted_tokens, route.accepted_tokens) == (len(SEA), 0)
 
 
+async def test_in_doubt_the_checker_is_asked_outright() -> None:
+    """Near the limit its «yes» keeps a draft that its «no» replaces; far from it nobody asks."""
+    texts = {}
+    for says_yes in (True, False):
+        near = [-0.3, -3.3] * 4
+        answers = [[-0.01], [-9.0]] if says_yes else [[-9.0], [-0.01]]
+        models = drafted({"logprobs": [near], "entropy": 0.5})
+        # What it makes of the question whether the draft is right.
+        asked = {"tokens": DEEP, "score": {"logprobs": answers, "entropy": 0.5}}
+        async with both_tiers() as running:
+            told = await ask(running, scripted(models, then={STRONG: asked}))
+            request_id = told.events[1].started.request_id
+            *_, last = await decisions(running, request_id)
+            assert "signal_doubt" in last.inputs
+            texts[says_yes] = last.inputs["risk"]
+    assert texts[True] < texts[False]
+
+
 async def test_a_hopeless_draft_is_replaced_without_a_check(running: Running) -> None:
     """Nothing is scored: a check that would crash the worker does not."""
     models = drafted({"crash_at": 0})
@@ -106,6 +125,8 @@ async def test_a_hopeless_draft_is_replaced_without_a_check(running: Running) ->
     assert told.error is None
     assert told.text == "".join(DEEP)
     assert told.one("resolved").reason == "HOPELESS"
+    assert told.one("routed").route.checker == f"models/{STRONG}"
+    assert told.one("finished").route.checker == "", "nobody has checked it"
 
 
 async def test_the_accepted_beginning_of_a_draft_is_kept(running: Running) -> None:
@@ -133,6 +154,7 @@ async def test_a_faulty_draft_is_rewritten_with_its_faults_named(running: Runnin
     told = await ask(running, scripted(models, question="Describe the sea in exactly three words."))
     resolved = told.one("resolved")
     assert (resolved.resolution, resolved.reason) == (REPLACED, "SEVERE_FAULT")
+    assert "exactly 3" in resolved.explanation.split(";")[0], "the fault comes first, in words"
     assert told.text == "one two three"
     drafter, refiner = (event.started for event in told.events if event.HasField("started"))
     assert refiner.prompt_tokens > drafter.prompt_tokens + len("".join(SEA).split())
@@ -226,8 +248,13 @@ async def test_a_cancel_ends_every_stage(running: Running, stage: str) -> None:
     call.cancel()
     await until(lambda: not running.app.requests.live())
     for model in (FAST, STRONG):
-        await until(lambda model=model: running.app.manager.residence(model).active == 0)
+        await until(partial(idle, running, model))
     assert (await ask(running, scripted(drafted()))).text == "".join(SEA)
+
+
+def idle(running: Running, model: str) -> bool:
+    """Whether nobody holds its worker."""
+    return running.app.manager.residence(model).active == 0
 
 
 def stalling(stage: str) -> dict[str, dict[str, Any]]:
@@ -314,7 +341,7 @@ async def test_feedback_that_says_nothing_is_refused(
 
 async def test_best_of_gives_the_likeliest(running: Running) -> None:
     """Ranked by the checker; numbered by their place, the text only when that is known."""
-    models = {
+    models: dict[str, dict[str, Any]] = {
         FAST: {
             "candidates": [
                 ["The", " sea", " barks", "."],

@@ -197,9 +197,3 @@ async def test_what_really_happens_is_explained(running: Running) -> None:
         assert (each.model, each.device) == (f"models/{MODEL}", "devices/cpu")
         assert each.HasField("effect_duration")
         assert each.memory[0].before.budget_bytes == each.memory[0].after.budget_bytes > 0
-
-
-async def test_one_requests_route_is_explained_elsewhere(running: Running) -> None:
-    """Said, instead of an empty answer that would mean that nothing was decided."""
-    found = await fails(running.daemon.Explain(daemon_service_pb2.ExplainRequest(request_id="r")))
-    assert found.reason == "UNIMPLEMENTED"

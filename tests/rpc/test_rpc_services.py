@@ -48,7 +48,6 @@ UNIMPLEMENTED = {
     "Reload",
     "QuantizeModel",
     "VerifyModel",
-
 }
 
 

@@ -107,14 +107,18 @@ def scripted(
     models: dict[str, dict[str, Any]],
     *,
     question: str = QUESTION,
+    then: dict[str, dict[str, Any]] | None = None,
     **fields: Any,
 ) -> service.GenerateRequest:
     """A question, and ahead of it what each model makes of it.
 
-    The scripts stand in an earlier turn, so that the question is one that can be looked at.
+    The scripts stand in an earlier turn, so that the question is one that can be looked at. With
+    `then`, which is what they make of whatever is asked behind the answer, they are the question.
     """
-    play = json.dumps({"models": models})
-    turns = [("ROLE_USER", play), ("ROLE_ASSISTANT", "I see."), ("ROLE_USER", question)]
+    play = json.dumps({"models": models, "again": then or {}})
+    turns = [("ROLE_USER", play)]
+    if then is None:
+        turns += [("ROLE_ASSISTANT", "I see."), ("ROLE_USER", question)]
     chat = generation.Chat(
         messages=[
             generation.Message(

@@ -16,7 +16,7 @@ from gemd import __version__
 from gemd.cli.batch.jobs import read_jobs
 from gemd.cli.batch.order import groups
 from gemd.cli.batch.results import Printed, kept_in
-from gemd.cli.batch.running import BatchStoppedError, Runner
+from gemd.cli.batch.running import SILENCE_SECONDS, BatchStoppedError, Runner
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.progress import Progress
 from gemd.cli.prompt import read_text
@@ -160,6 +160,12 @@ class _Tally:
             detail=f"{done} of {self.total}{failed}{speed}",
         )
 
+    def away(self) -> None:
+        """Say that the daemon does not answer, which looks like a long job otherwise."""
+        wait = f"{SILENCE_SECONDS:.0f} s"
+        self.progress.note(f"gemd does not answer; it has {wait} to come back")
+        self.show()
+
     def stopped(self, resume: str) -> None:
         """Say how far it came, and how to go on."""
         self.progress.note(f"stopped after {self.before + self.done} of {self.total} jobs")
@@ -206,7 +212,7 @@ def _run(
 
     with session.client(start=True) as client:
         _check_models(client, [jobs[index] for index in waiting])
-        runner = Runner(jobs, add)
+        runner = Runner(jobs, add, away=tally.away)
         running = runner.run(
             session.paths.socket,
             groups(jobs, waiting),

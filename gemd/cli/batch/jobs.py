@@ -119,6 +119,15 @@ def _mistakes(fields: dict[str, Any]) -> Iterator[str]:
         yield "system goes with a prompt; with messages it is the first of them"
     if all(name in fields for name in _TARGETS):
         yield "a job names a model or a tier, and not both"
+    if fields.get("tier") == "fast" and fields.get("mode") == "exact":
+        yield "mode exact is for the strong tier's own answer, and tier is fast"
+    if not _enough(fields.get("candidates"), fields.get("best_of")):
+        yield "best_of has to be at least candidates: they are chosen from it"
+
+
+def _enough(candidates: Any, best_of: Any) -> bool:
+    """Whether answers can be chosen from so many; what is no number is told elsewhere."""
+    return not (isinstance(candidates, int) and isinstance(best_of, int) and candidates > best_of)
 
 
 def _meant(name: str) -> str:

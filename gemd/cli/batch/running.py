@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _TRIES = 3
 """How often a job runs whose worker crashes, or that somebody ends."""
-_SILENCE_SECONDS = 60.0
+SILENCE_SECONDS = 60.0
 """How long the daemon may be away before the batch ends."""
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 10.0
@@ -66,7 +66,7 @@ def delay_after(error: GemdClientError, attempt: Attempt) -> float | None:
     """
     backoff = min(_FIRST_DELAY_SECONDS * 2.0 ** (attempt.number - 1), _LONGEST_DELAY_SECONDS)
     if error.reason in _AWAY:
-        if attempt.away_s >= _SILENCE_SECONDS:
+        if attempt.away_s >= SILENCE_SECONDS:
             raise BatchStoppedError(error)
         return backoff
     if error.reason == "MODEL_NOT_FOUND":
@@ -82,6 +82,7 @@ class Runner:
     Args:
         jobs: All of the batch.
         add: Takes the index of a job and its result.
+        away: Called whenever the daemon has just stopped answering.
         clock: Monotonic seconds.
 
     """
@@ -91,10 +92,12 @@ class Runner:
         jobs: Sequence[Job],
         add: Callable[[int, dict[str, Any]], None],
         *,
+        away: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = jobs
         self._add = add
+        self._tell_away = away
         self._clock = clock
         self._away_since: float | None = None
 
@@ -150,7 +153,9 @@ class Runner:
             self._away_since = None
             return 0.0
         now = self._clock()
-        self._away_since = now if self._away_since is None else self._away_since
+        if self._away_since is None:
+            self._away_since = now
+            self._tell_away()
         return now - self._away_since
 
 

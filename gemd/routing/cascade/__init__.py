@@ -1,8 +1,9 @@
 """The runner: models at work for one request, one after the other, as one stream of events."""
 
-from gemd.routing.cascade.direct import way_of
+from gemd.routing.cascade.direct import plain, way_of
 from gemd.routing.cascade.events import (
     Began,
+    Checking,
     Drafted,
     Ended,
     Judged,
@@ -13,18 +14,22 @@ from gemd.routing.cascade.events import (
 )
 from gemd.routing.cascade.job import Job, Tools
 from gemd.routing.cascade.run import run
+from gemd.routing.cascade.streams import Streams
 
 __all__ = [
     "Began",
+    "Checking",
     "Drafted",
     "Ended",
     "Job",
     "Judged",
     "Resolution",
     "Settled",
+    "Streams",
     "Times",
     "Tools",
     "Way",
+    "plain",
     "run",
     "way_of",
 ]

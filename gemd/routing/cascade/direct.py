@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from gemd import wire
 from gemd.errors import GemdError
 from gemd.routing.cascade.events import Ended, Way
-from gemd.routing.cascade.failures import another_may
+from gemd.routing.cascade.failures import another_may, broke_down
 from gemd.routing.cascade.part import Part, Spent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from gemd.routing.cascade.events import Event
     from gemd.routing.cascade.job import Job, Tools
@@ -31,6 +31,35 @@ def way_of(job: Job) -> Way:
         drafter=choice.drafter,
         checker=choice.checker,
     )
+
+
+async def plain(job: Job, tools: Tools, noted: Callable[[Ended], None]) -> AsyncGenerator[Event]:
+    """The answer of one model that nobody stands in for, as `direct`.
+
+    Most requests come this way, and every generator around another one costs each message.
+
+    Args:
+        job: The request.
+        tools: What it works with.
+        noted: Told of the end of each candidate.
+
+    Raises:
+        GemdError: The model cannot be had, or fails.
+
+    """
+    spent = Spent(job.arrived)
+    part = Part(job, tools, job.choice.model, spent)
+    async with aclosing(part.write(job.asked.prompt, **_own_fields(job))) as messages:
+        async for message in messages:
+            if isinstance(message, wire.Delta):
+                spent.saw_text(message.candidate, tools.manager.time)
+                yield message
+            elif isinstance(message, wire.Finished):
+                ended = _ended(message, way_of(job), spent, tools)
+                noted(ended)
+                yield ended
+            else:
+                yield message
 
 
 async def direct(job: Job, tools: Tools) -> AsyncGenerator[Event]:
@@ -53,9 +82,9 @@ async def direct(job: Job, tools: Tools) -> AsyncGenerator[Event]:
                 said = said or isinstance(event, wire.Delta)
                 yield event
     except GemdError as error:
-        if job.fallback:
-            tools.recent.drafted(failed=True)
         instead = job.fallback
+        if instead and broke_down(error):
+            tools.recent.drafted(failed=True, now=tools.manager.time())
         if said or not instead or not another_may(error):
             raise
         way = replace(
@@ -66,6 +95,8 @@ async def direct(job: Job, tools: Tools) -> AsyncGenerator[Event]:
             explanation=f"{job.choice.model} failed ({error.message}), so {instead} answers",
         )
     else:
+        if job.fallback:
+            tools.recent.drafted(failed=False, now=tools.manager.time())
         return
     part = Part(job, tools, instead, spent)
     async with aclosing(answer(job, tools, part, spent, way, thinking=job.asked.thinking)) as rest:
@@ -80,15 +111,19 @@ async def answer(
     async with aclosing(part.write(job.asked.prompt, **fields)) as messages:
         async for message in messages:
             if isinstance(message, wire.Delta):
-                spent.saw_text(message.candidate, tools.manager.time())
+                spent.saw_text(message.candidate, tools.manager.time)
                 yield message
             elif isinstance(message, wire.Finished):
-                # Candidates run side by side: each one's account is its own.
-                account = replace(spent)
-                account.add(message)
-                yield Ended(message, way, account.times(message.candidate, tools.manager.time()))
+                yield _ended(message, way, spent, tools)
             else:
                 yield message
+
+
+def _ended(message: wire.Finished, way: Way, spent: Spent, tools: Tools) -> Ended:
+    # Candidates run side by side: each one's account is its own.
+    account = replace(spent)
+    account.add(message)
+    return Ended(message, way, account.times(message.candidate, tools.manager.time()))
 
 
 def _own_fields(job: Job) -> dict[str, Any]:

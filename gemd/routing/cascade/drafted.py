@@ -10,12 +10,20 @@ from gemd import wire
 from gemd.errors import GemdError
 from gemd.routing.cascade.direct import way_of
 from gemd.routing.cascade.events import Drafted, Ended, Judged, Resolution, Settled
-from gemd.routing.cascade.failures import another_may
+from gemd.routing.cascade.failures import another_may, broke_down
+from gemd.routing.cascade.faults import faults_of
 from gemd.routing.cascade.part import Part, Spent
 from gemd.routing.cascade.refinement import UNFINISHED, Manner, Refinement, refine
-from gemd.routing.checks import accepted_prefix, find_faults
+from gemd.routing.checks import accepted_prefix
 from gemd.routing.decide import Strategy
-from gemd.routing.risk import Evidence, Judgement, Likelihood, Verdict
+from gemd.routing.risk import (
+    Evidence,
+    Judgement,
+    Likelihood,
+    Verdict,
+    p_true,
+    p_true_prompt,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -24,9 +32,12 @@ if TYPE_CHECKING:
     from gemd.routing.cascade.job import Job, Tools
     from gemd.routing.checks import Accepted, Fault
 
-DRAFT_TOKENS: Final = 512
-"""The most of a draft, two canvases of the published model: what is longer streams sooner from
-the strong tier, and a draft that runs on is rarely a good one."""
+CLOSE: Final = 0.1
+"""Between risk and limit, within which the checker is asked outright whether the draft is right:
+what that adds can turn the verdict, and costs a few tokens behind those it has just read."""
+LEAST_RANK: Final = 10
+"""Of a checker that is asked outright. Small models cannot tell (arXiv 2207.05221): SmolLM2 135M,
+rank 2, says yes to right and wrong answers alike."""
 
 
 @dataclass(slots=True)
@@ -39,7 +50,8 @@ class Draft:
         failure: What it failed with.
         faults: What is wrong with its text.
         scores: Its tokens under the checker; empty if it was not scored.
-        judgement: The last one.
+        p_true: How probable the checker calls it that the draft is right; None if not asked.
+        judgement: The one that stands.
 
     """
 
@@ -48,6 +60,7 @@ class Draft:
     failure: GemdError | None = None
     faults: tuple[Fault, ...] = ()
     scores: Sequence[wire.TokenLogprob] = ()
+    p_true: float | None = None
     judgement: Judgement | None = None
 
     @property
@@ -96,9 +109,8 @@ class Cascade:
         """The draft, as provisional text."""
         job, draft = self._job, self._draft
         part = Part(job, self._tools, job.choice.drafter, self._spent)
-        sampling = job.sampling(self._tools.sampling_defaults(part.model))
         fields: dict[str, Any] = {
-            "sampling": sampling.model_copy(update={"max_tokens": _limit(sampling)}),
+            "sampling": job.draft_sampling(self._tools.sampling_defaults(part.model)),
             "thinking": job.asked.thinking,
             "watch_canvas": job.asked.watch_canvas,
         }
@@ -111,36 +123,42 @@ class Cascade:
                         yield Drafted(part.model, "", last=True)
                     elif isinstance(message, wire.Delta):
                         draft.deltas.append(message)
-                        if message.text:
-                            yield Drafted(part.model, message.text)
+                        yield Drafted(part.model, message.text, tokens=len(message.tokens))
                     else:
                         yield message
         except GemdError as error:
-            self._tools.recent.drafted(failed=True)
             if not another_may(error):
                 raise
             draft.failure = error
-        else:
-            self._tools.recent.drafted(failed=False)
+        if draft.failure is None or broke_down(draft.failure):
+            failed = draft.failure is not None
+            self._tools.recent.drafted(failed=failed, now=self._tools.manager.time())
 
     async def _judge(self) -> AsyncGenerator[Event]:
         """What the draft's own signals say, and the checker if they do not say enough."""
         draft = self._draft
         if draft.finished is None:
             return
-        draft.faults = self._faults(draft.finished)
+        draft.faults = faults_of(self._job, draft.text, draft.finished)
         may_check = self._job.choice.strategy is Strategy.DRAFT_AND_CHECK
-        yield self._judged(may_check=may_check)
-        assert draft.judgement is not None
-        unfinished = any(fault.code in UNFINISHED for fault in draft.faults)
-        if draft.judgement.verdict is not Verdict.CHECK and not (unfinished and may_check):
-            self._judge_of.learn(draft.judgement)
-            return
-        async with aclosing(self._check()) as events:
-            async for event in events:
-                yield event
-        yield self._judged(checked=bool(draft.scores))
-        self._judge_of.learn(draft.judgement)
+        judgement = self._judgement(may_check=may_check)
+        # What a draft lacks at its end is written on behind what a check accepts of it.
+        unfinished = may_check and any(fault.code in UNFINISHED for fault in draft.faults)
+        if judgement.verdict is Verdict.CHECK or unfinished:
+            yield self._judged(judgement, final=False)
+            async with aclosing(self._check()) as events:
+                async for event in events:
+                    yield event
+            judgement = self._judgement(checked=bool(draft.scores))
+            if self._may_ask_outright and _is_close(judgement):
+                yield self._judged(judgement, final=False)
+                async with aclosing(self._ask_outright()) as events:
+                    async for event in events:
+                        yield event
+                judgement = self._judgement(checked=True)
+        draft.judgement = judgement
+        self._judge_of.learn(judgement)
+        yield self._judged(judgement, final=True)
 
     async def _check(self) -> AsyncGenerator[Event]:
         """The draft under the checker's eyes."""
@@ -161,6 +179,27 @@ class Cascade:
             if not another_may(error):
                 raise
             self._checker_failure = error
+
+    async def _ask_outright(self) -> AsyncGenerator[Event]:
+        """Whether the checker calls the draft right: a few tokens behind what it has just read."""
+        job, draft = self._job, self._draft
+        question = p_true_prompt(job.asked.prompt, draft.text)
+        if question is None:
+            return
+        part = Part(
+            job, self._tools, job.choice.checker, self._spent, work_id=f"{job.work_id}.right"
+        )
+        try:
+            async with aclosing(part.score(question.prompt, question.continuations)) as messages:
+                async for message in messages:
+                    if isinstance(message, wire.Scores):
+                        draft.p_true = p_true(message.continuations)
+                    else:
+                        yield message
+        except GemdError as error:
+            # The draft has been scored: that has to do, also where this does not fit any more.
+            if not another_may(error):
+                raise
 
     async def _finish(self) -> AsyncGenerator[Event]:
         """Keep the draft, or have it refined."""
@@ -191,7 +230,7 @@ class Cascade:
                     if isinstance(message, wire.Finished):
                         yield self._end(message)
                     elif isinstance(message, wire.Delta):
-                        self._spent.saw_text(0, self._tools.manager.time())
+                        self._spent.saw_text(0, self._tools.manager.time)
                         yield message
                     else:
                         yield message
@@ -202,22 +241,15 @@ class Cascade:
             for event in self._kept("REFINER_FAILED", why, error):
                 yield event
 
+    @property
+    def _may_ask_outright(self) -> bool:
+        checker = None if self._job.pair is None else self._job.pair.checker
+        able = checker is not None and checker.quality >= LEAST_RANK
+        return able and bool(self._draft.scores)
+
     # --- decisions and events -------------------------------------------------------------
 
-    def _faults(self, finished: wire.Finished) -> tuple[Fault, ...]:
-        own_limit = self._job.asked.sampling.get("max_tokens")
-        cut = finished.reason == "context_full" or (
-            finished.reason == "max_tokens"
-            and (own_limit is None or finished.completion_tokens < own_limit)
-        )
-        return find_faults(
-            self._job.question,
-            self._draft.text,
-            system=self._job.instructions,
-            truncated=cut,
-        )
-
-    def _judged(self, *, checked: bool = False, may_check: bool = False) -> Judged:
+    def _judgement(self, *, checked: bool = False, may_check: bool = False) -> Judgement:
         draft = self._draft
         assert draft.finished is not None
         assert self._job.look is not None
@@ -226,12 +258,17 @@ class Cascade:
             trace=draft.finished.trace,
             faults=draft.faults,
             likelihood=Likelihood.of(draft.scores) if draft.scores else None,
+            p_true=draft.p_true,
         )
-        draft.judgement = self._judge_of.judge(evidence, checked=checked, may_check=may_check)
+        return self._judge_of.judge(evidence, checked=checked, may_check=may_check)
+
+    def _judged(self, judgement: Judgement, *, final: bool) -> Judged:
         return Judged(
-            draft.judgement,
-            checked=checked,
-            draft=draft.text,
+            judgement,
+            checked=bool(self._draft.scores),
+            final=final,
+            draft=self._draft.text,
+            faults=self._draft.faults,
             seconds=self._tools.manager.time() - self._job.arrived,
         )
 
@@ -239,27 +276,33 @@ class Cascade:
         job, draft = self._job, self._draft
         accepted: Accepted | None = accepted_prefix(draft.scores) if draft.scores else None
         ids = [token.token for token in draft.scores] if job.choice.checker == strong else []
-        return refine(job.asked.prompt, draft.text, draft.faults, accepted, ids)
+        return refine(job.asked.prompt, draft.text, draft.faults, accepted, ids, draft.tokens)
 
     def _why_kept(self, judgement: Judgement) -> tuple[str, str, GemdError | None]:
         if self._checker_failure is None:
-            return judgement.code, judgement.explanation, None
+            return judgement.code, self._found(judgement), None
         why = (
             f"{self._job.choice.checker} failed ({self._checker_failure.message}); "
-            f"{judgement.explanation}"
+            f"{self._found(judgement)}"
         )
         return "CHECKER_FAILED", why, self._checker_failure
+
+    def _found(self, judgement: Judgement) -> str:
+        """What speaks against the draft, in words and in numbers."""
+        severe = [fault.message for fault in self._draft.faults if fault.severe]
+        return "; ".join([*severe, judgement.explanation])
 
     def _kept(self, reason: str, explanation: str, failure: GemdError | None = None) -> list[Event]:
         draft = self._draft
         assert draft.finished is not None
         now = self._tools.manager.time()
         if draft.text:
-            self._spent.saw_text(0, now)
+            self._spent.saw_text(0, self._tools.manager.time)
         way = replace(
             self._way,
             model=self._job.choice.drafter,
             tier=self._tools.tier(self._job.choice.drafter),
+            checker=self._job.choice.checker if draft.scores else "",
             resolution=Resolution.KEPT,
             risk=None if draft.judgement is None else draft.judgement.risk,
             drafted_tokens=draft.tokens,
@@ -285,7 +328,7 @@ class Cascade:
             why = f"{self._job.choice.drafter} failed ({draft.failure.message})"
         else:
             assert draft.judgement is not None
-            reason, why = draft.judgement.code, draft.judgement.explanation
+            reason, why = draft.judgement.code, self._found(draft.judgement)
         resolution = Resolution.CONTINUED if how.manner is Manner.CONTINUE else Resolution.REPLACED
         settled = Settled(
             resolution, reason, why, kept=how.kept, kept_tokens=how.kept_tokens, failure=failure
@@ -294,6 +337,7 @@ class Cascade:
             self._way,
             model=self._job.strong,
             tier=self._tools.tier(self._job.strong),
+            checker=self._job.choice.checker if draft.scores else "",
             resolution=resolution,
             risk=None if draft.judgement is None else draft.judgement.risk,
             drafted_tokens=draft.tokens,
@@ -301,7 +345,7 @@ class Cascade:
         )
         if not how.kept:
             return [settled]
-        self._spent.saw_text(0, self._tools.manager.time())
+        self._spent.saw_text(0, self._tools.manager.time)
         return [settled, wire.Delta(request_id=self._job.work_id, text=how.kept)]
 
     def _end(self, message: wire.Finished) -> Ended:
@@ -320,13 +364,15 @@ class Cascade:
         )
 
 
+def _is_close(judgement: Judgement) -> bool:
+    """Whether the answer to one more question may turn the verdict."""
+    if judgement.code not in {"RISK_ABOVE_LIMIT", "RISK_WITHIN_LIMIT"}:
+        return False
+    return abs(judgement.risk - judgement.limit) < CLOSE
+
+
 async def drafted(job: Job, tools: Tools) -> AsyncGenerator[Event]:
     """See `Cascade.run`."""
     async with aclosing(Cascade(job, tools).run()) as events:
         async for event in events:
             yield event
-
-
-def _limit(sampling: wire.Sampling) -> int:
-    own = sampling.max_tokens
-    return DRAFT_TOKENS if own is None else min(own, DRAFT_TOKENS)

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from gemd import wire
     from gemd.errors import GemdError
     from gemd.residency.states import LoadStep, Waiting
+    from gemd.routing.checks import Fault
     from gemd.routing.request import Tier
     from gemd.routing.risk import Judgement
 
     Event: TypeAlias = (
-        "Waiting | LoadStep | Began | wire.Delta | wire.Canvas | Drafted | Judged | Settled | Ended"
+        "Waiting | LoadStep | Began | wire.Delta | wire.Canvas | Drafted | Checking | Judged"
+        " | Settled | Ended"
     )
 
 
@@ -57,6 +59,7 @@ class Drafted:
     Attributes:
         model: Who drafts.
         text: What is added.
+        tokens: How many tokens were written since the last such event, reasoning included.
         last: Whether the draft is complete.
         candidate: Which one it is of.
 
@@ -64,8 +67,21 @@ class Drafted:
 
     model: str
     text: str
+    tokens: int = 0
     last: bool = False
     candidate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """A model begins to score what others wrote: no client is told.
+
+    Attributes:
+        model: Its id.
+
+    """
+
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +91,18 @@ class Judged:
     Attributes:
         judgement: What was found.
         checked: Whether the checker has had its say.
+        final: Whether that stands; else a check follows.
         draft: The text.
+        faults: What is wrong with it.
         seconds: From the arrival of the request until then.
 
     """
 
     judgement: Judgement
     checked: bool
+    final: bool
     draft: str
+    faults: tuple[Fault, ...]
     seconds: float
 
 

@@ -1,12 +1,14 @@
-"""Which failures of one model another model can make up for."""
+"""Which failures of one model another can make up for, and which it is to blame for."""
 
 from __future__ import annotations
 
 from gemd.errors import (
+    CancelledError,
     ContextTooLongError,
     DeadlineExpiredError,
     GemdError,
     InvalidRequestError,
+    QueueFullError,
     ShuttingDownError,
     UnsupportedInputError,
 )
@@ -23,3 +25,12 @@ def another_may(error: GemdError) -> bool:
     if isinstance(error, UnsupportedInputError | ContextTooLongError):
         return True
     return not isinstance(error, InvalidRequestError)
+
+
+def broke_down(error: GemdError) -> bool:
+    """Whether the model itself has failed, and would fail the next request as well.
+
+    Not where it does not support or hold this one request, is only busy, or was unloaded by hand.
+    """
+    excused = InvalidRequestError | QueueFullError | CancelledError
+    return another_may(error) and not isinstance(error, excused)

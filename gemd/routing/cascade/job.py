@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gemd import wire
 
@@ -12,12 +12,19 @@ if TYPE_CHECKING:
 
     from gemd.residency.hold import Hold
     from gemd.residency.manager import Manager
+    from gemd.routing.cascade.streams import Streams
     from gemd.routing.decide import Choice
     from gemd.routing.prompt import Look
     from gemd.routing.recent import Recent
     from gemd.routing.request import Request, Tier
     from gemd.routing.risk import Judge
+    from gemd.routing.route import Pair
     from gemd.routing.speeds import Speeds
+
+
+DRAFT_TOKENS: Final = 512
+"""The most of a draft, two canvases of the published model: what is longer streams sooner from
+the strong tier, and a draft that runs on is rarely a good one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,7 @@ class Tools:
         judge: Tells how likely a draft is not good enough; None where nothing is drafted.
         speeds: What models were measured to do; told of each answer.
         recent: What happened lately; told of drafts.
+        streams: Answers that are being written.
 
     """
 
@@ -40,6 +48,7 @@ class Tools:
     judge: Judge | None
     speeds: Speeds
     recent: Recent
+    streams: Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ class Job:
         request_id: The client's own id, or one that the daemon made.
         work_id: Its id between daemon and workers; further models get one made of it.
         seed: Of all draws.
-        strong: The model that refines drafts; empty if nothing is drafted.
+        pair: The two tiers at the time of the decision; None where they had no part in it.
         fallback: Who answers if the chosen model fails before it has said anything; empty: nobody.
         arrived: Monotonic second of the manager's clock.
         deadline: Likewise, when it has to be answered; None for never.
@@ -68,7 +77,7 @@ class Job:
     work_id: str
     seed: int
     arrived: float
-    strong: str = ""
+    pair: Pair | None = None
     fallback: str = ""
     deadline: float | None = None
     background: bool = False
@@ -77,6 +86,12 @@ class Job:
     def first_model(self) -> str:
         """Who works on it first."""
         return self.choice.drafter or self.choice.model
+
+    @property
+    def strong(self) -> str:
+        """The model of the strong tier; empty without one."""
+        strong = None if self.pair is None else self.pair.strong
+        return "" if strong is None else strong.id
 
     @property
     def question(self) -> str:
@@ -100,3 +115,9 @@ class Job:
     def sampling(self, defaults: Mapping[str, Any]) -> wire.Sampling:
         """The request's own fields over a model's."""
         return wire.Sampling(**{**defaults, "seed": self.seed, **self.asked.sampling})
+
+    def draft_sampling(self, defaults: Mapping[str, Any]) -> wire.Sampling:
+        """The same for a draft, which has at most `DRAFT_TOKENS`."""
+        own = self.sampling(defaults)
+        most = DRAFT_TOKENS if own.max_tokens is None else min(own.max_tokens, DRAFT_TOKENS)
+        return own.model_copy(update={"max_tokens": most})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gemd import wire
-from gemd.routing.cascade.events import Began, Times
+from gemd.routing.cascade.events import Began, Checking, Times
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from gemd.residency.hold import Hold
     from gemd.residency.states import LoadStep, Waiting
@@ -47,10 +47,10 @@ class Spent:
     reasoning_tokens: int = 0
     first_text: dict[int, float] = field(default_factory=dict)
 
-    def saw_text(self, candidate: int, now: float) -> None:
+    def saw_text(self, candidate: int, clock: Callable[[], float]) -> None:
         """Text of a candidate goes to the client."""
         if candidate not in self.first_text:
-            self.first_text[candidate] = now - self.arrived
+            self.first_text[candidate] = clock() - self.arrived
 
     def add(self, message: wire.Finished) -> None:
         """A model has written."""
@@ -130,27 +130,33 @@ class Part:
                 deadline_seconds=job.remaining(tools.manager.time()),
                 **values,
             )
-            # A client that reads slowly, or never, keeps its text and not the sequence.
-            answer = worker.generate(request, on_complete=hold.release)
-            async with aclosing(answer) as messages:
-                async for message in messages:
-                    if isinstance(message, wire.Started):
-                        yield Began(
-                            message,
-                            model=self.model,
-                            tier=self.tier,
-                            context_tokens=worker.ready.context_tokens,
-                            seed=request.sampling.seed or 0,
-                        )
-                        continue
-                    if isinstance(message, wire.Finished):
-                        streams = tools.manager.residence(self.model).active
-                        tools.speeds.observe(self.model, message, streams=streams)
-                    yield message
+            writing = tools.streams.begin(self.model, request.candidates)
+
+            def complete() -> None:
+                # A client that reads slowly, or never, keeps its text and not the sequence.
+                writing.close()
+                hold.release()
+
+            answer = worker.generate(request, on_complete=complete)
+            with closing(writing):
+                async with aclosing(answer) as messages:
+                    async for message in messages:
+                        if isinstance(message, wire.Started):
+                            yield Began(
+                                message,
+                                model=self.model,
+                                tier=self.tier,
+                                context_tokens=worker.ready.context_tokens,
+                                seed=request.sampling.seed or 0,
+                            )
+                            continue
+                        if isinstance(message, wire.Finished):
+                            tools.speeds.observe(self.model, message, streams=writing.most)
+                        yield message
 
     async def score(
         self, prompt: wire.Prompt, continuations: Sequence[str]
-    ) -> AsyncGenerator[Waiting | LoadStep | wire.Scores]:
+    ) -> AsyncGenerator[Waiting | LoadStep | Checking | wire.Scores]:
         """Have it tell how likely texts are; the scores come last.
 
         Raises:
@@ -164,6 +170,7 @@ class Part:
                     yield update
             worker = await hold.worker()
             self._account(hold)
+            yield Checking(self.model)
             before = tools.manager.time()
             scores = await worker.score(
                 wire.Score(
@@ -183,5 +190,9 @@ class Part:
     def _account(self, hold: Hold) -> None:
         self._spent.queued += hold.timings.queue_s
         self._spent.load += hold.timings.load_s
-        if hold.timings.load_s:
-            self._tools.speeds.observe_load(self.model, hold.timings.load_s)
+        if not hold.timings.load_s:
+            return
+        # This request may have come when the load was half done.
+        whole = self._tools.manager.residence(self.model).last_load_s
+        if whole is not None:
+            self._tools.speeds.observe_load(self.model, whole)

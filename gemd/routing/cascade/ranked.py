@@ -11,8 +11,9 @@ from gemd.errors import GemdError
 from gemd.routing.cascade.direct import way_of
 from gemd.routing.cascade.events import Ended
 from gemd.routing.cascade.failures import another_may
+from gemd.routing.cascade.faults import faults_of
 from gemd.routing.cascade.part import Part, Spent
-from gemd.routing.checks import Contender, agreement, closed_answer, enough, find_faults, rank
+from gemd.routing.checks import Contender, agreement, closed_answer, enough, rank
 from gemd.routing.risk import Likelihood
 
 if TYPE_CHECKING:
@@ -91,12 +92,7 @@ class Ranking:
     def _complete(self, candidate: _Candidate, message: wire.Finished) -> None:
         # Looked at now and not at the end: it takes milliseconds, and others have to be served.
         candidate.finished = message
-        candidate.faults = find_faults(
-            self._job.question,
-            candidate.text,
-            system=self._job.instructions,
-            truncated=message.reason == "context_full",
-        )
+        candidate.faults = faults_of(self._job, candidate.text, message)
 
     def _agree(self) -> bool:
         done = self._done()
@@ -167,14 +163,21 @@ class Ranking:
         """The best ones, numbered by their place."""
         ranked = self._ranked()
         way = way_of(self._job)
-        way = replace(way, explanation=way.explanation + self._note)
+        scored = any(each.scores for each in self._candidates)
+        if ranked and (faults := self._candidates[ranked[0].index].faults):
+            self._note += f"; the best one has a fault: {faults[0].message}"
+        way = replace(
+            way,
+            checker=way.checker if scored else "",
+            explanation=way.explanation + self._note,
+        )
         now = self._tools.manager.time()
         events: list[Event] = []
         given = ranked[: self._job.asked.candidates]
         for place, one in enumerate(given):
             candidate = self._candidates[one.index]
             assert candidate.finished is not None
-            self._spent.saw_text(place, now)
+            self._spent.saw_text(place, self._tools.manager.time)
             events += [delta.model_copy(update={"candidate": place}) for delta in candidate.deltas]
             account = replace(self._spent)
             account.add(candidate.finished)

@@ -40,7 +40,7 @@ class Refinement:
         prompt: What it answers.
         kept: The text that its answer begins with.
         prefix: The same as it is handed to the engine: ids where it scored the draft itself.
-        kept_tokens: Tokens of it.
+        kept_tokens: Tokens of it, as the drafter counts them.
 
     """
 
@@ -57,6 +57,7 @@ def refine(
     faults: Sequence[Fault],
     accepted: Accepted | None = None,
     ids: Sequence[int] = (),
+    tokens: int = 0,
 ) -> Refinement:
     """The way to mend a draft.
 
@@ -66,6 +67,7 @@ def refine(
         faults: What is wrong with its text.
         accepted: Its beginning that the checker accepts; None if nobody scored it.
         ids: Its tokens in the vocabulary of the model that refines; empty if they are not known.
+        tokens: How many it has by its drafter's count.
 
     """
     severe = [fault for fault in faults if fault.severe and fault.code not in UNFINISHED]
@@ -73,12 +75,16 @@ def refine(
         return Refinement(Manner.REWRITE, _corrected(prompt.chat, draft, severe))
     if severe or accepted is None or accepted.share < LEAST_SHARE or not accepted.text:
         return Refinement(Manner.ANEW, prompt)
+    if accepted.first_rejected is None and not any(fault.code in UNFINISHED for fault in faults):
+        # It is complete, and something other than a passage of it speaks against it.
+        return Refinement(Manner.ANEW, prompt)
     return Refinement(
         Manner.CONTINUE,
         prompt,
         kept=accepted.text,
         prefix=tuple(ids[: accepted.tokens]) if ids else accepted.text,
-        kept_tokens=accepted.tokens,
+        # The checker may have another vocabulary.
+        kept_tokens=round(accepted.share * tokens),
     )
 
 

@@ -10,7 +10,7 @@ from gemd import wire
 from gemd.errors import GemdError
 from gemd.routing.cascade.direct import way_of
 from gemd.routing.cascade.events import Ended
-from gemd.routing.cascade.failures import another_may
+from gemd.routing.cascade.failures import another_may, broke_down
 from gemd.routing.cascade.part import Part, Spent
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ async def speculated(job: Job, tools: Tools) -> AsyncGenerator[Event]:
     spent = Spent(job.arrived)
     way = way_of(job)
     texts: list[str] = []
+    guessed = 0
     drafter = Part(job, tools, job.choice.drafter, spent)
-    own = job.sampling(tools.sampling_defaults(drafter.model))
+    own = job.draft_sampling(tools.sampling_defaults(drafter.model))
     try:
         async with aclosing(
             drafter.write(job.asked.prompt, sampling=own, thinking=job.asked.thinking)
@@ -44,13 +45,15 @@ async def speculated(job: Job, tools: Tools) -> AsyncGenerator[Event]:
                     texts.append(message.text)
                 elif isinstance(message, wire.Finished):
                     spent.add(message)
+                    guessed = message.completion_tokens
                 else:
                     yield message
-        tools.recent.drafted(failed=False)
+        tools.recent.drafted(failed=False, now=tools.manager.time())
     except GemdError as error:
-        tools.recent.drafted(failed=True)
         if not another_may(error):
             raise
+        if broke_down(error):
+            tools.recent.drafted(failed=True, now=tools.manager.time())
         texts.clear()
         failed = f"{way.explanation}; {drafter.model} failed ({error.message}) and helped nothing"
         way = replace(way, reason="DRAFTER_FAILED", explanation=failed)
@@ -60,8 +63,11 @@ async def speculated(job: Job, tools: Tools) -> AsyncGenerator[Event]:
         async for message in messages:
             if isinstance(message, wire.Finished):
                 spent.add(message)
+                # Of a draft whose first token is wrong the engine evaluates nothing: that counts.
                 tools.speeds.observe_speculation(
-                    strong.model, drafted=message.drafted_tokens, accepted=message.accepted_tokens
+                    strong.model,
+                    drafted=max(guessed, message.drafted_tokens),
+                    accepted=message.accepted_tokens,
                 )
                 way = replace(
                     way,
@@ -73,5 +79,5 @@ async def speculated(job: Job, tools: Tools) -> AsyncGenerator[Event]:
                 yield Ended(message, way, spent.times(0, tools.manager.time()))
             else:
                 if isinstance(message, wire.Delta):
-                    spent.saw_text(0, tools.manager.time())
+                    spent.saw_text(0, tools.manager.time)
                 yield message

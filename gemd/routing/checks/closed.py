@@ -71,6 +71,10 @@ _OPEN: Final = re.compile(
 )
 _ASKED_AT_END: Final = 600
 """Characters of a long request in which its question is looked for."""
+_QUESTION_AT_END: Final = 2000
+"""Likewise, with blanks that end it."""
+_OPTIONS_AT_END: Final = 8000
+"""Likewise its choices."""
 
 _FINAL: Final = (
     re.compile(r"\\boxed\{+((?:[^{}]|\{[^{}]*\}){1,200})\}"),
@@ -122,15 +126,20 @@ _SHORT_WORDS: Final = 8
 _SHORT: Final = 80
 
 
-@lru_cache(maxsize=64)
 def options_of(asked: str) -> tuple[tuple[str, str], ...]:
     """The choices that a question offers, letter and text; empty if it offers none.
 
     At least two of them, lettered in order from A.
     """
+    return _options(asked[-_OPTIONS_AT_END:])
+
+
+# What is cached is a part of the request: whole ones may have megabytes.
+@lru_cache(maxsize=64)
+def _options(end: str) -> tuple[tuple[str, str], ...]:
     for pattern in (_OPTION, _INLINE_OPTION):
         found: list[tuple[str, str]] = []
-        for match in pattern.finditer(asked[-8000:]):
+        for match in pattern.finditer(end):
             if match[1] == "A":
                 found = []
             if match[1] == chr(ord("A") + len(found)):
@@ -140,25 +149,32 @@ def options_of(asked: str) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-@lru_cache(maxsize=64)
 def closed_kind(asked: str) -> Closed | None:
     """What kind of closed question it is; None of an open one."""
     if options_of(asked):
         return Closed.LETTER
     question = asked[:_ASKED_AT_END] + "\n" + asked[-_ASKED_AT_END:]
+    return _kind(question, _tail(asked))
+
+
+@lru_cache(maxsize=64)
+def _kind(question: str, tail: str) -> Closed | None:
     if _YES_NO.search(question):
         return Closed.YES_NO
     if _TRUE_FALSE.search(question):
         return Closed.TRUE_FALSE
-    tail = _question(asked)
+    tail = _question(tail)
     if (_HOW_MANY.search(tail) or _NUMERIC.search(tail)) and not _OPEN.search(tail):
         return Closed.NUMBER
     return None
 
 
-def _question(asked: str) -> str:
+def _tail(asked: str) -> str:
+    return asked[-_QUESTION_AT_END:].strip()[-_ASKED_AT_END:]
+
+
+def _question(tail: str) -> str:
     """The last sentence that asks; without any question mark the last one."""
-    tail = asked.strip()[-_ASKED_AT_END:]
     sentences = [tail[a:b] for a, b in pairwise((0, *sentence_ends(tail), len(tail))) if a < b]
     asking = [each for each in sentences if each.rstrip(" \"'”*)").endswith(("?", "？"))]
     return (asking or sentences or [""])[-1]
@@ -200,7 +216,7 @@ def answer_missing(asked: str, answer: str) -> Fault | None:
         fault = "the answer says neither yes nor no"
     elif kind is Closed.TRUE_FALSE and _yes_no(answer) is None:
         fault = "the answer says neither true nor false"
-    elif kind is Closed.NUMBER and _HOW_MANY.search(_question(asked)):
+    elif kind is Closed.NUMBER and _HOW_MANY.search(_question(_tail(asked))):
         counted = any(map(str.isnumeric, answer)) or _SOME_NUMBER.search(answer)
         if not counted and not any(each.lower() in _NUMBER_WORDS for each in words(answer)):
             fault = "a number was asked for, and there is none in the answer"

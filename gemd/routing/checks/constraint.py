@@ -55,7 +55,7 @@ class Constraint:
 _LOOKED_AT: Final = 2000
 _CODE: Final = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _QUOTED_LINE: Final = re.compile(r"^[ \t]*>[^\n]*$", re.MULTILINE)
-_LONG_QUOTE: Final = re.compile(r"\"\"\".*?\"\"\"|[\"“«„][^\"”»“\n]{80,}[\"”»“]", re.DOTALL)
+_LONG_QUOTE: Final = re.compile(r"\"\"\".*?\"\"\"|[\"“«„][^\"”»“«„\n]{80,}[\"”»“]", re.DOTALL)
 _SENTENCE: Final = re.compile(r"(?<=[.!?。])\s+|\n+|(?<=:)\s+(?=[^\W\d_])")
 _INSTRUCTION: Final = re.compile(
     r"^\W*(?:in|with|without|at|no|only|max|exactly|mit|en|con|auf)\b|\?\s*$|\\boxed\b"

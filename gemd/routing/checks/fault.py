@@ -8,6 +8,7 @@ from typing import Final
 EMPTY: Final = "EMPTY"
 TRUNCATED: Final = "TRUNCATED"
 REPETITION: Final = "REPETITION"
+GARBLED: Final = "GARBLED"
 PROMPT_ECHO: Final = "PROMPT_ECHO"
 REFUSAL: Final = "REFUSAL"
 PLACEHOLDER: Final = "PLACEHOLDER"
@@ -22,6 +23,7 @@ CODES: Final = (
     EMPTY,
     TRUNCATED,
     REPETITION,
+    GARBLED,
     PROMPT_ECHO,
     REFUSAL,
     PLACEHOLDER,

@@ -9,6 +9,7 @@ from gemd.routing.checks.closed import answer_missing
 from gemd.routing.checks.code import code_faults
 from gemd.routing.checks.constraints import broken
 from gemd.routing.checks.fault import ARITHMETIC, Fault
+from gemd.routing.checks.garbled import garbled
 from gemd.routing.checks.language import wrong_language
 from gemd.routing.checks.phrases import placeholder, refusal
 from gemd.routing.checks.shape import echo, empty, repetition, unfinished
@@ -37,7 +38,8 @@ def find_faults(
     - ARITHMETIC: an equation of it is false, and in word problems the result then mostly is.
 
     The others are reasons to look closer: REFUSAL and PLACEHOLDER may be all that can be said,
-    brackets that do not match may be an excerpt, and a missed wish («in 100 words») is no mistake.
+    brackets that do not match may be an excerpt, a missed wish («in 100 words») is no mistake, and
+    GARBLED goes by a few words.
 
     Args:
         asked: The last user turn, or the raw text.
@@ -62,8 +64,9 @@ def find_faults(
 
 def _found(asked: str, answer: str, system: str, *, truncated: bool, cut: bool) -> Iterator[Fault]:
     shapes = (
-        None if cut and not truncated else unfinished(answer, truncated=truncated),
+        None if cut and not truncated else unfinished(answer, truncated=truncated, asked=asked),
         repetition(asked, answer),
+        garbled(asked, answer),
         echo(asked, answer),
         refusal(asked, answer),
         placeholder(asked, answer),

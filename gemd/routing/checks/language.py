@@ -57,6 +57,9 @@ _LEAD: Final = 1.8
 _SCRIPT_SHARE: Final = 0.6
 _KANA_SHARE: Final = 0.1
 """Of the characters of a Japanese text; Chinese has none."""
+_FEW_HITS: Final = 4
+"""Different frequent words of a short answer that tell its language."""
+_CLEAR_LEAD: Final = 2
 _TOKEN: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _LINES: Final = 40
 
@@ -158,18 +161,45 @@ def _leaning(text: str) -> str | None:
     return best if first > 1 and first >= 3 * second else None
 
 
-def wrong_language(asked: str, answer: str, *, system: str = "") -> Fault | None:
-    """LANGUAGE, severe: it is certainly in a language that nothing in the request is in.
+def _distinct(text: str) -> Counter[str]:
+    """How many different stop-words of each language a text has; letters alone are no words."""
+    said = {each for each in _TOKEN.findall(text.lower().replace("’", "'")) if len(each) > 1}
+    return _hits(" ".join(said))[1]
 
-    Nothing is said where the request mentions any language or translation.
+
+def _foreign(asked: str, answer: str) -> str | None:
+    """The language of a short answer, if no frequent word of it stands in the request."""
+    hits = _distinct(answer[:_LOOKED_AT])
+    (best, first), (_, second) = hits.most_common(2)
+    if first < _FEW_HITS or first < _CLEAR_LEAD * second:
+        return None
+    given = _distinct(asked[:_LOOKED_AT] + asked[-_LOOKED_AT:])
+    return best if not given[best] and given.most_common(1)[0][1] > 1 else None
+
+
+def wrong_language(asked: str, answer: str, *, system: str = "") -> Fault | None:
+    """LANGUAGE: it is in a language that nothing in the request is in.
+
+    Severe if the languages of both are certain. Short ones are told by fewer frequent words, of
+    which the answer's language has none in the request. Nothing is said where the request mentions
+    any language or translation.
     """
-    said = language_of(prose(answer))
-    if said is None or said == language_of(asked):
+    text = prose(answer)
+    said = language_of(text)
+    if said is not None and said == language_of(asked):
         return None
     given = languages_in(asked) | languages_in(system)
-    if not given or said in given:
+    certain = said is not None and bool(given)
+    if certain and said in given:
         return None
-    if _OTHER_LANGUAGE_ASKED.search(f"{asked[:4000]}\n{asked[-4000:]}\n{system[:4000]}"):
+    other = None if certain else _foreign(f"{asked}\n{system}", text)
+    if (not certain and other is None) or _OTHER_LANGUAGE_ASKED.search(
+        f"{asked[:4000]}\n{asked[-4000:]}\n{system[:4000]}"
+    ):
         return None
+    if other is not None:
+        message = f"the answer is in {NAMES[other]}, and the question is not"
+        return Fault(LANGUAGE, message, severe=False)
+    assert said is not None
     names = " or ".join(sorted(NAMES[each] for each in given))
     return Fault(LANGUAGE, f"the answer is in {NAMES[said]}, the question in {names}", severe=True)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from gemd.routing.checks.fault import EMPTY, PROMPT_ECHO, REPETITION, TRUNCATED, Fault
-from gemd.routing.checks.text import blocks, folded, listed, prose, words
+from gemd.routing.checks.text import blocks, folded, listed, prose, sentence_ends, words
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -19,10 +19,27 @@ _DANGLING: Final = listed(
     "mit von zu für dass weil le la les un une des du de et ou avec pour que dans el los las "
     "una y con para por il lo gli e di o os"
 )
+_NEVER_LAST: Final = listed(
+    "the and or because than their your our if und oder weil dass der den dem les des et ou el los "
+    "las gli"
+)
+"""No sentence ends with these, however short it is. «Of», «an» and «ein» may stand there."""
+_WORD_WANTED: Final = re.compile(
+    r"__|\.\.\.|…|\b(?:words?|article|preposition|conjunction|pronoun|fill|blank|complete|fits?|missing|"
+    r"translate\w*|mean\w*|synonym\w*|letters?|vowel|note|title|grammar|typo\w*|spell\w*|wort|wörter|"
+    r"artikel|präposition|heißt|übersetz\w*|mots?|tradui\w*|palabras?|traduc\w*|poem|haiku|verse|"
+    r"gedicht)\b",
+    re.IGNORECASE,
+)
+"""Where the answer may be a word of any kind, or verse."""
+_AFTER_SENTENCES: Final = 4
+"""Words of a last sentence without an end that follows finished ones in its line."""
 _FEW_WORDS: Final = 12
 """A line that ends with a preposition may be a heading or a verse, if it is shorter."""
 _LONG_LINE: Final = 25
 """Words of a last line without an end that follows finished ones."""
+_POINTER: Final = re.compile(r"[:=@/\\|]|\w\.\w")
+"""An address, a formula or a result that is announced needs no full stop."""
 _BEFORE_LIST: Final = (":", "：")
 _COMMAS: Final = (",", "，", "、", " -", " –")
 _FEW_BEFORE_COMMA: Final = 3
@@ -68,18 +85,37 @@ def empty(answer: str) -> Fault | None:
     return Fault(EMPTY, "the answer consists of punctuation alone", severe=True)
 
 
-def unfinished(answer: str, *, truncated: bool) -> Fault | None:
+def unfinished(answer: str, *, truncated: bool, asked: str = "") -> Fault | None:
     """TRUNCATED: severe if the engine says so or a fence is open, else a guess from the last line.
 
-    A guess needs a last line that ends in a comma, a preposition or an article, or one of over 25
-    words without an end: «Paris», a verse and the items of a list end without a full stop, too.
+    A guess needs a last line that ends in a comma, a preposition or an article, one of over 25
+    words without an end, or a last sentence without one behind others that have one: «Paris», a
+    verse and the items of a list end without a full stop, too. Of a short line it is not severe.
     """
     parts = blocks(answer)
     if truncated:
         return Fault(TRUNCATED, "the answer was cut off at its greatest length", severe=True)
     if parts and parts[-1].code and not parts[-1].closed:
         return Fault(TRUNCATED, "the answer ends inside a code block", severe=True)
-    return _unfinished_prose(parts[-1].text) if parts and not parts[-1].code else None
+    if not parts or parts[-1].code:
+        return None
+    return _unfinished_prose(parts[-1].text) or _unfinished_line(asked, parts[-1].text)
+
+
+def _unfinished_line(asked: str, text: str) -> Fault | None:
+    """The same, not severe, where the last line is a short one."""
+    last = text.rstrip().rsplit("\n", 1)[-1].strip()
+    said = words(last)
+    if not said or not last[-1].isalpha() or _WORD_WANTED.search(asked[:2000] + asked[-2000:]):
+        return None
+    if (said[-1] in _NEVER_LAST and said[0].lower() != "just") or last == "a":
+        message = f"the answer ends with the word «{said[-1]}»"
+        return Fault(TRUNCATED, message, severe=False)
+    ends = sentence_ends(last)
+    rest = last[ends[-1] :] if ends else ""
+    if len(words(rest)) >= _AFTER_SENTENCES and last[-1].islower() and not _POINTER.search(rest):
+        return Fault(TRUNCATED, "the last sentence of the answer has no end", severe=False)
+    return None
 
 
 def _unfinished_prose(text: str) -> Fault | None:

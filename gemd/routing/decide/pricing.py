@@ -5,7 +5,7 @@ that is cold), reading and writing rates r and d, and canvases of 256 tokens:
 
 - direct: w + P / r + n / d of the strong model;
 - draft: w + P / r + ceil(n / 256) * canvas of the fast one; a canvas costs the same whatever
-  fills it;
+  fills it. Of a fast model that writes token by token n / d takes its place;
 - check: w + (P + n) / r of the checker, to whom the prompt is new as well;
 - refine: (1 - spared) * n / d of the strong model, before it w + (P + n) / r unless it was the
   checker and has read all that;
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from gemd.routing.decide.odds import Detection, Odds
     from gemd.routing.decide.values import Ask, Standing, Tiers
     from gemd.routing.prompt import Look
-    from gemd.routing.speeds import Speed
 
 CANVAS_STEPS: Final = 16.0
 """Denoising steps of a canvas, where they were not measured: an average over prose and code."""
@@ -43,6 +42,12 @@ ASSUMED_LOAD_S: Final = 20.0
 PREFILL_PER_DECODE: Final = {True: 30.0, False: 3.0}
 """Tokens read in the time of one written, on a GPU or not: 8,799 against 180 a second on an RTX
 5090 is 49, 6,400 against 24 on an RTX PRO 6000 is far more, a 135M model on two cores has 2.5."""
+SLOWEST_TPS: Final = 1e-3
+"""Tokens per second below which a figure is a mistake, read or written."""
+FASTEST_TPS: Final = 1e7
+"""Likewise above which."""
+LONGEST_S: Final = 86_400.0
+"""Likewise of a wait, a load or a canvas."""
 VERIFIED_TOGETHER: Final = 16
 """Tokens of a draft that one step of the strong model verifies, on average."""
 LAMBDA_S: Final[Mapping[Mode, float]] = {
@@ -67,6 +72,7 @@ class Pace:
         token_read_s: Seconds for each token read.
         token_written_s: Likewise written.
         canvas_s: Of one canvas; None if it has none, or that is not known.
+        writes_tokens: Whether it is known to write token by token.
 
     """
 
@@ -76,6 +82,13 @@ class Pace:
     token_read_s: float
     token_written_s: float
     canvas_s: float | None
+    writes_tokens: bool
+
+    def drafts(self, tokens: int) -> float | None:
+        """Seconds for a draft of so many tokens; None if its speed is not known."""
+        if self.canvas_s is not None:
+            return _canvases(tokens) * self.canvas_s
+        return tokens * self.token_written_s if self.writes_tokens else None
 
     def reads(self, tokens: float) -> float:
         """Seconds for a prompt."""
@@ -83,26 +96,42 @@ class Pace:
 
 
 def pace(standing: Standing) -> Pace:
-    """How fast a model will be for the next request."""
+    """How fast a model will be for the next request; impossible figures count as unknown."""
     speed = standing.speed
     load = 0.0
     if not standing.warm:
-        load = ASSUMED_LOAD_S if speed.load_s is None else speed.load_s
-    decode = speed.decode_tps or ASSUMED_DECODE_TPS
+        load = _or_else(_seconds(speed.load_s), ASSUMED_LOAD_S)
+    known, canvas_s = _rate(speed.decode_tps), _seconds(speed.canvas_s)
+    decode = known or ASSUMED_DECODE_TPS
+    prefill = _rate(speed.prefill_tps)
     return Pace(
-        wait_s=standing.queue_s + load,
+        wait_s=_or_else(_seconds(standing.queue_s), LONGEST_S) + load,
         load_s=load,
-        overhead_s=speed.overhead_s or 0.0,
-        token_read_s=1 / (speed.prefill_tps or _assumed_prefill(standing, speed, decode)),
+        overhead_s=_seconds(speed.overhead_s) or 0.0,
+        token_read_s=1 / (prefill or _assumed_prefill(standing, canvas_s, decode)),
         token_written_s=1 / decode,
-        canvas_s=speed.canvas_s,
+        canvas_s=canvas_s,
+        writes_tokens=known is not None,
     )
 
 
-def _assumed_prefill(standing: Standing, speed: Speed, decode: float) -> float:
-    if speed.canvas_s:
+def _rate(tps: float | None) -> float | None:
+    return tps if tps is not None and SLOWEST_TPS <= tps <= FASTEST_TPS else None
+
+
+def _seconds(seconds: float | None) -> float | None:
+    return seconds if seconds is not None and 0 <= seconds <= LONGEST_S else None
+
+
+def _or_else(seconds: float | None, otherwise: float) -> float:
+    return otherwise if seconds is None else seconds
+
+
+def _assumed_prefill(standing: Standing, canvas_s: float | None, decode: float) -> float:
+    if canvas_s:
         # A position of a prompt costs what one of the canvas costs in one step.
-        return CANVAS_TOKENS * (speed.canvas_steps or CANVAS_STEPS) / speed.canvas_s
+        steps = standing.speed.canvas_steps or CANVAS_STEPS
+        return min(FASTEST_TPS, CANVAS_TOKENS * steps / canvas_s)
     return decode * PREFILL_PER_DECODE[standing.on_gpu]
 
 
@@ -276,9 +305,8 @@ def _canvases(tokens: int) -> int:
 
 
 def _draft_s(fast: Pace, prompt: int, tokens: int) -> float | None:
-    if fast.canvas_s is None:
-        return None
-    return fast.wait_s + fast.reads(prompt) + _canvases(tokens) * fast.canvas_s
+    written = fast.drafts(tokens)
+    return None if written is None else fast.wait_s + fast.reads(prompt) + written
 
 
 def speculated(prices: Prices, look: Look, tiers: Tiers, odds: Odds) -> Price:
@@ -288,7 +316,8 @@ def speculated(prices: Prices, look: Look, tiers: Tiers, odds: Odds) -> Price:
         return Price(Strategy.SPECULATE, None, 0.0, None)
     strong = pace(tiers.strong)
     share = tiers.strong.speed.accepted
-    taken = prices.tokens * (odds.accepted if share is None else share)
+    known = share is not None and 0 <= share <= 1
+    taken = prices.tokens * (share if known and share is not None else odds.accepted)
     each_s = max(strong.token_read_s, strong.token_written_s / VERIFIED_TOGETHER)
     after_s = (
         strong.wait_s

@@ -234,7 +234,7 @@ def strong_not_worth_loading(case: Case) -> Ruling | None:
         f"a draft saves {saved:.1f} s, and mode {case.ask.mode.value} gives at most "
         f"{prices.lambda_s:.1f} s for a better answer"
     )
-    return Ruling("ONLY_WARM", why, DRAFTS)
+    return Ruling("ONLY_WARM", why, tuple(each for each in DRAFTS if each in case.fitting))
 
 
 def few_drafts(case: Case) -> Ruling | None:

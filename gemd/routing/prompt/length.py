@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gemd.routing.prompt.openings import Openings, words_of
+from gemd.routing.prompt.openings import Openings, words_in, words_of
 from gemd.routing.prompt.task import BUILDING_VERBS, HEAD_CHARS, TAIL_CHARS, WRITING_VERBS, Task
 from gemd.routing.prompt.window import estimate_tokens, window
 
@@ -231,17 +231,18 @@ def _length(tokens: float, why: str) -> Length:
 
 def _of_kind(seen: str) -> Length | None:
     """A kind of answer that is short or long by itself."""
-    if _ONE_WORD.first(seen) is not None:
+    said = words_in(seen)
+    if _ONE_WORD.first(seen, said) is not None:
         return Length(_SHORTEST)
-    work = _WORKS.first(seen)
+    work = _WORKS.first(seen, said)
     if work is not None:
         tokens, words = work
         factor = _SHORT_SHARE if _SHORT_WORK.search(words) else 1
         return _length(tokens * factor, f"«{' '.join(words.split())}» is asked for")
-    brief = _BRIEFLY.first(seen)
+    brief = _BRIEFLY.first(seen, said)
     if brief is not None:
         return Length(brief[0])
-    detail = _DETAIL.first(seen)
+    detail = _DETAIL.first(seen, said)
     return None if detail is None else _length(detail[0], f"«{detail[1]}» is asked for")
 
 

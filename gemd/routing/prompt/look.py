@@ -9,7 +9,7 @@ from gemd.routing.prompt.features import features_of
 from gemd.routing.prompt.length import expected_length
 from gemd.routing.prompt.prior import shipped_prior
 from gemd.routing.prompt.task import Task, task_of
-from gemd.routing.prompt.window import estimate_tokens
+from gemd.routing.prompt.window import estimate_tokens, window
 
 if TYPE_CHECKING:
     from gemd import wire
@@ -67,7 +67,7 @@ def look_at(prompt: wire.Prompt, prior: Prior | None = None) -> Look:
         features=features,
         task=task,
         # Nothing can be said of token ids: as bad as the average.
-        prior=judge.probability(features) if text.strip() else judge.average,
+        prior=judge.probability(features) if window(text).strip() else judge.average,
         expected_tokens=length.tokens,
         long_output=length.why_long,
         prompt_tokens=_prompt_tokens(prompt),

@@ -22,6 +22,11 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def words_in(text: str) -> frozenset[str]:
+    """The words that stand in a text, in small letters."""
+    return frozenset(WORD.findall(text.lower()))
+
+
 class Openings(Generic[_ValueT]):
     """A table of requests.
 
@@ -39,13 +44,16 @@ class Openings(Generic[_ValueT]):
             for word in words.split():
                 self._rules.setdefault(word, []).append((value, pattern))
 
-    def first(self, text: str) -> tuple[_ValueT, str] | None:
+    def first(self, text: str, said: frozenset[str] | None = None) -> tuple[_ValueT, str] | None:
         """The request that begins first, and its words in the text; None if there is none.
 
         Args:
             text: A window of a text.
+            said: `words_in` of it, where several tables look for theirs.
 
         """
+        if self._rules.keys().isdisjoint(words_in(text) if said is None else said):
+            return None
         for word in WORD.finditer(text):
             for value, pattern in self._rules.get(word.group().lower(), ()):
                 following = pattern.match(text, word.end())

@@ -11,7 +11,7 @@ import enum
 import re
 from typing import Final
 
-from gemd.routing.prompt.openings import Openings
+from gemd.routing.prompt.openings import Openings, words_in
 from gemd.routing.prompt.window import window
 
 
@@ -226,7 +226,8 @@ def task_of(text: str) -> Task:
 
     """
     seen = window(text, HEAD_CHARS, TAIL_CHARS)
-    found = _RULES.first(seen)
+    said = words_in(seen)
+    found = _RULES.first(seen, said)
     if found is not None:
         return found[0]
     if _GREETING.match(seen):
@@ -235,4 +236,4 @@ def task_of(text: str) -> Task:
         return Task.CODE
     if _FORMULA.search(seen):
         return Task.MATH
-    return Task.OTHER if _QUESTIONS.first(seen) is None else Task.FACT
+    return Task.OTHER if _QUESTIONS.first(seen, said) is None else Task.FACT

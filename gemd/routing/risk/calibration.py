@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from gemd.routing.risk.conformal import Case, harm_limit
 from gemd.routing.risk.isotonic import Isotonic, fit_isotonic
+from gemd.routing.risk.labels import Source
 from gemd.routing.risk.logistic import Logistic, fit_logistic
 from gemd.routing.risk.signals import OF_THE_CHECK, draft_signals
 
@@ -98,10 +99,18 @@ def fit(labels: Sequence[Label], harm: float) -> Fitted:
             f"{LABELS_NEEDED} are needed, and {EACH_KIND_NEEDED} each of the good, bad and shipped",
             count,
         )
+    if _praised_only(labels):
+        return Fitted(
+            None,
+            f"users complained of fewer than {EACH_KIND_NEEDED} shipped drafts, and as few were "
+            "drawn for a shadow run, so the labels do not tell what harm is done",
+            count,
+        )
     learnt, held = _split(labels)
     draft = _regression([draft_signals(label.signals) for label in learnt], learnt)
     checked = _regression([label.signals for label in learnt], learnt)
     scores = [_score(draft, checked, label.signals) for label in held]
+    drawn = _drawn(labels)
     cases = [
         Case(
             _shipped_from(draft, score, label.signals),
@@ -109,18 +118,33 @@ def fit(labels: Sequence[Label], harm: float) -> Fitted:
             label.weight / label.propensity,
         )
         for label, score in zip(held, scores, strict=True)
+        if not drawn or label.source is Source.SHADOW
     ]
     limit = harm_limit(cases, harm)
     if limit is None:
         return Fitted(
             None,
-            f"{len(held)} labels held out do not bound the harm by {harm:.0%} at any limit",
+            f"{len(cases)} labels held out do not bound the harm by {harm:.0%} at any limit",
             count,
         )
     outcomes = [float(not label.good) for label in held]
     risk = fit_isotonic(scores, outcomes, [label.weight for label in held])
     area = auroc(scores, [not label.good for label in held])
     return Fitted(Calibration(draft, checked, risk, limit, count, bad, area), "", count)
+
+
+def _drawn(labels: Sequence[Label]) -> bool:
+    """Whether enough shipped drafts got a label by a draw for those to tell the harm alone."""
+    return sum(label.propensity < 1 for label in labels) >= EACH_KIND_NEEDED
+
+
+def _praised_only(labels: Sequence[Label]) -> bool:
+    """Whether users hardly ever complain, and no draw says what they keep silent about.
+
+    Such labels would ship everything. Who only complains is no danger: the limit gets too strict.
+    """
+    bad = sum(label.source is Source.USER and not label.good for label in labels)
+    return bad < EACH_KIND_NEEDED and not _drawn(labels)
 
 
 def auroc(scores: Sequence[float], bad: Sequence[bool]) -> float:

@@ -197,17 +197,16 @@ class Judge:
 
     def report(self) -> Report:
         """How it stands."""
-        recent = self._refined.values
         made = self._calibration
         return Report(
             basis=self._basis,
             judged=self._judged,
-            refine_rate=sum(recent) / len(recent) if recent else None,
+            refine_rate=self._refined.mean,
             budget=self._budget,
             harm=self._harm,
             limit=made.risk(made.limit) if made is not None else self._limit(checked=True),
             labels=len(self._labels),
-            bad_labels=sum(not label.good for label in self._labels.all),
+            bad_labels=self._labels.bad,
             auroc=made.auroc if made is not None else None,
             note=self._note or self._missing(),
         )

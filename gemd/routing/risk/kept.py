@@ -27,6 +27,7 @@ FORMAT: Final = 1
 KEPT_FILES: Final = 8
 """Pairs that are not forgotten; the one written longest ago goes first."""
 _DIGITS: Final = 6
+_MOST_DRAFTS: Final = 1 << 53
 _MOST_BYTES: Final = 8 << 20
 """A full state has less than one MiB."""
 
@@ -146,13 +147,13 @@ def state_of(text: str, key: Key) -> State:
             raise ValueError("it has signals that there are not")
         return State(
             seen={name: _numbers(found["seen"][name], name) for name in found["seen"]},
-            drafts=_numbers(found["drafts"]),
-            finals=_numbers(found["finals"]),
-            refined=_numbers(found["refined"]),
+            drafts=_shares(found["drafts"]),
+            finals=_shares(found["finals"]),
+            refined=_shares(found["refined"]),
             judged=_count(found["judged"]),
             labels=tuple(_label_of(row, names) for row in found["labels"][-KEPT_LABELS:]),
         )
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"it has another form: {error!r}") from error
 
 
@@ -203,6 +204,13 @@ def _numbers(values: list[Any], name: str = "") -> tuple[float, ...]:
     return tuple(_number(value, name) for value in values[-KEPT:])
 
 
+def _shares(values: list[Any]) -> tuple[float, ...]:
+    found = _numbers(values)
+    if any(not 0 <= each <= 1 for each in found):
+        raise ValueError("a score is not between 0 and 1")
+    return found
+
+
 def _number(value: object, name: str = "") -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{value!r} is no number")
@@ -210,6 +218,6 @@ def _number(value: object, name: str = "") -> float:
 
 
 def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_DRAFTS:
         raise ValueError(f"{value!r} is no count")
     return value

@@ -88,11 +88,17 @@ class Labels:
     def __init__(self, labels: tuple[Label, ...] = ()) -> None:
         self._labels: OrderedDict[object, Label] = OrderedDict()
         self._number = 0
+        self._bad = 0
         for label in labels:
             self.add(label)
 
     def __len__(self) -> int:
         return len(self._labels)
+
+    @property
+    def bad(self) -> int:
+        """Those of bad drafts; counted as they come, for each request asks."""
+        return self._bad
 
     @property
     def all(self) -> tuple[Label, ...]:
@@ -103,10 +109,14 @@ class Labels:
         """Take in one, in the place of an earlier one of the same origin and source."""
         self._number += 1
         key: object = (label.source, label.origin) if label.origin else self._number
-        self._labels.pop(key, None)
+        self._forget(self._labels.pop(key, None))
         self._labels[key] = label
+        self._bad += not label.good
         if len(self._labels) > KEPT_LABELS:
-            self._labels.popitem(last=False)
+            self._forget(self._labels.popitem(last=False)[1])
+
+    def _forget(self, label: Label | None) -> None:
+        self._bad -= label is not None and not label.good
 
 
 @dataclass(frozen=True, slots=True)

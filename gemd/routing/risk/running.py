@@ -38,6 +38,11 @@ class Running:
         """The oldest first."""
         return tuple(self._arrived)
 
+    @property
+    def mean(self) -> float | None:
+        """Of all; None of none."""
+        return math.fsum(self._arrived) / len(self._arrived) if self._arrived else None
+
     def add(self, value: float) -> None:
         """Take in one; the oldest goes if there are too many."""
         if len(self._arrived) == KEPT:

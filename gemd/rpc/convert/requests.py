@@ -87,7 +87,9 @@ def generate_request(message: service.GenerateRequest) -> Request:
     if message.tools:
         raise unsupported("tools", "tools")
     check_range(message.candidates, field="candidates", most=MAX_CANDIDATES)
-    check_range(message.best_of, field="best_of", most=MAX_CANDIDATES)
+    if message.best_of:
+        least = message.candidates or 1
+        check_range(message.best_of, field="best_of", least=least, most=MAX_CANDIDATES)
     check_known(message.mode, _MODES, field="mode")
     check_priority(message.priority)
     target = message.WhichOneof("target")

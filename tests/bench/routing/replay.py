@@ -1,25 +1,22 @@
 """``python -m tests.bench.routing.replay``: what routing comes to on machines that are not here.
 
 Replays drawn requests over tables of stated speeds with the program's own decision, and compares
-it with policies that decide nothing. Only the cost of a decision is measured.
+it with policies that decide nothing. What a decision costs is measured in `deciding`.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gemd.routing.decide import Ask, Strategy, decide
+from gemd.routing.decide import Strategy
 from gemd.routing.prompt import CANVAS_TOKENS
 from gemd.routing.request import Mode
 from gemd.routing.speeds import Speed
-from tests.bench import machine
-from tests.bench.report import Check, Section, spread, with_section
-from tests.bench.rounds import Samples
+from tests.bench.report import Check, Section, with_section
 from tests.bench.routing import replay_run as run
 from tests.bench.routing import replay_tables as tables
 from tests.bench.routing.replay_tables import Table
@@ -39,8 +36,6 @@ JUDGES: Final = (0.70, 0.75, 0.80)
 MEAN_S: Final = 2.0
 INSTANT: Final = 0.7
 """The mission's aim, for the mission's mix."""
-DECISION_MS: Final = 1.0
-_DECISIONS: Final = 2000
 _PLENTY: Final = 500.0
 """Tokens per second with which any policy keeps the aim."""
 CANVASES_S: Final = (0.2, 0.366, 0.64)
@@ -224,31 +219,6 @@ def _least(enough: Callable[[float], bool]) -> float:
     return high
 
 
-def decisions() -> Section:
-    """What one decision costs."""
-    trace, odds = tables.draw(tables.MIXES[tables.MISSION], _DECISIONS, SEED), run.judge_odds(AUROC)
-    tiers = tables.TABLES[0].tiers()
-    looks = [asked.look() for asked in trace]
-    times = Samples(tuple(_timed(partial(decide, Ask(), look, tiers, odds)) for look in looks))
-    section = Section(
-        title="A routing decision",
-        how=f"`decide` on {_DECISIONS} different requests of the mission's mix, options, reasons "
-        f"and numbers included. {machine.describe(threads=1)[0]}.",
-        head=("step", "median ms", "min – max"),
-        rows=[("decide", *spread(times, digits=3, scale=1e3))],
-    )
-    section.checks.append(
-        Check("decide", times.median * 1e3, DECISION_MS, at_least=False, unit=" ms")
-    )
-    return section
-
-
-def _timed(act: Callable[[], object]) -> float:
-    before = time.perf_counter()
-    act()
-    return time.perf_counter() - before
-
-
 def main() -> int:
     """Replay everything; 1 if a bound does not hold."""
     parser = argparse.ArgumentParser(
@@ -256,7 +226,7 @@ def main() -> int:
     )
     parser.add_argument("--write", action="store_true", help="put the sections into RESULTS.md")
     write = parser.parse_args().write
-    sections = [machines(), mixes(), needed(), decisions()]
+    sections = [machines(), mixes(), needed()]
     for section in sections:
         sys.stdout.write(section.text() + "\n")
     if write:

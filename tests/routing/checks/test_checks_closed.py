@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,3 +205,18 @@ def test_any_text_can_be_looked_at(asked: str, answer: str) -> None:
     answer_missing(asked, answer)
     answer_missing(CHOICE, answer)
     closed_answer(COUNT, answer)
+
+
+def test_a_long_request_is_not_kept() -> None:
+    """Caches hold the part that is looked at, and not megabytes of somebody's text."""
+    asked = "x" * 1_000_000 + " How many cats are there?"
+    tracemalloc.start()
+    try:
+        assert closed_answer(asked, "There are 12 cats.") == "12"
+        again = "y" + asked
+        assert closed_answer(again, "There are 12 cats.") == "12"
+        del again
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 200_000

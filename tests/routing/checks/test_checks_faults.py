@@ -69,6 +69,7 @@ BAD = [
     ("What is tea?", "", False, "EMPTY"),
     ("What is tea?", "Tea is a drink made of", True, "TRUNCATED"),
     ("What is tea?", "Tea is good. " * 30, False, "REPETITION"),
+    ("What is tea?", "Tea is is the of leaves.", False, "GARBLED"),
     (
         "Which of the old harbour towns in the north has the longest quay of all?",
         "Which of the old harbour towns in the north has the longest quay of all?",
@@ -92,7 +93,7 @@ BAD = [
     ("Describe tea in at most 5 words.", "It is a hot drink made of leaves.", False, "CONSTRAINT"),
     ("Is tea hot? Answer yes or no.", "Tea is a drink.", False, "ANSWER_MISSING"),
 ]
-MILD = {"REFUSAL", "PLACEHOLDER"}
+MILD = {"GARBLED", "REFUSAL", "PLACEHOLDER"}
 
 
 @pytest.mark.parametrize("asked, answer", GOOD)

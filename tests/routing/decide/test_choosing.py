@@ -9,7 +9,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gemd.errors import ModelNotFoundError
-from gemd.routing.decide import DRAFTS, Ask, Choice, Strategy, Tiers, decide
+from gemd.routing.decide import (
+    DEFAULT_ODDS,
+    DRAFTS,
+    Ask,
+    Choice,
+    Detection,
+    Standing,
+    Strategy,
+    Tiers,
+    decide,
+)
 from gemd.routing.decide.choosing import raised
 from gemd.routing.prompt import Look, Task
 from gemd.routing.request import Mode, Tier
@@ -338,3 +348,16 @@ def test_exact_mode_never_ships_a_draft(seen: Look, state: Tiers) -> None:
     if choice.strategy is Strategy.SPECULATE:
         found = options(choice)
         assert found["SPECULATE"].latency_s < found["DIRECT"].latency_s
+
+
+def test_a_strong_tier_not_worth_its_load_leaves_no_way_that_is_too_late() -> None:
+    """The check would cost less, and end half a second after the deadline."""
+    cold = strong(Speed(decode_tps=92, prefill_tps=3000, load_s=40.0), warm=False)
+    slow = Standing("checker", 5, 16_384, Speed(prefill_tps=600))
+    odds = replace(DEFAULT_ODDS, alone=Detection(0.5, 0.5), checked_open=Detection(1.0, 2 / 7))
+    state, seen = tiers(fast(), cold, checker=slow), look(prior=0.3)
+    free = options(decide(Ask(), seen, state, odds))
+    assert free["DRAFT_AND_CHECK"].taken
+    between = (free["DRAFT"].latency_s + free["DRAFT_AND_CHECK"].latency_s) / 2
+    hurried = decide(Ask(remaining_s=between), seen, state, odds)
+    assert (hurried.reason, hurried.strategy) == ("ONLY_WARM", Strategy.DRAFT)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -99,3 +100,35 @@ def test_a_hard_prompt_costs_a_drafter_and_not_the_strong_tier() -> None:
     ways = [decide(Ask(), look(prior=each), state).strategy for each in (0.1, 0.2, 0.5)]
     assert ways[0] is Strategy.DRAFT
     assert ways[-1] is Strategy.DIRECT
+
+
+def test_a_drafter_that_writes_token_by_token_has_a_price() -> None:
+    """Its rate tells what a draft takes, and nothing is to be measured first."""
+    state = replace(PAIR, fast=fast(Speed(decode_tps=600, prefill_tps=10_000)))
+    found = prices(Ask(), SEEN, state, DEFAULT_ODDS, 0.2)
+    assert found.draft_s == pytest.approx(0.1 + 0.5)
+    assert decide(Ask(), SEEN, state).reason == "PRICED"
+    slow = replace(state, fast=fast(Speed(decode_tps=20)))
+    assert decide(Ask(), SEEN, slow).reason == "FAST_TIER_SLOWER"
+
+
+@pytest.mark.parametrize("figure", [0.0, -1.0, 1e-320, 1e320, 1e300, math.nan, -math.inf])
+def test_impossible_figures_count_as_unknown(figure: float) -> None:
+    """A broken file or clock costs a wrong price, and no request."""
+    broken = Speed(
+        prefill_tps=figure,
+        decode_tps=figure,
+        canvas_s=figure or None,
+        load_s=figure or None,
+        overhead_s=figure,
+        accepted=figure or None,
+    )
+    for mode in Mode:
+        state = tiers(
+            fast(broken, warm=False, queue_s=figure), strong(broken, warm=False, queue_s=figure)
+        )
+        choice = decide(Ask(mode=mode), SEEN, state)
+        assert all(map(math.isfinite, choice.inputs.values()))
+        costs = [each.cost for each in choice.options if each.cost is not None]
+        assert costs
+        assert all(map(math.isfinite, costs))

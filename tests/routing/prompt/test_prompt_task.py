@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemd.routing.prompt import CANVAS_TOKENS, Task, expected_length, task_of
+from gemd.routing.prompt.openings import Openings
 
 
 @pytest.mark.parametrize(
@@ -137,3 +138,11 @@ def test_reason_and_length_agree(text: str, task: Task) -> None:
     found = expected_length(text, task)
     assert found.tokens >= 1
     assert bool(found.why_long) == (found.tokens > CANVAS_TOKENS)
+
+
+@given(st.lists(st.sampled_from(["Tell", "tell me", "TELL", "a", "joke.", "İtell", "é", "\n"])))
+def test_looking_for_words_first_changes_nothing(parts: list[str]) -> None:
+    """It only spares the search where no word of the table stands."""
+    table = Openings((("found", "tell joke", r"\W"),))
+    text = " ".join(parts)
+    assert table.first(text) == table.first(text, frozenset({"tell"}))

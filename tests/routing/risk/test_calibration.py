@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemd.routing.risk import Calibration, Label, Source, auroc, fit
+from gemd.routing.risk import (
+    Calibration,
+    Label,
+    Source,
+    auroc,
+    fit,
+)
 from gemd.routing.risk.calibration import CLEAR_MARGIN, _split
 from gemd.routing.risk.conformal import Case, harm_limit
 from gemd.routing.risk.isotonic import fit_isotonic
@@ -290,3 +296,29 @@ def test_auroc_counts_pairs(pairs: list[tuple[int, bool]]) -> None:
         return
     won = sum((b > g) + 0.5 * (b == g) for g in good for b in worse)
     assert found == pytest.approx(won / (len(good) * len(worse)))
+
+
+def test_praise_alone_ships_nothing_more() -> None:
+    """Who only likes answers says nothing of those that he kept silent about."""
+    refined = [replace(each, source=Source.SHADOW) for each in labels(1, 200, bad=0.6)]
+    praise = [replace(each, source=Source.USER) for each in labels(2, 400, bad=0.0) if each.good]
+    found = fit([*refined, *praise], 0.1)
+    assert found.calibration is None
+    assert "complained" in found.reason
+    complaints = [replace(each, source=Source.USER) for each in labels(3, 20, bad=1.0)]
+    assert fit([*refined, *praise, *complaints], 0.1).calibration is not None
+
+
+def test_drawn_labels_tell_the_harm_without_praise() -> None:
+    """Where shipped drafts were drawn, what users like raises no limit."""
+    drawn = [
+        replace(each, source=Source.SHADOW, propensity=0.5) for each in labels(1, 400, checked=1.0)
+    ]
+    praise = [replace(each, source=Source.USER) for each in labels(2, 1500, bad=0.0, checked=1.0)]
+    alone, praised = fit(drawn, 0.1).calibration, fit([*drawn, *praise], 0.1).calibration
+    assert alone is not None
+    assert praised is not None
+    fresh = labels(9, 2000, checked=1.0)
+    for made in (alone, praised):
+        harm = sum(shipped(made, dict(each.signals)) and not each.good for each in fresh)
+        assert harm / len(fresh) <= 0.13

@@ -283,7 +283,7 @@ def test_another_task_weighs_the_likelihood_less() -> None:
 def test_labels_take_over_when_there_are_enough() -> None:
     """A fit is due at the hundredth label, and after every 25 new ones."""
     judge = Judge(harm=0.2)
-    made = labels(4, 175)
+    made = labels(4, 175, bad=0.4)
     for label in made[:99]:
         judge.add(label)
         assert not judge.fit_due

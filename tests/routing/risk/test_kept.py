@@ -192,3 +192,24 @@ def test_a_full_state_is_small(tmp_path: Path) -> None:
     assert kept.path(KEY).stat().st_size < 1 << 20
     assert len(kept.load(KEY).labels) == KEPT_LABELS
     assert kept.path(KEY).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"drafts": [10**400]},
+        {"finals": [7.0]},
+        {"refined": [-1]},
+        {"judged": 10**400},
+        {"seen": {"steps": [10**400]}},
+    ],
+    ids=str,
+)
+def test_impossible_numbers_are_moved_aside(tmp_path: Path, broken: dict[str, object]) -> None:
+    """A limit that they made would ship everything, or nothing."""
+    kept = KeptStates(tmp_path)
+    kept.save(KEY, learnt())
+    path = kept.path(KEY)
+    path.write_text(json.dumps(json.loads(path.read_text()) | broken))
+    assert kept.load(KEY) == State()
+    assert path.with_suffix(".bad").exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gemd.routing.risk import Feedback, Label, Labels, Memory, Source
 from gemd.routing.risk.labels import KEPT_LABELS, MEANING, REMEMBERED
@@ -107,3 +109,18 @@ def test_labels_are_bounded() -> None:
     kept = Labels(tuple(replace(label(), at=float(index)) for index in range(KEPT_LABELS + 10)))
     assert len(kept) == KEPT_LABELS
     assert kept.all[0].at == 10.0
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=40))
+def test_bad_ones_are_counted_as_they_come(given_labels: list[tuple[bool, int]]) -> None:
+    """Also where a label takes the place of another one."""
+    kept = Labels()
+    for good, origin in given_labels:
+        kept.add(Label({}, good, Source.USER, origin=str(origin) if origin else ""))
+        assert kept.bad == sum(not label.good for label in kept.all)
+
+
+def test_forgotten_bad_ones_do_not_count() -> None:
+    """The oldest go where there are too many."""
+    kept = Labels(tuple(Label({}, number > 0, Source.USER) for number in range(KEPT_LABELS + 1)))
+    assert kept.bad == 0

@@ -1,0 +1,41 @@
+"""`RESULTS.md` is written by several programs, and none of them drops what another one wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.bench.report import Section, rewritten, with_section
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def section(title: str, figure: str) -> Section:
+    """With one row."""
+    return Section(title=title, how="Measured.", head=("what", "s"), rows=[("it", figure)])
+
+
+def titles(text: str) -> list[str]:
+    """Of the sections, in order."""
+    return [line for line in text.splitlines() if line.startswith("## ")]
+
+
+def test_sections_of_other_programs_stay() -> None:
+    """Behind those that were measured, which are replaced."""
+    known = rewritten("", ["a machine"], [section("One", "1"), section("Two", "2")])
+    known = with_section(known, section("Other", "3"))
+    anew = rewritten(known, ["another machine"], [section("Two", "4"), section("One", "5")])
+    assert titles(anew) == ["## Two", "## One", "## Other"]
+    assert "| it | 3 |" in anew
+    assert "another machine" in anew
+    assert "| it | 1 |" not in anew
+    assert rewritten(anew, ["another machine"], [section("Two", "4"), section("One", "5")]) == anew
+
+
+def test_the_real_file_keeps_all_its_sections() -> None:
+    """With not a word changed in those that others wrote."""
+    known = RESULTS.read_text(encoding="utf-8")
+    anew = rewritten(known, ["a machine"], [section("One stream", "1")])
+    assert sorted(titles(anew)) == sorted(titles(known))
+    for part in known.split("\n## ")[1:]:
+        if not part.startswith("One stream"):
+            assert f"## {part.rstrip()}\n" in anew
