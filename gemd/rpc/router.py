@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from gemd import wire
 from gemd.errors import GemdError
 from gemd.residency.decisions import Alternative, Decision, DecisionKind, Reason
 from gemd.routing.cascade import Job, Judged, Streams, Tools, plain, run
@@ -16,7 +17,7 @@ from gemd.routing.route import Pair, route, tier_of
 from gemd.rpc.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from gemd.config import Settings
     from gemd.residency.manager import Manager
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 NAMED: Final = "MODEL_NAMED"
 """The reason that a client gave itself: it need not be told, and nothing is decided."""
+
+_NEUTRAL: Final = {"repeat_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}
 
 
 class Router:
@@ -201,12 +204,20 @@ class Router:
             mode=asked.mode,
             thinking=bool(asked.thinking),
             logprobs=sampling.get("logprobs") is not None,
+            penalties=_penalizes(sampling),
             max_tokens=sampling.get("max_tokens"),
             ignore_eos=bool(sampling.get("ignore_eos")),
             remaining_s=remaining_s,
             draft_prompt_tokens=self._settings.draft_prompt_tokens,
             turns_since_refine=self._learning.recent.turns_since_refine(asked.prompt),
         )
+
+
+def _penalizes(sampling: Mapping[str, Any]) -> bool:
+    """Whether tokens that were said before are to be less likely."""
+    window = sampling.get("penalty_last_n", wire.Sampling().penalty_last_n)
+    given = (sampling.get(name, neutral) != neutral for name, neutral in _NEUTRAL.items())
+    return bool(window) and any(given)
 
 
 def _fixed(way: Route, pair: Pair | None) -> Choice:

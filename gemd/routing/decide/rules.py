@@ -92,6 +92,14 @@ def logprobs(case: Case) -> Ruling | None:
     return Ruling("LOGPROBS", why)
 
 
+def penalties(case: Case) -> Ruling | None:
+    """What looks at the tokens before a token means nothing where all are drawn at once."""
+    if not case.ask.penalties or case.fast.speed.decode_tps is not None:
+        return None
+    why = f"a penalty for repetition was asked for, and {case.fast.model} draws all tokens at once"
+    return Ruling("PENALTIES", why)
+
+
 def long_context(case: Case) -> Ruling | None:
     """A prompt that the drafter has no room for, or would lose the thread of."""
     prompt, room = case.look.prompt_tokens, case.fast.context_tokens - CANVAS_TOKENS
@@ -277,6 +285,7 @@ def unmeasured(case: Case) -> Ruling | None:
 RULES: Final[tuple[Rule, ...]] = (
     thinking,
     logprobs,
+    penalties,
     long_context,
     long_output,
     not_outranked,
@@ -296,6 +305,7 @@ RULES: Final[tuple[Rule, ...]] = (
 EXACT_RULES: Final[tuple[Rule, ...]] = (
     thinking,
     logprobs,
+    penalties,
     long_context,
     drafter_failing,
     only_warm,

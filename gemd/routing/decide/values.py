@@ -48,6 +48,7 @@ class Ask:
         mode: Speed against quality.
         thinking: Whether it asks the model to reason first.
         logprobs: Whether it asks for log-probabilities.
+        penalties: Whether it asks for a penalty on what was said before.
         max_tokens: The most that the answer may have; None for no limit.
         ignore_eos: Whether the answer goes on to that limit whatever the model says.
         remaining_s: Until its deadline; None for none.
@@ -60,6 +61,7 @@ class Ask:
     mode: Mode = Mode.BALANCED
     thinking: bool = False
     logprobs: bool = False
+    penalties: bool = False
     max_tokens: int | None = None
     ignore_eos: bool = False
     remaining_s: float | None = None

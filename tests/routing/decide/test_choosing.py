@@ -121,6 +121,7 @@ EXAMPLES: list[tuple[str, Ask, Look, Tiers, Strategy, str]] = [
         "strong",
     ),
     ("MODE_FAST", Ask(mode=Mode.FAST), look(prior=0.9), tiers(), Strategy.DIRECT, "fast"),
+    ("PENALTIES", Ask(penalties=True), look(prior=0.1), tiers(), Strategy.DIRECT, "strong"),
     (
         "FEW_DRAFTS",
         Ask(),

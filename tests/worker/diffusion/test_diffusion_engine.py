@@ -373,7 +373,8 @@ def test_an_answer_is_not_begun_or_guessed_for_it(tiny: Bench) -> None:
     """What goes from left to right has no meaning on a canvas, and is not left alone quietly."""
     for field in ("answer_prefix", "draft"):
         for given in ("The", (1, 2)):
-            refused = tiny.failure(tiny.ask("Hello", **{field: given}))
+            fields: dict[str, Any] = {field: given}
+            refused = tiny.failure(tiny.ask("Hello", **fields))
             assert (refused.reason, refused.metadata["field"]) == ("UNSUPPORTED_INPUT", field)
 
 
