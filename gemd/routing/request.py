@@ -1,15 +1,21 @@
-"""A generation request in the daemon's own terms, after conversion and validation."""
+"""A generation request in the daemon's own terms, after conversion and validation.
+
+Light: what is loaded for every request, whoever answers it, needs no more of routing than this.
+"""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gemd.wire import Prompt, Span
+
+CANVAS_TOKENS: Final = 256
+"""Positions that the fast tier denoises at once."""
 
 
 class Tier(enum.Enum):
@@ -27,6 +33,16 @@ class Mode(enum.Enum):
     BALANCED = "balanced"
     BEST = "best"
     EXACT = "exact"
+
+
+class Feedback(enum.Enum):
+    """What a user or an app tells of an answer; the names are those of the API."""
+
+    LIKED = "LIKED"
+    DISLIKED = "DISLIKED"
+    ACCEPTED = "ACCEPTED"
+    EDITED = "EDITED"
+    REGENERATED = "REGENERATED"
 
 
 @dataclass(frozen=True, slots=True)

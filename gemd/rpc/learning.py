@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -13,7 +12,6 @@ from gemd.routing.cascade import Ended, Judged, Resolution, Settled
 from gemd.routing.decide import Odds, Strategy, odds_of
 from gemd.routing.decide.odds import REFINE_RATE, SPARED
 from gemd.routing.recent import Recent
-from gemd.routing.risk import Judge, Key, Memory, Verdict, fit
 from gemd.routing.shares import Shares
 from gemd.store.threads import in_thread
 
@@ -22,9 +20,11 @@ if TYPE_CHECKING:
 
     from gemd.routing.cascade import Job
     from gemd.routing.cascade.events import Event
-    from gemd.routing.risk import Feedback, KeptStates, Label
+    from gemd.routing.request import Feedback
+    from gemd.routing.risk import Judge, KeptStates, Key, Label
     from gemd.routing.route import Pair
     from gemd.routing.speeds import Speeds
+    from gemd.rpc.lessons import Lesson
 
 log = structlog.get_logger(__name__)
 
@@ -34,26 +34,12 @@ _ENOUGH: Final = 20
 """Of them, before that counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What is learnt with one pair of models.
-
-    Attributes:
-        judge: Of its drafts.
-        memory: Of those that were shipped, for what is said of them later.
-
-    """
-
-    judge: Judge
-    memory: Memory = field(default_factory=Memory)
-
-
 class Learning:
     """All that is learnt, for every pair of models that was in use.
 
     Args:
         speeds: What models were measured to do.
-        states: Where judges are kept; None keeps nothing.
+        states: Makes what judges are kept in, at the first use; None keeps nothing.
         identity: Of a model: what makes things learnt with it worthless when it changes.
         budget: Share of drafts to refine as long as nothing is known of their worth.
         harm: Largest share of drafts that may be shipped and bad.
@@ -71,7 +57,7 @@ class Learning:
         self,
         *,
         speeds: Speeds,
-        states: KeptStates | None,
+        states: Callable[[], KeptStates] | None,
         identity: Callable[[str], str],
         budget: float,
         harm: float,
@@ -80,7 +66,8 @@ class Learning:
         self.speeds = speeds
         self.recent = Recent()
         self.shares = Shares()
-        self._states = states
+        self._make_states = states
+        self._states: KeptStates | None = None
         self._identity = identity
         self._budget = budget
         self._harm = harm
@@ -96,13 +83,14 @@ class Learning:
 
     def of(self, pair: Pair) -> Lesson:
         """With this pair; what was learnt in earlier runs is read at the first use."""
-        names = [each.id if each is not None else "" for each in (pair.fast, pair.checker)]
-        drafter, checker = (f"{name} {self._identity(name)}" if name else "" for name in names)
-        key = Key(drafter=drafter, checker=checker)
+        # The judge is large, and a daemon that drafts nothing needs none.
+        from gemd.rpc.lessons import key_of, lesson_of  # noqa: PLC0415 - see above
+
+        key = key_of(pair, self._identity)
         if key not in self._lessons:
-            state = None if self._states is None else self._states.load(key)
-            judge = Judge(budget=self._budget, harm=self._harm, state=state)
-            self._lessons[key] = Lesson(judge)
+            if self._states is None and self._make_states is not None:
+                self._states = self._make_states()
+            self._lessons[key] = lesson_of(key, self._states, budget=self._budget, harm=self._harm)
         return self._lessons[key]
 
     def odds(self, judge: Judge) -> Odds:
@@ -152,7 +140,7 @@ class Learning:
             return
         if job.choice.strategy is Strategy.DRAFT_AND_CHECK:
             self._checked.append(event.checked)
-        if event.judgement.verdict is Verdict.SHIP:
+        if event.judgement.ships:
             lesson.memory.remember(
                 job.request_id,
                 0,
@@ -215,6 +203,8 @@ class Learning:
             await in_thread(lambda _: states.save(key, state))
 
     async def _fit(self, judge: Judge) -> None:
+        from gemd.routing.risk import fit  # noqa: PLC0415 - as in `of`
+
         labels = judge.labels
         judge.adopt(await in_thread(lambda _: fit(labels, harm=judge.harm), abandon=True))
 

@@ -11,10 +11,8 @@ from gemd.errors import GemdError
 from gemd.residency.decisions import Alternative, Decision, DecisionKind, Reason
 from gemd.routing.cascade import Job, Judged, Streams, Tools, plain, run
 from gemd.routing.decide import Ask, Choice, Strategy, decide
-from gemd.routing.prompt import look_at
 from gemd.routing.request import Tier
 from gemd.routing.route import Pair, route, tier_of
-from gemd.rpc.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -23,10 +21,12 @@ if TYPE_CHECKING:
     from gemd.residency.manager import Manager
     from gemd.routing.cascade.events import Event
     from gemd.routing.decide import Option
-    from gemd.routing.request import Request
-    from gemd.routing.risk import Feedback, Label
+    from gemd.routing.prompt import Look
+    from gemd.routing.request import Feedback, Request
+    from gemd.routing.risk import Label
     from gemd.routing.route import Default, Route
-    from gemd.rpc.learning import Learning, Lesson
+    from gemd.rpc.learning import Learning
+    from gemd.rpc.lessons import Lesson
     from gemd.rpc.library import Library
     from gemd.rpc.pairing import Pairing
     from gemd.rpc.shadow import ShadowRuns
@@ -107,10 +107,10 @@ class Router:
         pair = look = None
         if fixed is not None:
             if asked.best_of:
-                pair, look = self._known_pair(), look_at(asked.prompt)
+                pair, look = self._known_pair(), _look_at(asked.prompt)
             choice = _fixed(fixed, pair)
         else:
-            pair, look = self._pairing.pair(), look_at(asked.prompt)
+            pair, look = self._pairing.pair(), _look_at(asked.prompt)
             judge = self._learning.of(pair).judge
             tiers = replace(
                 self._pairing.tiers(),
@@ -161,6 +161,9 @@ class Router:
     async def _followed(
         self, job: Job, tools: Tools, lesson: Lesson | None
     ) -> AsyncGenerator[Event]:
+        # As the judge: only where something is drafted.
+        from gemd.rpc.outcome import Outcome  # noqa: PLC0415 - see above
+
         outcome = Outcome(job, self._teach(lesson), self._shadow, wall=self._learning.wall)
         async with aclosing(run(job, tools)) as events:
             async for event in events:
@@ -211,6 +214,13 @@ class Router:
             draft_prompt_tokens=self._settings.draft_prompt_tokens,
             turns_since_refine=self._learning.recent.turns_since_refine(asked.prompt),
         )
+
+
+def _look_at(prompt: wire.Prompt) -> Look:
+    # Tables of words and patterns, which a daemon without two tiers never needs.
+    from gemd.routing.prompt import look_at  # noqa: PLC0415 - see above
+
+    return look_at(prompt)
 
 
 def _penalizes(sampling: Mapping[str, Any]) -> bool:

@@ -6,13 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gemd.routing.risk import KeptStates
 from gemd.routing.speeds import Speeds, kept_speeds
 from gemd.rpc.default_model import AUTO, DefaultModel
 from gemd.rpc.learning import Learning
 from gemd.rpc.pairing import Pairing, Wishes
 from gemd.rpc.router import Router
-from gemd.rpc.shadow import ShadowRuns
 from gemd.rpc.tiers import Tiers
 
 if TYPE_CHECKING:
@@ -21,9 +19,11 @@ if TYPE_CHECKING:
 
     from gemd.config import Settings
     from gemd.residency.manager import Manager
+    from gemd.routing.risk import KeptStates
     from gemd.rpc.advisor import Advisor
     from gemd.rpc.library import Library
     from gemd.rpc.requests import RequestLog
+    from gemd.rpc.shadow import ShadowRuns
 
 SPEEDS_FILE: Final = "speeds.json"
 JUDGES_DIR: Final = "judges"
@@ -91,6 +91,8 @@ class TwoTiers:
         self._learning = _learning(settings, pairing, memory.folder)
         self._shadow: ShadowRuns | None = None
         if settings.shadow_runs:
+            from gemd.rpc.shadow import ShadowRuns  # noqa: PLC0415 - off by default, and large
+
             self._shadow = ShadowRuns(
                 manager=manager,
                 sampling_defaults=library.sampling_defaults,
@@ -133,9 +135,16 @@ def _learning(settings: Settings, pairing: Pairing, folder: Path | None) -> Lear
     )
     return Learning(
         speeds=speeds,
-        states=None if folder is None else KeptStates(folder / JUDGES_DIR),
+        states=None if folder is None else lambda: _kept_states(folder),
         identity=pairing.fingerprint,
         budget=settings.refine_percent / 100,
         harm=settings.harm_percent / 100,
         wall=time.time,
     )
+
+
+def _kept_states(folder: Path) -> KeptStates:
+    # As in `Learning.of`: only where something is drafted.
+    from gemd.routing.risk import KeptStates  # noqa: PLC0415 - see above
+
+    return KeptStates(folder / JUDGES_DIR)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from gemd.routing.cascade import Job, Judged
 from gemd.routing.decide import Choice, Strategy
 from gemd.routing.prompt import look_at
-from gemd.routing.request import Request, Tier
-from gemd.routing.risk import Basis, Feedback, Judgement, KeptStates, Label, Source, Verdict
+from gemd.routing.request import Feedback, Request, Tier
+from gemd.routing.risk import Basis, Judgement, KeptStates, Label, Source, Verdict
 from gemd.routing.route import Pair
 from gemd.routing.speeds import Speeds
 from gemd.rpc import learning
@@ -47,7 +47,7 @@ def learned(folder: Path | None = None, identity: str = "v1") -> Learning:
     """One without labels, that keeps what it learns in the folder."""
     return Learning(
         speeds=Speeds(lambda _: ""),
-        states=None if folder is None else KeptStates(folder),
+        states=None if folder is None else lambda: KeptStates(folder),
         identity=lambda _: identity,
         budget=0.25,
         harm=0.1,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd.routing.cascade.direct import direct
-from gemd.routing.cascade.drafted import drafted
-from gemd.routing.cascade.ranked import ranked
 from gemd.routing.cascade.speculated import speculated
 from gemd.routing.decide import Strategy
 
@@ -24,10 +22,15 @@ def run(job: Job, tools: Tools) -> AsyncGenerator[Event]:
         GemdError: It cannot be answered, or no longer.
 
     """
+    # The judge and the checks of texts are large, and a daemon that drafts nothing needs none.
     if job.asked.best_of:
+        from gemd.routing.cascade.ranked import ranked  # noqa: PLC0415 - see above
+
         return ranked(job, tools)
     if job.choice.strategy is Strategy.DIRECT:
         return direct(job, tools)
     if job.choice.strategy is Strategy.SPECULATE:
         return speculated(job, tools)
+    from gemd.routing.cascade.drafted import drafted  # noqa: PLC0415 - see above
+
     return drafted(job, tools)

@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gemd.routing.decide.values import Strategy
-from gemd.routing.prompt import CANVAS_TOKENS
-from gemd.routing.request import Mode
+from gemd.routing.request import CANVAS_TOKENS, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

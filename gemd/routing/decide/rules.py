@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gemd.routing.decide.values import DRAFTS, ENOUGH_JUDGED, Strategy
-from gemd.routing.prompt import CANVAS_TOKENS
-from gemd.routing.request import Mode
+from gemd.routing.request import CANVAS_TOKENS, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

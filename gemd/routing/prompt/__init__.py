@@ -1,14 +1,13 @@
 """What a prompt tells before a model has seen it: features, task, length, a prior. Pure."""
 
 from gemd.routing.prompt.features import FEATURES, features_of
-from gemd.routing.prompt.length import CANVAS_TOKENS, Length, expected_length
+from gemd.routing.prompt.length import Length, expected_length
 from gemd.routing.prompt.look import Look, look_at
 from gemd.routing.prompt.prior import Prior, shipped_prior
 from gemd.routing.prompt.task import Task, task_of
 from gemd.routing.prompt.window import estimate_tokens, window
 
 __all__ = [
-    "CANVAS_TOKENS",
     "FEATURES",
     "Length",
     "Look",

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Final
 from gemd.routing.prompt.openings import Openings, words_in, words_of
 from gemd.routing.prompt.task import BUILDING_VERBS, HEAD_CHARS, TAIL_CHARS, WRITING_VERBS, Task
 from gemd.routing.prompt.window import estimate_tokens, window
+from gemd.routing.request import CANVAS_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-CANVAS_TOKENS: Final = 256
-"""Positions that the fast tier denoises at once."""
 _TOKENS_PER_WORD: Final = 1.42
 """Punctuation and markup included: 180 words fill a canvas."""
 

@@ -3,7 +3,7 @@
 from gemd.routing.risk.calibration import Calibration, Fitted, auroc, fit
 from gemd.routing.risk.judge import BUDGET, HARM, Judge
 from gemd.routing.risk.kept import KeptStates, Key
-from gemd.routing.risk.labels import Feedback, Label, Labels, Memory, Source
+from gemd.routing.risk.labels import Label, Labels, Memory, Source
 from gemd.routing.risk.likelihood import Likelihood
 from gemd.routing.risk.shadow import (
     SHARE,
@@ -28,7 +28,6 @@ __all__ = [
     "Basis",
     "Calibration",
     "Evidence",
-    "Feedback",
     "Fitted",
     "Judge",
     "Judgement",

@@ -7,6 +7,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from gemd.routing.request import Feedback
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,16 +22,6 @@ class Source(enum.Enum):
 
     SHADOW = "shadow"
     USER = "user"
-
-
-class Feedback(enum.Enum):
-    """What a user or an app tells of an answer; the names are those of the API."""
-
-    LIKED = "LIKED"
-    DISLIKED = "DISLIKED"
-    ACCEPTED = "ACCEPTED"
-    EDITED = "EDITED"
-    REGENERATED = "REGENERATED"
 
 
 MEANING: Final = {

@@ -63,6 +63,11 @@ class Judgement:
     signals: Mapping[str, float]
     task: str
 
+    @property
+    def ships(self) -> bool:
+        """Whether the draft becomes the answer."""
+        return self.verdict is Verdict.SHIP
+
 
 @dataclass(frozen=True, slots=True)
 class State:

@@ -6,8 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from gemd import wire
-from gemd.routing.request import Mode, Request, Tier
-from gemd.routing.risk import Feedback
+from gemd.routing.request import Feedback, Mode, Request, Tier
 from gemd.rpc.convert.canvas import spans_of
 from gemd.rpc.convert.fields import (
     check_known,

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemd.routing.decide import Strategy
-from gemd.routing.prompt import CANVAS_TOKENS
-from gemd.routing.request import Mode
+from gemd.routing.request import CANVAS_TOKENS, Mode
 from gemd.routing.speeds import Speed
 from tests.bench.report import Check, Section, with_section
 from tests.bench.routing import replay_run as run

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 from gemd.routing.decide import DRAFTS, Ask, Odds, Strategy, decide, odds_of
 from gemd.routing.decide.odds import AUROC_ALONE
 from gemd.routing.decide.pricing import pace
-from gemd.routing.prompt import CANVAS_TOKENS
-from gemd.routing.request import Mode, Tier
+from gemd.routing.request import CANVAS_TOKENS, Mode, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from gemd.routing.decide import Standing, Tiers
-from gemd.routing.prompt import CANVAS_TOKENS, Look, Task
+from gemd.routing.prompt import Look, Task
+from gemd.routing.request import CANVAS_TOKENS
 from gemd.routing.speeds import Speed
 
 if TYPE_CHECKING:

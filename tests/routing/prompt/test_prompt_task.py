@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemd.routing.prompt import CANVAS_TOKENS, Task, expected_length, task_of
+from gemd.routing.prompt import Task, expected_length, task_of
 from gemd.routing.prompt.openings import Openings
+from gemd.routing.request import CANVAS_TOKENS
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemd.routing.risk import Feedback, Label, Labels, Memory, Source
+from gemd.routing.request import Feedback
+from gemd.routing.risk import Label, Labels, Memory, Source
 from gemd.routing.risk.labels import KEPT_LABELS, MEANING, REMEMBERED
 
 SIGNALS = {"steps": 0.3, "prior": 0.2}
