@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gemd.rpc.library import Library
     from gemd.rpc.pairing import Pairing
     from gemd.rpc.shadow import ShadowRuns
+    from gemd.rpc.warming import Warming
 
 NAMED: Final = "MODEL_NAMED"
 """The reason that a client gave itself: it need not be told, and nothing is decided."""
@@ -47,6 +48,7 @@ class Router:
         pairing: The two tiers.
         default: Who answers if nothing is drafted.
         learning: What earlier requests have taught, and where this one's teachings go.
+        warming: Keeps both tiers warm while requests are shared.
         shadow: Takes shipped drafts that the strong model may answer too; None: it never does.
 
     """
@@ -60,6 +62,7 @@ class Router:
         pairing: Pairing,
         default: Callable[[], Default],
         learning: Learning,
+        warming: Warming,
         shadow: ShadowRuns | None = None,
     ) -> None:
         self._settings = settings
@@ -68,6 +71,7 @@ class Router:
         self._pairing = pairing
         self._default = default
         self._learning = learning
+        self._warming = warming
         self._shadow = shadow
         self._streams = Streams()
 
@@ -118,6 +122,8 @@ class Router:
                 judged_drafts=judge.report().judged,
             )
             choice = decide(self._ask(asked, remaining_s), look, tiers, self._learning.odds(judge))
+            if not tiers.sparing:
+                self._warming.used(pair)
         job = Job(
             asked=asked,
             look=look,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,7 @@ from gemd.rpc.learning import Learning
 from gemd.rpc.pairing import Pairing, Wishes
 from gemd.rpc.router import Router
 from gemd.rpc.tiers import Tiers
+from gemd.rpc.warming import Warming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -101,6 +103,7 @@ class TwoTiers:
                 allowed=lambda: on_battery() is not True and not manager.pressures(),
                 wall=time.time,
             )
+        self._warming = Warming(manager, asyncio.get_running_loop())
         self.router = Router(
             settings,
             library=library,
@@ -108,6 +111,7 @@ class TwoTiers:
             pairing=pairing,
             default=default.choose,
             learning=self._learning,
+            warming=self._warming,
             shadow=self._shadow,
         )
         self.told = Tiers(pairing, self._learning, alone=settings.default_model != AUTO)
@@ -119,6 +123,7 @@ class TwoTiers:
 
     async def stop(self) -> None:
         """End it."""
+        self._warming.stop()
         if self._shadow is not None:
             await self._shadow.stop()
 

@@ -422,7 +422,9 @@ async def test_mode_fast_streams_from_the_fast_tier(running: Running) -> None:
 async def test_a_drafter_that_keeps_failing_is_left_out(running: Running) -> None:
     """After three of the last five drafts the strong model answers at once."""
     models = drafted()
-    models[FAST]["raise_at"] = 0
+    # An error of its own accord: a worker that ends is cold, and nobody would ask it again at once.
+    error = {"reason": "ENGINE_CRASHED", "message": "its memory is broken"}
+    models[FAST] |= {"fail_at": 0, "error": error}
     reasons = []
     for _ in range(5):
         told = await ask(running, scripted(models))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gemd.residency.states import State
 from gemd.v1 import daemon_service_pb2
 from gemd.v1 import generation_pb2 as generation
 from gemd.v1 import generation_service_pb2 as service
@@ -174,10 +175,31 @@ async def test_two_tiers_work_where_only_one_fits() -> None:
     def large(located: Located) -> Located:
         return dataclasses.replace(located, estimate_bytes=260 << 20)
 
-    async with both_tiers(adapt=large, load=load, budget_bytes=400 << 20) as running:
+    one = {"adapt": large, "load": load, "budget_bytes": 400 << 20}
+    async with both_tiers(warm=(FAST,), **one) as running:
         async with asyncio.timeout(30):
             told = await ask(running, scripted(drafted(UNLIKELY)))
         assert told.error is None
-        assert told.one("finished").route.strategy == generation.Route.STRATEGY_DRAFT_AND_CHECK
+        assert told.one("resolved").resolution == generation.Resolved.RESOLUTION_REPLACED
         assert told.text == "".join(DEEP)
-        assert running.app.manager.evictions >= 2
+        assert running.app.manager.evictions >= 1
+
+
+async def test_the_tier_that_is_cold_is_warmed_beside_the_answer() -> None:
+    """A request waits for nobody's load, and the next one finds both: else none ever drafted."""
+    async with both_tiers(warm=(STRONG,)) as running:
+        told = await ask(running, scripted(drafted()))
+        assert told.one("routed").route.reason == "ONLY_WARM"
+        assert told.text == "".join(DEEP)
+        await until(lambda: running.app.manager.residence(FAST).state is State.READY)
+        told = await ask(running, scripted(drafted()))
+        assert told.text == "".join(SEA)
+
+
+async def test_nothing_is_warmed_for_who_names_his_model() -> None:
+    """Nobody shares anything then."""
+    async with both_tiers(warm=()) as running:
+        asked = service.GenerateRequest(text="a b", model=STRONG)
+        assert (await ask(running, asked)).text
+        assert running.app.manager.residence(FAST).state is State.COLD
+        assert running.app.manager.residence(FAST).loads == 0

@@ -50,15 +50,23 @@ HOPELESS = trace(48, 6.0)
 
 
 @contextlib.asynccontextmanager
-async def both_tiers(**settings: Any) -> AsyncIterator[Running]:
-    """A daemon with both, warm, and a verifier that nobody has asked for."""
+async def both_tiers(
+    *, warm: tuple[str, ...] = (FAST, STRONG), **settings: Any
+) -> AsyncIterator[Running]:
+    """A daemon with both, warm, and a verifier that nobody has asked for.
+
+    Args:
+        warm: Models that are loaded before anybody asks.
+        settings: Fields of `Settings`.
+
+    """
 
     def catalog(file: Path) -> list[Profile]:
         return [*tiers(file), profile(file, name=CHECKER, roles=("verifier",), quality=5)]
 
     chosen = {"default_model": "auto", "fast_model": FAST, "strong_model": STRONG}
     async with serving(catalog=catalog, **{**chosen, **settings}) as running:
-        for model in (FAST, STRONG):
+        for model in warm:
             async for _ in running.models.LoadModel(LoadModelRequest(model=model)):
                 pass
         yield running

@@ -183,6 +183,12 @@ def only_warm(case: Case) -> Ruling | None:
         warm, cold = (fast, strong) if fast.warm else (strong, fast)
         why = f"{case.tiers.sparing}, and {cold.model} would have to be loaded"
         return Ruling("ONLY_WARM", why, model=warm)
+    if not fast.warm and prices.draft_s is None:
+        why = (
+            f"{fast.model} would have to be loaded, and nothing is known of its speed yet, so "
+            f"{strong.model} answers"
+        )
+        return Ruling("ONLY_WARM", why)
     if fast.warm or prices.draft_s is None or prices.draft_s < prices.direct_s:
         return None
     why = (

@@ -111,6 +111,7 @@ EXAMPLES: list[tuple[str, Ask, Look, Tiers, Strategy, str]] = [
         "strong",
     ),
     ("ONLY_WARM", Ask(), look(), tiers(answerer=COLD_STRONG), Strategy.DRAFT, "fast"),
+    ("ONLY_WARM", Ask(), look(), tiers(fast(Speed(), warm=False)), Strategy.DIRECT, "strong"),
     ("FAST_TIER_SLOWER", Ask(), look(expected_tokens=20), tiers(), Strategy.DIRECT, "strong"),
     (
         "FAST_TIER_SLOWER",

@@ -69,9 +69,9 @@ def plain(bench: Bench, **sampling: object) -> Answer:
     return drafted(bench, "", **sampling)
 
 
-def test_ten_greedy_answers_are_the_same_with_any_draft(engine: Bench) -> None:
-    """Right, nearly right and unrelated."""
-    check(compared(engine, PROMPTS[::11], max_tokens=24))
+def test_greedy_answers_are_the_same_with_any_draft(engine: Bench) -> None:
+    """Right, nearly right and unrelated; of four prompts, and of a hundred in the slow tests."""
+    check(compared(engine, PROMPTS[::26], max_tokens=24))
 
 
 @pytest.mark.slow

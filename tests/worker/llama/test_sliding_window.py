@@ -101,7 +101,7 @@ def test_a_cut_beyond_the_window_reads_the_prompt_again(gemma: Bench, reference:
         _check(gemma, reference, [*TEXT[:cut], 11, 12, 13 + cut])
 
 
-@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize("on_cpu", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_guesses_that_were_wrong_leave_the_window_whole(
     gemma: Bench, reference: Bare, monkeypatch: pytest.MonkeyPatch, *, on_cpu: bool
 ) -> None:

@@ -97,7 +97,7 @@ def test_text_before_the_answer_begins_stop_strings_and_is_never_released(
         stream.precede(piece)
     answer = "".join(stream.push(piece) for piece in split(data[border:], cuts))
     answer += stream.finish()
-    # In the same pieces: of two stop strings that begin in one place the one that ends first counts.
+    # In the same pieces: of two stop strings that begin in one place the first to end counts.
     whole, stopped_by, _ = run(
         [*split(data[:border], cuts), *split(data[border:], cuts)], tuple(stop)
     )
