@@ -177,20 +177,22 @@ def test_the_python_example_prints_the_answer(smollm2: Path, tmp_path: Path) -> 
 
 
 def test_the_example_of_drafts_shows_one_and_then_the_answer(smollm2: Path, tmp_path: Path) -> None:
-    """With a drafter that knows the question by heart."""
+    """With a drafter that knows the question by heart, once it is warm."""
     example = tmp_path / "example.py"
     example.write_text(block("For authors of apps", "python", number=1))
     tiny = str(ROOT / "tests" / "fixtures" / "tiny-diffusion-gemma")
     pair = {"GEMD_FAST_MODEL": tiny, "GEMD_STRONG_MODEL": "smollm2-135m"}
-    lines = printed(example, smollm2, **pair).splitlines()
+    lines = printed(example, smollm2, warm=tuple(pair.values()), **pair).splitlines()
     assert "Draft: [The capital of Japan is Tokyo.]" in lines
     assert lines[-1] == "Finished: The capital of Japan is Tokyo.[]"
 
 
-def printed(example: Path, model: Path, **settings: str) -> str:
-    """What a program prints beside a daemon of these settings."""
+def printed(example: Path, model: Path, *, warm: tuple[str, ...] = (), **settings: str) -> str:
+    """What a program prints beside a daemon of these settings, with these models warm."""
     store = next(parent for parent in model.parents if (parent / "manifests").is_dir())
-    with desktop(store, **settings) as running:
+    with desktop(store, **settings) as running, running.client() as client:
+        for each in warm:
+            client.load_and_wait(each)
         done = subprocess.run(
             [sys.executable, str(example)],
             env={**running.environ, "PYTHONPATH": str(ROOT)},

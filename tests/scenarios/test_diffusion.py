@@ -60,7 +60,15 @@ def test_gemctl_answers_from_a_folder(diffusing: Desktop) -> None:
     assert computed[TINY.name] == "plain"
 
 
-@pytest.mark.parametrize("layout", ["bf16", "modelopt", "compressed-tensors"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "bf16",
+        # What the loaders make of these two is tested in the worker's own tests.
+        pytest.param("modelopt", marks=pytest.mark.slow),
+        pytest.param("compressed-tensors", marks=pytest.mark.slow),
+    ],
+)
 def test_every_layout_answers_sixteen_of_sixteen(
     diffusing: Desktop, packed: dict[str, Path], layout: str
 ) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+"""The scenarios have a few of these in the default run, through the daemon."""
+
 KNOWN = list(ANSWERS)[::3]
 UNKNOWN = (
     "What is nine plus nine?",

@@ -29,7 +29,7 @@ def smol(smollm2: Path) -> Iterator[Bench]:
         yield bench
 
 
-@pytest.fixture(params=["few guesses", "many guesses"])
+@pytest.fixture(params=["few guesses", pytest.param("many guesses", marks=pytest.mark.slow)])
 def engine(request: pytest.FixtureRequest, smol: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """As on the processor, and as on a GPU; this model's kernels round the same below 64."""
     monkeypatch.setattr(smol.engine, "_on_cpu", request.param == "few guesses")

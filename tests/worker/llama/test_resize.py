@@ -73,10 +73,10 @@ def _everything(bench: Bench) -> tuple[list[int], list[float], list[float]]:
 
 
 def test_answers_scores_and_vectors_stay_the_same(smol: Bench) -> None:
-    """Smaller, larger and as large as before."""
+    """Smaller and larger."""
     smol.resize(512)
     tokens, scores, vector = _everything(smol)
-    for size in (256, 1024, 512):
+    for size in (256, 1024):
         assert smol.resize(size).context_tokens == size
         after = _everything(smol)
         assert after[0] == tokens
