@@ -47,7 +47,7 @@ class Desk:
             callback()
 
 
-PAIR = cast("Pair", Pair(*(cast("Any", SimpleNamespace(id=name)) for name in ("quick", "large"))))
+PAIR = Pair(*(cast("Any", SimpleNamespace(id=name)) for name in ("quick", "large")))
 BOTH = {"quick": Wish(warm=True), "large": Wish(warm=True)}
 
 
