@@ -195,10 +195,12 @@ class Finished:
     resolution: str
     """``KEPT``, ``CONTINUED`` or ``REPLACED``; ``UNSPECIFIED`` if there was no draft."""
     draft_risk: float | None
-    """Estimated probability that the draft was not good enough; None if there was none."""
+    """Estimated risk that the draft was not good enough, 0 to 1; None if there was none. It is a
+    probability once `Routing.basis` is ``CALIBRATED``, and only orders drafts until then."""
     drafted_tokens: int
+    """Of the draft; with ``SPECULATE``, those that were evaluated ahead of the answer."""
     accepted_tokens: int
-    """Tokens of the draft that are part of the answer."""
+    """Of these, those that are part of the answer."""
     rank: int
     """Place among the ranked candidates, from 1; 0 if they were not ranked."""
     score: float | None

@@ -166,7 +166,8 @@ class Client(DaemonClient):
             deadline: In seconds.
 
         Returns:
-            Whether the daemon could use it; it forgets requests after a while.
+            Whether the daemon could use it: not if no draft became that answer, or if it no
+            longer remembers the request.
 
         """
         call = calls.send_feedback(request_id, signal, candidate)

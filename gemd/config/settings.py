@@ -107,7 +107,7 @@ class Settings(BaseModel):
     )
     shadow_runs: Flag = Field(
         default=False,
-        description="Have the strong model answer a twentieth of drafted requests too, to learn.",
+        description="To learn, have the strong model answer a twentieth of what drafts answered.",
     )
     context_tokens: Annotated[int, *whole(256, 2**24)] = Field(
         default=4096,

@@ -104,7 +104,8 @@ class Pair:
 
     Attributes:
         fast: Who drafts; None if nobody does.
-        strong: Who answers what is hard; None if no such model is on disk.
+        strong: Who answers what is hard: whom a setting names, even if it has yet to be pulled;
+            else the plan's. None if that one is not on disk.
         checker: Who scores drafts; None if nobody does.
         off_reason: Why nothing is drafted, as a stable code; empty if it is.
         off: The same in one clause.

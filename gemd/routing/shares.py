@@ -7,8 +7,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from gemd.routing.cascade import Resolution
+
 if TYPE_CHECKING:
-    from gemd.routing.cascade import Resolution, Way
+    from gemd.routing.cascade import Way
     from gemd.routing.decide import Strategy
     from gemd.routing.request import Tier
 
@@ -39,9 +41,17 @@ class Share:
 
 
 class Shares:
-    """Counts since the daemon started."""
+    """Counts since the daemon started.
+
+    Attributes:
+        judged: Drafts that were judged; one whose drafter failed is none.
+        refined: Of them, those that were continued or replaced.
+
+    """
 
     def __init__(self) -> None:
+        self.judged = 0
+        self.refined = 0
         self._counts: dict[tuple[Strategy, Tier, Resolution | None], int] = {}
         self._times: dict[tuple[Strategy, Tier, Resolution | None], deque[float]] = {}
 
@@ -50,6 +60,9 @@ class Shares:
         key = way.strategy, way.tier, way.resolution
         self._counts[key] = self._counts.get(key, 0) + 1
         self._times.setdefault(key, deque(maxlen=WINDOW)).append(total_s)
+        if way.risk is not None:
+            self.judged += 1
+            self.refined += way.resolution is not Resolution.KEPT
 
     def list(self) -> list[Share]:
         """Every way that was taken, the most frequent first."""

@@ -241,15 +241,15 @@ class Speeds:
         """Write what was seen, if anything new was; a failure is logged, and tried again."""
         if self._path is None or not self._unsaved:
             return
+        # What is seen while this is written comes with the next one.
+        self._unsaved = 0
         kept = _Kept(layout=_LAYOUT, records=list(self._records.values()))
         try:
             write_whole(self._path, kept.model_dump_json().encode())
         except (OSError, GemdError) as error:
             log.warning("speeds.not_written", path=str(self._path), error=str(error))
             # Not at once: a full disk stays full for a while.
-            self._unsaved = 1
-            return
-        self._unsaved = 0
+            self._unsaved += 1
 
     def _record(self, model: str) -> _Record:
         key = model, self._fingerprint(model)

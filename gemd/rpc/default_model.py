@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from gemd.config import mend
-from gemd.errors import GemdError, ModelNotFoundError
+from gemd.errors import ModelNotFoundError
 from gemd.routing.route import EMBEDDED, NAMED_DEFAULT, NAMED_STRONG, Default
+from gemd.rpc.named_model import AUTO, LOOK_AGAIN_S, named_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gemd.catalog import Profile
     from gemd.rpc.library import Library
-
-AUTO: Final = "auto"
-"""The setting that leaves it to the plan."""
-_LOOK_AGAIN_S: Final = 2.0
-"""How long a look at the disk counts: requests come more often, and files seldom."""
 
 
 class DefaultModel:
@@ -59,7 +54,9 @@ class DefaultModel:
 
         """
         if self._setting != AUTO:
-            profile = self._named()
+            profile = named_model(
+                self._library, self._setting, key="default_model", origin=self._origin
+            )
             return Default(profile, NAMED_DEFAULT, f"{profile.id} is the default")
         named = self._strong()
         if named is not None:
@@ -86,23 +83,9 @@ class DefaultModel:
     def _is_on_disk(self, profile: Profile) -> bool:
         now = self._clock()
         if self._looked is None or now >= self._looked[0] or self._looked[1] != profile.id:
-            there = any(self._library.file_of(profile, each) for each in profile.variants)
-            self._looked = (now + _LOOK_AGAIN_S, profile.id, there)
+            there = self._library.store.on_disk(profile)
+            self._looked = (now + LOOK_AGAIN_S, profile.id, there)
         return self._looked[2]
-
-    def _named(self) -> Profile:
-        try:
-            return self._library.resolve(self._setting)
-        except GemdError as error:
-            # The client named no model; it has to be told who did.
-            error.why = f"{self._origin} sets default_model to it, and {error.why}"
-            error.advice = (
-                mend("default_model", self._origin),
-                "gemctl stop",
-                *error.advice,
-            )
-            error.metadata["origin"] = self._origin
-            raise
 
 
 def _instead(suits: Profile | None) -> str:

@@ -95,8 +95,8 @@ class Learning:
 
     def odds(self, judge: Judge) -> Odds:
         """How drafts fare here, by what was seen so far."""
-        rate = judge.report().refine_rate
-        enough = judge.report().judged >= _ENOUGH
+        report = judge.report()
+        rate, enough = report.refine_rate, report.judged >= _ENOUGH
         figures = (
             # At 0 or 1 there is no point on a curve.
             round(min(0.95, max(0.02, rate)), 2) if enough and rate is not None else REFINE_RATE,

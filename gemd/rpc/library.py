@@ -96,8 +96,7 @@ class Library:
         return [
             profile
             for profile in self.profiles()
-            if "fast" in profile.roles
-            and any(self.file_of(profile, each) for each in profile.variants)
+            if "fast" in profile.roles and self.store.on_disk(profile)
         ]
 
     def sampling_defaults(self, model: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from gemd.residency.senses import Senses
     from gemd.rpc.library import Library
     from gemd.rpc.requests import RequestLog
-    from gemd.rpc.tiers import Tiers
+    from gemd.rpc.tiers import TierStatus
     from gemd.store import Operations
     from gemd.v1 import decision_pb2, device_pb2
 
@@ -90,7 +90,7 @@ class Observer:
         cpu: Cpu,
         senses: Senses,
         placeable: Callable[[DeviceReading], bool],
-        routing: Tiers,
+        routing: TierStatus,
         wall: Callable[[], float],
     ) -> None:
         self._lifecycle = lifecycle

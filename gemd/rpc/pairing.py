@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gemd.config import mend
-from gemd.errors import GemdError, UnsupportedInputError
+from gemd.errors import UnsupportedInputError
 from gemd.hardware import RAM
 from gemd.residency.states import State
 from gemd.routing.decide import Standing, Tiers
 from gemd.routing.route import Pair
 from gemd.routing.speeds import Speed, fingerprint
+from gemd.rpc.named_model import AUTO, LOOK_AGAIN_S, named_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gemd.catalog import Profile
     from gemd.catalog.choice import Placed, Plan
+    from gemd.catalog.profile import Role
     from gemd.config import Settings
     from gemd.residency.manager import Manager
     from gemd.residency.states import Residence
@@ -25,12 +27,9 @@ if TYPE_CHECKING:
     from gemd.routing.speeds import Speeds
     from gemd.rpc.library import Library
 
-AUTO: Final = "auto"
 NONE: Final = "none"
 TYPICAL_TOKENS: Final = 256
 """Of an answer that others wait for."""
-_LOOK_AGAIN_S: Final = 2.0
-"""How long a look at the disk counts: requests come more often, and files seldom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Pairing:
         """
         now = self._manager.time()
         if self._looked is None or now >= self._looked[0]:
-            self._looked = (now + _LOOK_AGAIN_S, self._look())
+            self._looked = (now + LOOK_AGAIN_S, self._look())
         return self._looked[1]
 
     @property
@@ -135,7 +134,7 @@ class Pairing:
         until, known = self._fingerprints.get(model, (now, ""))
         if now >= until:
             known = self._fingerprint(model)
-            self._fingerprints[model] = now + _LOOK_AGAIN_S, known
+            self._fingerprints[model] = now + LOOK_AGAIN_S, known
         return known
 
     def _fingerprint(self, model: str) -> str:
@@ -153,17 +152,19 @@ class Pairing:
     def _look(self) -> Pair:
         plan = self._planned()
         strong = self.strong_named or self._planned_one(plan, "strong")
-        fast, code, off = self._fast(plan, strong)
+        fast, code, off = self._fast(plan)
+        if fast is not None and strong is not None and fast.id == strong.id:
+            fast, code, off = None, "SAME_MODEL", f"{strong.id} is the strong model as well"
         checker = None if fast is None else self._checker(fast, strong)
         return Pair(fast=fast, strong=strong, checker=checker, off_reason=code, off=off)
 
-    def _fast(self, plan: Plan | None, strong: Profile | None) -> tuple[Profile | None, str, str]:
+    def _fast(self, plan: Plan | None) -> tuple[Profile | None, str, str]:
         """Who drafts; if nobody, why."""
         origin = self._wishes.origins.get("fast_model", "a setting")
         if self._wishes.fast == NONE:
             return None, "SWITCHED_OFF", f"{origin} sets fast_model to none"
         if self._wishes.fast != AUTO:
-            return self._fast_named(origin, strong)
+            return self._fast_named(origin)
         found = self._planned_one(plan, "fast")
         if found is not None:
             return found, "", ""
@@ -173,11 +174,9 @@ class Pairing:
         name = planned.placed.candidate.profile.id
         return None, "NOT_ON_DISK", f"{name} would draft, and is not on disk"
 
-    def _fast_named(self, origin: str, strong: Profile | None) -> tuple[Profile | None, str, str]:
+    def _fast_named(self, origin: str) -> tuple[Profile | None, str, str]:
         named = self._named("fast_model", self._wishes.fast)
-        if strong is not None and named.id == strong.id:
-            return None, "SAME_MODEL", f"{named.id} is the strong model as well"
-        if not self._is_on_disk(named):
+        if not self._library.store.on_disk(named):
             why = f"{origin} sets fast_model to {named.id}, which is not on disk"
             return None, "NOT_ON_DISK", f"{why} (gemctl pull {named.id})"
         return named, "", ""
@@ -210,30 +209,20 @@ class Pairing:
             metadata={"model": named.id, "origin": origin, "field": "checker_model"},
         )
 
-    def _planned_one(self, plan: Plan | None, role: str) -> Profile | None:
+    def _planned_one(self, plan: Plan | None, role: Role) -> Profile | None:
         """The model that plays a part in the plan, if it is on disk."""
-        found = None if plan is None else plan.of("fast" if role == "fast" else "strong")
+        found = None if plan is None else plan.of(role)
         if found is None:
             return None
         profile = found.placed.candidate.profile
-        return profile if self._is_on_disk(profile) else None
-
-    def _is_on_disk(self, profile: Profile) -> bool:
-        return any(self._library.file_of(profile, each) for each in profile.variants)
+        return profile if self._library.store.on_disk(profile) else None
 
     def _is_warm(self, profile: Profile) -> bool:
         return self._manager.residence(profile.id).state is State.READY
 
     def _named(self, key: str, name: str) -> Profile:
-        try:
-            return self._library.resolve(name)
-        except GemdError as error:
-            # The client named no model; it has to be told who did.
-            origin = self._wishes.origins.get(key, "default")
-            error.why = f"{origin} sets {key} to it, and {error.why}"
-            error.advice = (mend(key, origin), "gemctl stop", *error.advice)
-            error.metadata["origin"] = origin
-            raise
+        origin = self._wishes.origins.get(key, "default")
+        return named_model(self._library, name, key=key, origin=origin)
 
     def _standing(self, candidate: Candidate | None) -> Standing | None:
         if candidate is None:

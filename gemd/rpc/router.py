@@ -133,7 +133,6 @@ class Router:
             seed=seed,
             arrived=now,
             pair=pair,
-            fallback=_fallback(asked, choice, pair),
             deadline=None if remaining_s is None else now + remaining_s,
             background=background,
         )
@@ -246,14 +245,6 @@ def _fixed(way: Route, pair: Pair | None) -> Choice:
         explanation=way.explanation,
         checker="" if checker == way.model else checker,
     )
-
-
-def _fallback(asked: Request, choice: Choice, pair: Pair | None) -> str:
-    """Who answers where the fast tier was chosen to answer alone, and cannot."""
-    strong = None if pair is None else pair.strong
-    if strong is None or choice.tier is not Tier.FAST or asked.best_of:
-        return ""
-    return strong.id if choice.strategy is Strategy.DIRECT else ""
 
 
 def _decision(job: Job, now: float) -> Decision:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd.errors import GemdError
-from gemd.routing.cascade import Resolution
 from gemd.rpc.convert.fields import duration, model_name
 from gemd.v1 import decision_pb2, status_pb2
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from gemd.rpc.pairing import Pairing
 
 
-class Tiers:
+class TierStatus:
     """Tells which models share requests, and how well that goes.
 
     Args:
@@ -57,11 +56,8 @@ class Tiers:
         if off_reason is not None:
             made.drafts_off.CopyFrom(off_reason)
             return made
-        drafts = [each for each in self.shares if each.resolution is not None]
-        made.judged_drafts = sum(each.requests for each in drafts)
-        made.refined_drafts = sum(
-            each.requests for each in drafts if each.resolution is not Resolution.KEPT
-        )
+        made.judged_drafts = self._learning.shares.judged
+        made.refined_drafts = self._learning.shares.refined
         report = self._learning.of(pair).judge.report()
         made.basis = report.basis.value
         made.labels = report.labels

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gemd.routing.speeds import Speeds, kept_speeds
-from gemd.rpc.default_model import AUTO, DefaultModel
+from gemd.rpc.default_model import DefaultModel
 from gemd.rpc.learning import Learning
+from gemd.rpc.named_model import AUTO
 from gemd.rpc.pairing import Pairing, Wishes
 from gemd.rpc.router import Router
-from gemd.rpc.tiers import Tiers
+from gemd.rpc.tiers import TierStatus
 from gemd.rpc.warming import Warming
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class TwoTiers:
             warming=self._warming,
             shadow=self._shadow,
         )
-        self.told = Tiers(pairing, self._learning, alone=settings.default_model != AUTO)
+        self.told = TierStatus(pairing, self._learning, alone=settings.default_model != AUTO)
 
     def start(self) -> None:
         """Begin what runs beside requests."""

@@ -53,12 +53,15 @@ class Warming:
         """Wish nothing more."""
         if self._alarm is not None:
             self._alarm.cancel()
-            self._alarm = None
+            self._end()
 
     def _look(self) -> None:
-        self._alarm = None
         if self._clock.time() < self._until:
             self._alarm = self._clock.call_at(self._until, self._look)
-            return
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self._alarm = None
         self._wished = frozenset()
         self._manager.wish(SOURCE, {})

@@ -611,9 +611,11 @@ class Route(_message.Message):
     no draft.
     """
     drafted_tokens: _builtins.int
-    """Tokens of the draft. 0 if there was none."""
+    """Tokens of the draft; with `STRATEGY_SPECULATE` those that were evaluated ahead of the answer. 0
+    if there was none.
+    """
     accepted_tokens: _builtins.int
-    """Tokens of the draft that are part of the answer."""
+    """Of these, those that are part of the answer."""
     def __init__(
         self,
         *,

@@ -29,14 +29,13 @@ from tests.bench import (
     speculation,
 )
 from tests.bench.build_peers import build
-from tests.bench.report import Section, rewritten, with_section
+from tests.bench.report import RESULTS, Section, record, rewritten
 from tests.bench.setting import Peers, Setting
 from tests.support.models import ensure_model
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
 MEASUREMENTS: dict[str, Callable[[Setting], Awaitable[Section]]] = {
     "one": decode.one_stream,
     "eight": decode.eight_streams,
@@ -85,10 +84,7 @@ def main() -> int:
         known = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
         RESULTS.write_text(rewritten(known, preface, sections), encoding="utf-8")
     elif given.write:
-        text = RESULTS.read_text(encoding="utf-8")
-        for section in sections:
-            text = with_section(text, section)
-        RESULTS.write_text(text, encoding="utf-8")
+        record(sections)
     return 0 if all(check.holds for section in sections for check in section.checks) else 1
 
 

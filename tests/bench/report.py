@@ -1,14 +1,17 @@
-"""Tables of what was measured, for the terminal and for `RESULTS.md`. Pure."""
+"""Tables of what was measured, for the terminal and for `RESULTS.md`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.bench.rounds import Samples
+
+RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 
 
 @dataclass(frozen=True)
@@ -114,3 +117,11 @@ def with_section(text: str, section: Section) -> str:
     _, following, after = rest.partition("\n## ")
     tail = f"\n## {after}" if following else ""
     return f"{before}{section.text()}{tail}"
+
+
+def record(sections: Sequence[Section], path: Path = RESULTS) -> None:
+    """Put sections into the file, each in the place of the one of its title."""
+    text = path.read_text(encoding="utf-8")
+    for section in sections:
+        text = with_section(text, section)
+    path.write_text(text, encoding="utf-8")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tests.bench.report import Section, rewritten, with_section
+from tests.bench.report import RESULTS, Section, record, rewritten, with_section
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def section(title: str, figure: str) -> Section:
@@ -29,6 +30,20 @@ def test_sections_of_other_programs_stay() -> None:
     assert "another machine" in anew
     assert "| it | 1 |" not in anew
     assert rewritten(anew, ["another machine"], [section("Two", "4"), section("One", "5")]) == anew
+
+
+def test_a_section_is_recorded_in_its_place(tmp_path: Path) -> None:
+    """And behind the others if there was none of its title."""
+    file = tmp_path / "results.md"
+    file.write_text(rewritten("", [], [section("One", "1"), section("Two", "2")]), encoding="utf-8")
+    record([section("One", "3"), section("Three", "4")], file)
+    found = file.read_text(encoding="utf-8")
+    assert titles(found) == ["## One", "## Two", "## Three"]
+    assert [line for line in found.splitlines() if line.startswith("| it |")] == [
+        "| it | 3 |",
+        "| it | 2 |",
+        "| it | 4 |",
+    ]
 
 
 def test_the_real_file_keeps_all_its_sections() -> None:

@@ -226,6 +226,25 @@ def test_a_crash_is_tried_again_and_then_told(
     assert len(daemon.asked("Generate")) == 3
 
 
+def test_waiting_for_a_full_daemon_is_no_crash(
+    inside: Inside, daemon: FakeDaemon, home: Path
+) -> None:
+    """A job that was refused for a while has all its tries when its worker crashes."""
+    refusals = iter(("QUEUE_FULL", "QUEUE_FULL", "ENGINE_CRASHED"))
+
+    def script(request: Any, context: grpc.ServicerContext) -> Events:
+        reason = next(refusals, "")
+        if reason:
+            abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, reason, "not now")
+        yield from echo(request, context)
+
+    daemon.script.generate = script
+    file = home / "jobs"
+    file.write_text('{"prompt": "p"}\n')
+    (found,) = records(inside("batch", str(file)).stdout)
+    assert found["text"] == "<p>"
+
+
 def test_a_daemon_that_comes_back_is_waited_for(
     gemctl: Gemctl, daemon: FakeDaemon, file: Path, socket: Path
 ) -> None:
@@ -351,7 +370,7 @@ def test_ctrl_c_says_how_to_go_on(gemctl: Gemctl, daemon: FakeDaemon, home: Path
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == Exit.INTERRUPTED
-    assert f"stopped after 2 of 4 jobs\nto go on: gemctl batch {file} -o {out}\n" in errors
+    assert f"stopped after 2 of 4 jobs\nto go on: gemctl batch {file} -o {out} --jobs 2\n" in errors
     assert "Traceback" not in errors
     assert ended.wait(5)
     daemon.script.generate = echo

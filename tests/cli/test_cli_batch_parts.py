@@ -11,9 +11,18 @@ from hypothesis import strategies as st
 
 from gemd.cli.batch.jobs import Job, read_jobs
 from gemd.cli.batch.order import groups
-from gemd.cli.batch.running import Attempt, BatchStoppedError, Runner, delay_after, request
+from gemd.cli.batch.running import (
+    Attempt,
+    BatchStoppedError,
+    Runner,
+    delay_after,
+    request,
+    success,
+)
 from gemd.cli.failures import CommandError, Exit
-from gemd.client import GemdClientError, Message
+from gemd.client import Answer, Finished, GemdClientError, Message
+from gemd.client.events import generation_event
+from tests.support.daemon_says import ended
 
 # --- the file -----------------------------------------------------------------------------
 
@@ -160,6 +169,20 @@ def test_a_request_says_what_the_job_says() -> None:
     assert (options.best_of, options.candidates, options.background) == (4, 0, True)
     (job,) = jobs_of({"messages": [{"role": "assistant", "content": "a"}]})
     assert request(job)[0] == [Message("assistant", "a")]
+
+
+@pytest.mark.parametrize("rank,score", [(0, None), (1, 0.0), (2, -0.5)])
+def test_a_ranked_answer_tells_its_score(rank: int, score: float | None) -> None:
+    """Though that may be 0; one that was not ranked has neither."""
+    (job,) = jobs_of({"prompt": "a", "best_of": 4})
+    said = ended("KEPT")
+    said.finished.rank = rank
+    if score is not None:
+        said.finished.score = score
+    finished = generation_event(said)
+    assert isinstance(finished, Finished)
+    told = success(job, [Answer(text="x", reasoning_text="", started=None, finished=finished)])
+    assert (told.get("rank", 0), told.get("score")) == (rank, score)
 
 
 # --- the order ----------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_a_job_that_changed_ahead_of_its_turn_runs_again(tmp_path: Path) -> None
     "content", [b"a letter\n", b"a letter", b'{"id": 1}\n', b"[]\n", b"\xff\n", b'{"id": 1, "x"\n']
 )
 def test_a_file_of_somebody_else_is_never_touched(tmp_path: Path, content: bytes) -> None:
-    """Neither appended to nor cut."""
+    """Neither appended to nor cut, and nothing is made beside it."""
     out = tmp_path / "out"
     out.write_bytes(content)
     with (
@@ -132,6 +132,7 @@ def test_a_file_of_somebody_else_is_never_touched(tmp_path: Path, content: bytes
     ):
         pass
     assert out.read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_two_batches_do_not_write_to_one_file(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from gemd.routing.cascade import Resolution, Way
 from gemd.routing.decide import Strategy
 from gemd.routing.request import Tier
@@ -30,6 +32,17 @@ def test_ways_are_counted_apart() -> None:
     assert 2.0 < first.p95_s <= 9.0
     assert (second.requests, second.median_s, second.p95_s) == (1, 0.5, 0.5)
     assert second.resolution is Resolution.KEPT
+
+
+def test_only_judged_drafts_count_as_judged() -> None:
+    """One whose drafter failed was replaced and never judged, and a direct answer has no draft."""
+    shares = Shares()
+    replaced = dataclasses.replace(KEPT, tier=Tier.STRONG, resolution=Resolution.REPLACED)
+    for way in (DIRECT, replaced, dataclasses.replace(KEPT, risk=0.1)):
+        shares.note(way, 1.0)
+    assert (shares.judged, shares.refined) == (1, 0)
+    shares.note(dataclasses.replace(replaced, risk=0.0), 1.0)
+    assert (shares.judged, shares.refined) == (2, 1)
 
 
 def test_counts_go_on_where_times_are_forgotten() -> None:

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemd import wire
+from gemd.routing import speeds as speeds_file
 from gemd.routing.speeds import KEPT, SAVE_AFTER, WINDOW, Speed, Speeds, fingerprint, kept_speeds
+from gemd.store.disk import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -250,6 +252,26 @@ def test_a_disk_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> Non
     known.save()
     assert known.of("m").load_s == 4.0
     assert not known.due
+
+
+def test_what_is_seen_during_a_save_is_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written beside the loop, where answers go on."""
+    path = tmp_path / "speeds.json"
+    known = kept_speeds(path, lambda _: HERE)
+
+    def slowly(file: Path, content: bytes) -> None:
+        write_whole(file, content)
+        monkeypatch.undo()
+        known.observe_load("m", 9.0)
+
+    known.observe_load("m", 1.0)
+    monkeypatch.setattr(speeds_file, "write_whole", slowly)
+    known.save()
+    known.save()
+    assert kept_speeds(path, lambda _: HERE).of("m").load_s == known.of("m").load_s
+    assert path.read_text().count("value") == 2
 
 
 def test_the_longest_unseen_is_forgotten() -> None:

@@ -117,6 +117,18 @@ async def test_in_doubt_the_checker_is_asked_outright() -> None:
     assert texts[True] < texts[False]
 
 
+async def test_a_checker_that_crashes_when_it_is_asked_outright_is_told_of(
+    running: Running,
+) -> None:
+    """What it has scored before has to do."""
+    models = drafted({"logprobs": [[-0.3, -3.3] * 4], "entropy": 0.5})
+    asked = {"tokens": DEEP, "score": {"crash_at": 0}}
+    told = await ask(running, scripted(models, then={STRONG: asked}))
+    assert told.error is None
+    assert told.one("resolved").failure.reason == "ENGINE_CRASHED"
+    assert told.one("finished").route.checker == f"models/{STRONG}"
+
+
 async def test_a_hopeless_draft_is_replaced_without_a_check(running: Running) -> None:
     """Nothing is scored: a check that would crash the worker does not."""
     models = drafted({"crash_at": 0})
@@ -226,7 +238,9 @@ async def test_both_tiers_failing_fails(running: Running) -> None:
 async def test_a_deadline_ends_every_stage(running: Running, stage: str) -> None:
     """The call fails with DEADLINE_EXCEEDED, and no worker works on."""
     stalled = stalling(stage)
-    told = await ask(running, scripted(stalled), timeout=0.7)
+    told = await ask(running, scripted(stalled), timeout=1.5)
+    assert any(event.draft.last for event in told.events) == (stage != "draft")
+    assert told.kinds[-1] == ("delta" if stage == "refine" else "draft"), "the stage was reached"
     assert isinstance(told.error, grpc.aio.AioRpcError)
     assert told.error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await until(lambda: not running.app.requests.live())

@@ -27,9 +27,14 @@ ORIGINS = {"fast_model": "GEMD_FAST_MODEL", "strong_model": "GEMD_STRONG_MODEL"}
 
 
 def pairing(
-    folder: Path, *, warm: tuple[str, ...] = (), clock: Clock | None = None, **wishes: str
+    folder: Path,
+    *,
+    warm: tuple[str, ...] = (),
+    clock: Clock | None = None,
+    planned: str = "",
+    **wishes: str,
 ) -> Pairing:
-    """One of a catalogue with two tiers and two verifiers, where nothing is planned."""
+    """One of a catalogue with two tiers and two verifiers, with this planned fast model if any."""
     file = folder / "model.gguf"
     file.write_bytes(b"GGUF")
     away = folder / "away.gguf"
@@ -56,11 +61,19 @@ def pairing(
     manager: Any = SimpleNamespace(
         time=clock or Clock(), residence=residence, gpus=(), pressures=list
     )
+
+    def plan_of(role: str) -> Any:
+        if role != "fast":
+            return None
+        candidate = SimpleNamespace(profile=library.resolve(planned))
+        return SimpleNamespace(placed=SimpleNamespace(candidate=candidate))
+
+    plan: Any = SimpleNamespace(of=plan_of) if planned else None
     chosen = {"fast": "quick", "strong": "large", "checker": "auto"} | wishes
     return Pairing(
         Wishes(**chosen, origins=ORIGINS),
         library=library,
-        planned=lambda: None,
+        planned=lambda: plan,
         manager=manager,
         speeds=lambda: Speeds(lambda _: ""),
         on_battery=lambda: None,
@@ -93,6 +106,13 @@ def test_why_nothing_is_drafted(tmp_path: Path, fast: str, code: str) -> None:
     pair = pairing(tmp_path, fast=fast).pair()
     assert (pair.fast, pair.checker, pair.off_reason) == (None, None, code)
     assert pair.off
+
+
+def test_a_planned_drafter_that_a_setting_calls_strong_does_not_draft(tmp_path: Path) -> None:
+    """Whoever made it both: it would draft for itself, and check its own drafts."""
+    found = pairing(tmp_path, planned="quick", fast="auto", strong="quick").pair()
+    assert (names(found), found.off_reason) == (("", "quick", ""), "SAME_MODEL")
+    assert names(pairing(tmp_path, planned="quick", fast="auto").pair())[0] == "quick"
 
 
 def test_no_model_checks_its_own_drafts(tmp_path: Path) -> None:

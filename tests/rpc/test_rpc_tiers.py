@@ -14,7 +14,7 @@ from gemd.v1 import generation_pb2 as generation
 from gemd.v1 import generation_service_pb2 as service
 from tests.support.app import fails, until
 from tests.support.tiers import FAST, STRONG
-from tests.support.two_tiers import QUESTION, ask, both_tiers, scripted, trace
+from tests.support.two_tiers import CHECKER, QUESTION, ask, both_tiers, scripted, trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -91,6 +91,13 @@ async def test_a_named_model_gets_no_way_even_in_exact_mode(running: Running) ->
     assert "routed" not in told.kinds
     assert told.text == "".join(DEEP)
     assert told.one("finished").route.strategy == generation.Route.STRATEGY_SPECULATE
+
+
+async def test_an_answer_names_one_tier_throughout() -> None:
+    """Of a named model the one that it was made for, whatever part a setting gives it."""
+    async with both_tiers(strong_model=CHECKER) as running:
+        told = await ask(running, scripted(drafted(), model=CHECKER))
+        assert told.one("started").tier == told.one("finished").route.tier
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,10 @@ def test_another_pair_takes_the_place_of_the_first() -> None:
     assert desk.wished == [BOTH, {"quick": Wish(warm=True)}]
 
 
-def test_no_alarm_is_left_at_the_end() -> None:
-    """The daemon's loop may close."""
+def test_nothing_is_left_at_the_end() -> None:
+    """The daemon's loop may close, and memory that becomes free meanwhile loads nobody."""
     one, desk = warming()
     one.used(PAIR)
     one.stop()
     assert desk.alarms == []
+    assert desk.wished == [BOTH, {}]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gemd import wire
 from gemd.routing.checks import Fault
-from gemd.routing.prompt import FEATURES, Look, Task, task_of
+from gemd.routing.prompt import Look, Task, task_of
 from gemd.routing.risk import Evidence, Label, Likelihood, Source
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ def look(text: str = "", *, prior: float = 0.3, task: Task | None = None) -> Loo
     """Of a short prompt; by default neither hard nor easy."""
     return Look(
         text=text,
-        turns=1,
-        features=(0.0,) * len(FEATURES),
         task=task if task is not None else task_of(text),
         prior=prior,
         expected_tokens=64,

@@ -28,7 +28,6 @@ def play(
     fast: dict[str, Any] | None = None,
     strong: dict[str, Any] | None = None,
     *,
-    fast_again: dict[str, Any] | None = None,
     strong_again: dict[str, Any] | None = None,
 ) -> str:
     """A prompt of which each model makes what its `Script` says.
@@ -36,11 +35,11 @@ def play(
     Args:
         fast: Of the fast model; None repeats the prompt.
         strong: Of the strong one.
-        fast_again: Of the fast model where the conversation goes on behind this prompt.
-        strong_again: Likewise: a rewrite that shows the draft, or a question about it.
+        strong_again: Of the strong one where the conversation goes on behind this prompt: a rewrite
+            that shows the draft, or a question about it.
 
     """
-    first, again = {FAST: fast, STRONG: strong}, {FAST: fast_again, STRONG: strong_again}
+    first, again = {FAST: fast, STRONG: strong}, {STRONG: strong_again}
     return json.dumps({"models": _given(first), "again": _given(again)})
 
 

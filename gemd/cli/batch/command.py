@@ -111,8 +111,8 @@ def _resume(options: dict[str, Any]) -> str:
     if options["out"] is None or options["file"] == "-":
         return ""
     words = ["gemctl", "batch", options["file"], "-o", options["out"]]
-    for name in ("model", "mode"):
-        words += [f"--{name}", options[name]] if options[name] is not None else []
+    for option, name in (("model", "model"), ("mode", "mode"), ("jobs", "at_once")):
+        words += [f"--{option}", str(options[name])] if options[name] is not None else []
     if options["retry_failed"]:
         words.append("--retry-failed")
     return shlex.join(words)

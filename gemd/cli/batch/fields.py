@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from gemd.cli.run import MODES, TIERS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
@@ -86,8 +88,8 @@ FIELDS: Final[dict[str, Check]] = {
     "messages": _messages,
     "system": _text,
     "model": _text,
-    "tier": _one_of(("fast", "strong")),
-    "mode": _one_of(("fast", "balanced", "best", "exact")),
+    "tier": _one_of(TIERS),
+    "mode": _one_of(MODES),
     "max_tokens": _whole(0, 2**32 - 1),
     "temperature": _number(0, 10),
     "top_p": _number(0, 1),

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 def groups(jobs: Sequence[Job], open_: Iterable[int]) -> list[list[int]]:
     """The open jobs by who answers them, each group in the order in which to run it.
 
-    Groups run one after another, so that models are swapped no more often than there are groups;
-    they come in the order of their first job. Within one, jobs with limits of the same power of two
+    Groups run one after another, so that the models that jobs name are swapped no more often than
+    there are groups; of jobs that name none the daemon chooses job by job. Groups come in the order
+    of their first job. Within one, jobs with limits of the same power of two
     are neighbours: what is decoded in one batch then ends at about the same time.
 
     Args:

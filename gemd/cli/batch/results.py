@@ -89,18 +89,17 @@ class Kept:
         self._next = 0
         self.failed = 0
 
-    def read(self, *, retry_failed: bool) -> None:
-        """Take up what an earlier run has done.
+    def take_up(self, done: Sequence[dict[str, Any]], *, retry_failed: bool) -> None:
+        """Go on where an earlier run has ended.
 
         Args:
+            done: The lines of the results, which are those of the first jobs.
             retry_failed: Errors are no results.
 
         Raises:
-            CommandError: The results belong to other jobs, or are none.
+            CommandError: The journal is none.
 
         """
-        done = self._results.read()
-        check_same(done, self._jobs, self._results.path)
         index_of = {job.key: index for index, job in enumerate(self._jobs)}
         # A job of the journal that has changed since is run again: nobody has seen its result.
         ahead = {
@@ -188,13 +187,17 @@ def kept_in(jobs: Sequence[Job], path: Path, *, retry_failed: bool) -> Iterator[
 
     """
     journal = path.with_name(path.name + ".journal")
-    with _Lines(path) as results, _Lines(journal) as ahead:
-        made = Kept(jobs, results, ahead)
-        made.read(retry_failed=retry_failed)
-        try:
-            yield made
-        finally:
-            made.end()
+    with _Lines(path) as results:
+        done = results.read()
+        check_same(done, jobs, path)
+        # Only now: beside a file of somebody else no journal is made.
+        with _Lines(journal) as ahead:
+            made = Kept(jobs, results, ahead)
+            made.take_up(done, retry_failed=retry_failed)
+            try:
+                yield made
+            finally:
+                made.end()
 
 
 class _Lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from gemd.client import Answer, AsyncClient, GemdClientError
 
 _TRIES = 3
-"""How often a job runs whose worker crashes, or that somebody ends."""
+"""How often a job runs whose worker crashes, and likewise one that somebody ends."""
 SILENCE_SECONDS = 60.0
 """How long the daemon may be away before the batch ends."""
 _FIRST_DELAY_SECONDS = 0.5
@@ -32,7 +33,7 @@ class Attempt:
     """One that has failed.
 
     Attributes:
-        number: From 1, for this job.
+        number: From 1, of those of this job that failed for the same reason.
         away_s: Seconds since the daemon first did not answer, and has not since.
 
     """
@@ -133,16 +134,17 @@ class Runner:
     async def _result(self, client: AsyncClient, job: Job) -> dict[str, Any]:
         from gemd.client import GemdClientError
 
-        number = 0
+        failures: Counter[str] = Counter()
         while True:
-            number += 1
             try:
                 async with client.chat(*request(job)) as generation:
                     async for _ in generation:
                         self._away_since = None
                 return success(job, await generation.answers())
             except GemdClientError as error:
-                delay = delay_after(error, Attempt(number, self._away(error)))
+                failures[error.reason] += 1
+                attempt = Attempt(failures[error.reason], self._away(error))
+                delay = delay_after(error, attempt)
                 if delay is None:
                     return failure(job, error)
                 await asyncio.sleep(delay)
@@ -200,8 +202,11 @@ def _told(answer: Answer) -> dict[str, Any]:
     told: dict[str, Any] = {"text": answer.text}
     if answer.reasoning_text:
         told["reasoning_text"] = answer.reasoning_text
-    shown = ("finish_reason", "usage", "timings", "route", "rank", "score")
-    return told | {name: finished[name] for name in shown if finished.get(name)}
+    shown = ("finish_reason", "usage", "timings", "route")
+    told |= {name: finished[name] for name in shown if name in finished}
+    if answer.finished.rank:
+        told |= {name: finished[name] for name in ("rank", "score") if name in finished}
+    return told
 
 
 def failure(job: Job, error: GemdClientError) -> dict[str, Any]:

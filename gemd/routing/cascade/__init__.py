@@ -9,7 +9,6 @@ from gemd.routing.cascade.events import (
     Judged,
     Resolution,
     Settled,
-    Times,
     Way,
 )
 from gemd.routing.cascade.job import Job, Tools
@@ -26,7 +25,6 @@ __all__ = [
     "Resolution",
     "Settled",
     "Streams",
-    "Times",
     "Tools",
     "Way",
     "plain",

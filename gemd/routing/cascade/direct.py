@@ -33,8 +33,8 @@ def way_of(job: Job) -> Way:
     )
 
 
-async def plain(job: Job, tools: Tools, noted: Callable[[Ended], None]) -> AsyncGenerator[Event]:
-    """The answer of one model that nobody stands in for, as `direct`.
+def plain(job: Job, tools: Tools, noted: Callable[[Ended], None]) -> AsyncGenerator[Event]:
+    """The answer of one model that nobody stands in for.
 
     Most requests come this way, and every generator around another one costs each message.
 
@@ -49,17 +49,7 @@ async def plain(job: Job, tools: Tools, noted: Callable[[Ended], None]) -> Async
     """
     spent = Spent(job.arrived)
     part = Part(job, tools, job.choice.model, spent)
-    async with aclosing(part.write(job.asked.prompt, **_own_fields(job))) as messages:
-        async for message in messages:
-            if isinstance(message, wire.Delta):
-                spent.saw_text(message.candidate, tools.manager.time)
-                yield message
-            elif isinstance(message, wire.Finished):
-                ended = _ended(message, way_of(job), spent, tools)
-                noted(ended)
-                yield ended
-            else:
-                yield message
+    return answer(job, tools, part, spent, way_of(job), noted=noted, **_own_fields(job))
 
 
 async def direct(job: Job, tools: Tools) -> AsyncGenerator[Event]:
@@ -105,16 +95,25 @@ async def direct(job: Job, tools: Tools) -> AsyncGenerator[Event]:
 
 
 async def answer(
-    job: Job, tools: Tools, part: Part, spent: Spent, way: Way, **fields: Any
+    job: Job,
+    tools: Tools,
+    part: Part,
+    spent: Spent,
+    way: Way,
+    *,
+    noted: Callable[[Ended], None] = lambda _: None,
+    **fields: Any,
 ) -> AsyncGenerator[Event]:
-    """What one model says, as it comes, down to the end of each candidate."""
+    """What one model says, as it comes; `noted` is told of the end of each candidate first."""
     async with aclosing(part.write(job.asked.prompt, **fields)) as messages:
         async for message in messages:
             if isinstance(message, wire.Delta):
                 spent.saw_text(message.candidate, tools.manager.time)
                 yield message
             elif isinstance(message, wire.Finished):
-                yield _ended(message, way, spent, tools)
+                ended = _ended(message, way, spent, tools)
+                noted(ended)
+                yield ended
             else:
                 yield message
 

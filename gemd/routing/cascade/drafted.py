@@ -197,9 +197,11 @@ class Cascade:
                     else:
                         yield message
         except GemdError as error:
-            # The draft has been scored: that has to do, also where this does not fit any more.
             if not another_may(error):
                 raise
+            # The draft has been scored: that has to do, also where this does not fit any more.
+            if broke_down(error):
+                self._checker_failure = error
 
     async def _finish(self) -> AsyncGenerator[Event]:
         """Keep the draft, or have it refined."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gemd.routing.decide import Strategy
@@ -61,7 +61,6 @@ class Drafted:
         text: What is added.
         tokens: How many tokens were written since the last such event, reasoning included.
         last: Whether the draft is complete.
-        candidate: Which one it is of.
 
     """
 
@@ -69,7 +68,6 @@ class Drafted:
     text: str
     tokens: int = 0
     last: bool = False
-    candidate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,6 @@ class Settled:
         kept: The text of the draft that stays, from its beginning.
         kept_tokens: The tokens of it.
         failure: What a model failed with, if another one took over.
-        candidate: Which one it is about.
 
     """
 
@@ -127,7 +124,6 @@ class Settled:
     kept: str = ""
     kept_tokens: int = 0
     failure: GemdError | None = None
-    candidate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,4 +197,4 @@ class Ended:
     way: Way
     times: Times
     rank: int = 0
-    score: float | None = field(default=None)
+    score: float | None = None

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gemd import wire
+from gemd.routing.decide import Strategy
+from gemd.routing.request import Tier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from gemd.routing.decide import Choice
     from gemd.routing.prompt import Look
     from gemd.routing.recent import Recent
-    from gemd.routing.request import Request, Tier
+    from gemd.routing.request import Request
     from gemd.routing.risk import Judge
     from gemd.routing.route import Pair
     from gemd.routing.speeds import Speeds
@@ -63,7 +65,6 @@ class Job:
         work_id: Its id between daemon and workers; further models get one made of it.
         seed: Of all draws.
         pair: The two tiers at the time of the decision; None where they had no part in it.
-        fallback: Who answers if the chosen model fails before it has said anything; empty: nobody.
         arrived: Monotonic second of the manager's clock.
         deadline: Likewise, when it has to be answered; None for never.
         background: Nobody sits before it.
@@ -78,7 +79,6 @@ class Job:
     seed: int
     arrived: float
     pair: Pair | None = None
-    fallback: str = ""
     deadline: float | None = None
     background: bool = False
 
@@ -92,6 +92,15 @@ class Job:
         """The model of the strong tier; empty without one."""
         strong = None if self.pair is None else self.pair.strong
         return "" if strong is None else strong.id
+
+    @property
+    def fallback(self) -> str:
+        """Who answers if the fast model, chosen to answer alone, fails before it has said anything.
+
+        Empty: nobody.
+        """
+        alone = self.choice.strategy is Strategy.DIRECT and self.choice.tier is Tier.FAST
+        return self.strong if alone and not self.asked.best_of else ""
 
     @property
     def question(self) -> str:

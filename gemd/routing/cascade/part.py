@@ -28,8 +28,6 @@ class Spent:
         load: Seconds of loading.
         prefill: Seconds of reading prompts.
         decode: Seconds of writing.
-        prompt_tokens: Of the prompt that was read last.
-        cached_tokens: Of them, those that stood in a cache.
         completion_tokens: Written by all models together.
         reasoning_tokens: Of them.
         first_text: Seconds from the arrival to a candidate's first text.
@@ -41,8 +39,6 @@ class Spent:
     load: float = 0.0
     prefill: float = 0.0
     decode: float = 0.0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     first_text: dict[int, float] = field(default_factory=dict)
@@ -57,8 +53,6 @@ class Spent:
         self.queued += message.queue_seconds
         self.prefill += message.prefill_seconds
         self.decode += message.decode_seconds
-        self.prompt_tokens = message.prompt_tokens
-        self.cached_tokens = message.cached_tokens
         self.completion_tokens += message.completion_tokens
         self.reasoning_tokens += message.reasoning_tokens
 
@@ -97,8 +91,9 @@ class Part:
 
     @property
     def tier(self) -> Tier:
-        """Of its model."""
-        return self._tools.tier(self.model)
+        """Of its model; that of the chosen one is what the route says."""
+        choice = self._job.choice
+        return choice.tier if self.model == choice.model else self._tools.tier(self.model)
 
     async def write(
         self, prompt: wire.Prompt, **fields: Any

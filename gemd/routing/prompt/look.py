@@ -25,8 +25,6 @@ class Look:
 
     Attributes:
         text: The last user turn, or the raw text; "" of token ids.
-        turns: How many turns are the user's.
-        features: Of `text`, in the order of `FEATURES`.
         task: What kind of task it is.
         prior: Probability that the drafter's answer will not do, 0 to 1.
         expected_tokens: Expected length of the answer.
@@ -36,8 +34,6 @@ class Look:
     """
 
     text: str
-    turns: int
-    features: tuple[float, ...]
     task: Task
     prior: float
     expected_tokens: int
@@ -56,30 +52,25 @@ def look_at(prompt: wire.Prompt, prior: Prior | None = None) -> Look:
         ConfigError: The shipped prior cannot be read.
 
     """
-    text, turns = _asked(prompt)
+    text = _asked(prompt)
     task = task_of(text)
-    features = features_of(text)
     length = expected_length(text, task)
     judge = prior or shipped_prior()
     return Look(
         text=text,
-        turns=turns,
-        features=features,
         task=task,
         # Nothing can be said of token ids: as bad as the average.
-        prior=judge.probability(features) if window(text).strip() else judge.average,
+        prior=judge.probability(features_of(text)) if window(text).strip() else judge.average,
         expected_tokens=length.tokens,
         long_output=length.why_long,
         prompt_tokens=_prompt_tokens(prompt),
     )
 
 
-def _asked(prompt: wire.Prompt) -> tuple[str, int]:
-    """What is asked, and in the how-manieth turn."""
+def _asked(prompt: wire.Prompt) -> str:
     if prompt.chat is None:
-        return prompt.text or "", 1
-    said = [message.text for message in prompt.chat if message.role == "user"]
-    return (said[-1] if said else ""), len(said)
+        return prompt.text or ""
+    return next((each.text for each in reversed(prompt.chat) if each.role == "user"), "")
 
 
 def _prompt_tokens(prompt: wire.Prompt) -> int:

@@ -125,7 +125,6 @@ def drafted(event: Drafted) -> service.GenerateResponse:
     """Provisional text."""
     return service.GenerateResponse(
         draft=generation.Draft(
-            candidate=event.candidate,
             model=model_name(event.model),
             text=event.text,
             last=event.last,
@@ -137,7 +136,6 @@ def settled(event: Settled) -> service.GenerateResponse:
     """What becomes of the draft."""
     return service.GenerateResponse(
         resolved=generation.Resolved(
-            candidate=event.candidate,
             resolution=RESOLUTIONS[event.resolution],
             kept_bytes=len(event.kept.encode()),
             kept_tokens=event.kept_tokens,

@@ -267,10 +267,11 @@ class LlamaEngine:
             return feeds
         readers.sort(key=lambda pair: pair[1].times.arrived)
         # llama.cpp aborts at a decode that is larger than the whole cache.
-        limit = min(BATCH_TOKENS, self._context.tokens) - len(feeds) - len(guessers)
-        budget = chunk_budget(rate=self._rate.value, streams=len(feeds), limit=limit)
+        streams = len(feeds) + len(guessers)
+        limit = min(BATCH_TOKENS, self._context.tokens) - streams
+        budget = chunk_budget(rate=self._rate.value, streams=streams, limit=limit)
         missing = [_missing(sequence, task) for sequence, task in readers]
-        guessable = self._guessable(len(feeds) + len(guessers), sum(missing))
+        guessable = self._guessable(streams, sum(missing))
         guessed = share(min(budget, guessable), [len(task.guess) for _, task in guessers])
         for (sequence, task), part in zip(guessers, guessed, strict=True):
             feeds.append(self._guess(sequence, task, part))

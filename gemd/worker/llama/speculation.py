@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 FIRST_CHUNK: Final = 8
 LARGEST_CHUNK: Final = 32
-"""With the tokens of a few other answers still below 64 to a decode: kernels for more round
-otherwise, and a draw between near ties could fall the other way."""
+"""As many as a decode takes of all answers together, `params.GUESSED_TOKENS`."""
 SMALLEST_CHUNK: Final = 2
 
 FAILURES: Final = 4

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from gemd.hardware import physical_cores
 from gemd.routing.prompt import FEATURES, Prior, shipped_prior
-from tests.bench.__main__ import RESULTS
 from tests.bench.machine import describe
-from tests.bench.report import with_section
+from tests.bench.report import record
 from tests.bench.routing import draft_signals, prompt_only
 from tests.bench.routing.fit_prior import FITTED_ON
 from tests.bench.routing.likelihoods import read_likelihoods
@@ -45,10 +44,7 @@ def main() -> int:
     for section in sections:
         sys.stdout.write(section.text() + "\n")
     if given.write:
-        text = RESULTS.read_text(encoding="utf-8")
-        for section in sections:
-            text = with_section(text, section)
-        RESULTS.write_text(text, encoding="utf-8")
+        record(sections)
     return 0 if all(check.holds for section in sections for check in section.checks) else 1
 
 

@@ -21,8 +21,7 @@ from gemd.routing.decide import Ask, decide
 from gemd.routing.prompt import look_at
 from gemd.routing.request import Request
 from tests.bench import machine
-from tests.bench.__main__ import RESULTS
-from tests.bench.report import Check, Section, spread, with_section
+from tests.bench.report import Check, Section, record, spread
 from tests.bench.rounds import Samples
 from tests.bench.routing.sets import DIRECTORY, FILES, SAMPLE, load_set, read_outcomes
 from tests.support.drafts import evidence, labels, stream
@@ -130,8 +129,7 @@ def main() -> int:
     section = measure()
     sys.stdout.write(section.text())
     if write:
-        text = RESULTS.read_text(encoding="utf-8")
-        RESULTS.write_text(with_section(text, section), encoding="utf-8")
+        record([section])
     return 0 if all(check.holds for check in section.checks) else 1
 
 

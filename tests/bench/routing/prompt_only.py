@@ -13,11 +13,15 @@ from tests.bench.routing.baselines import at_random, by_hand, by_length
 from tests.bench.routing.fit_prior import FITTED_ON
 from tests.bench.routing.judged import HEAD, Judged
 from tests.bench.routing.pooled import cross_validated, fit_pooled, rows_of
-from tests.bench.routing.sets import FILES, GSM8K, MMLU, MT_BENCH, ROUTERARENA
+from tests.bench.routing.sets import FILES, GSM8K, MMLU, ROUTERARENA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tests.bench.routing.pooled import Rows
     from tests.bench.routing.sets import Outcome
 
 OUTSIDE = "logistic, other sets"
@@ -48,7 +52,9 @@ def measure(sets: Mapping[str, Sequence[Outcome]], machine: str) -> Section:
         f"1000 draws. {machine}.",
         head=HEAD,
     )
-    judged = [each for name in FILES for each in _methods(name, sets)]
+    rows = {name: rows_of(sets[name]) for name in FITTED_ON}
+    inside = cross_validated(rows)
+    judged = [each for name in FILES for each in _methods(name, sets[name], rows, inside)]
     section.rows += [each.cells() for each in judged]
     found = {(each.name, each.method): each.auroc for each in judged}
     section.checks.append(
@@ -79,15 +85,17 @@ def _look_ms(prompts: Sequence[str]) -> float:
     return statistics.median(taken) * _MS
 
 
-def _methods(name: str, sets: Mapping[str, Sequence[Outcome]]) -> Iterator[Judged]:
-    outcomes = sets[name]
-    rows = {each: rows_of(sets[each]) for each in FITTED_ON}
-    here = rows_of(outcomes)
+def _methods(
+    name: str,
+    outcomes: Sequence[Outcome],
+    rows: Mapping[str, Rows],
+    inside: Mapping[str, NDArray[np.float64]],
+) -> Iterator[Judged]:
+    here = rows[name] if name in rows else rows_of(outcomes)
     outside = fit_pooled([found for each, found in rows.items() if each != name])
     yield Judged(name, outcomes, OUTSIDE, outside.probability(here.features), probability=True)
-    if name != MT_BENCH:
-        inside = cross_validated(rows)[name]
-        yield Judged(name, outcomes, INSIDE, inside, probability=True)
+    if name in inside:
+        yield Judged(name, outcomes, INSIDE, inside[name], probability=True)
     yield Judged(name, outcomes, "hand weights", by_hand(outcomes))
     yield Judged(name, outcomes, "length", by_length(outcomes))
     yield Judged(name, outcomes, "random", at_random(outcomes))

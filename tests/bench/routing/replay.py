@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemd.routing.decide import Strategy
 from gemd.routing.request import CANVAS_TOKENS, Mode
+from gemd.routing.risk import auroc
 from gemd.routing.speeds import Speed
-from tests.bench.report import Check, Section, with_section
+from tests.bench.report import Check, Section, record
+from tests.bench.routing import replay_lambda
 from tests.bench.routing import replay_run as run
 from tests.bench.routing import replay_tables as tables
 from tests.bench.routing.replay_tables import Table
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from gemd.routing.decide import Odds
     from tests.bench.routing.replay_tables import Asked
 
-RESULTS: Final = Path(__file__).parents[1] / "RESULTS.md"
 COUNT: Final = 5000
 SEED: Final = 20_261_127
 AUROC: Final = 0.73
@@ -52,7 +52,7 @@ def machines(count: int = COUNT) -> Section:
         "a time, all models warm; speeds are published or predicted ones "
         "(`tests/bench/routing/replay_tables.py` has them with their sources, and the mixes). "
         f"Of all drafts {sum(bad) / count:.1%} would be beaten by the strong tier's answer, which "
-        f"the prior knows with an AUROC of {run.auroc([a.prior for a in trace], bad):.2f}, the "
+        f"the prior knows with an AUROC of {auroc([a.prior for a in trace], bad):.2f}, the "
         f"judge of drafts with {run.AUROC_ALONE:.2f} alone and {AUROC:.2f} with the checker's "
         "scores, where answers are right or wrong. Harm: a draft stayed that would have been "
         "beaten. First text: a provisional one counts. Wasted: mean time for drafts that did not "
@@ -157,14 +157,14 @@ def mixes(count: int = COUNT) -> Section:
             trace = tables.draw(shares, count, SEED)
             odds = run.judge_odds(AUROC)
             alone = run.totals(run.replay(trace, table, run.always_strong, odds))
-            for auroc in JUDGES:
-                odds = run.judge_odds(auroc)
+            for area in JUDGES:
+                odds = run.judge_odds(area)
                 found = run.totals(run.replay(trace, table, run.gemd_policy(odds), odds))
                 section.rows.append(
                     (
                         table.name,
                         mix,
-                        f"{auroc:.2f}",
+                        f"{area:.2f}",
                         f"{found.mean_s:.2f}",
                         f"{found.instant:.0%}",
                         f"{found.harm:.1%}",
@@ -218,6 +218,12 @@ def _least(enough: Callable[[float], bool]) -> float:
     return high
 
 
+def lambdas(count: int = COUNT) -> tuple[Section, Section]:
+    """What one avoided bad answer should be worth, and where that turns a decision."""
+    trace, odds = tables.draw(tables.MIXES[tables.MISSION], count, SEED), run.judge_odds(AUROC)
+    return replay_lambda.worth(trace, odds), replay_lambda.turns(odds)
+
+
 def main() -> int:
     """Replay everything; 1 if a bound does not hold."""
     parser = argparse.ArgumentParser(
@@ -225,14 +231,11 @@ def main() -> int:
     )
     parser.add_argument("--write", action="store_true", help="put the sections into RESULTS.md")
     write = parser.parse_args().write
-    sections = [machines(), mixes(), needed()]
+    sections = [machines(), mixes(), needed(), *lambdas()]
     for section in sections:
         sys.stdout.write(section.text() + "\n")
     if write:
-        text = RESULTS.read_text(encoding="utf-8")
-        for section in sections:
-            text = with_section(text, section)
-        RESULTS.write_text(text, encoding="utf-8")
+        record(sections)
     return 0 if all(check.holds for section in sections for check in section.checks) else 1
 
 

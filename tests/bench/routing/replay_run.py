@@ -30,7 +30,6 @@ __all__ = [
     "always_check",
     "always_fast",
     "always_strong",
-    "auroc",
     "gemd_policy",
     "judge_odds",
     "replay",
@@ -214,15 +213,3 @@ def totals(outcomes: Sequence[Outcome]) -> Totals:
         wasted_s=sum(each.wasted_s for each in outcomes) / count,
         shares={each: strategies.count(each) / count for each in Strategy},
     )
-
-
-def auroc(scores: Sequence[float], bad: Sequence[bool]) -> float:
-    """The probability that a bad one scores higher than a good one (Mann and Whitney)."""
-    ranked = sorted(zip(scores, bad, strict=True))
-    good = seen = 0
-    for _, is_bad in ranked:
-        if is_bad:
-            seen += good
-        else:
-            good += 1
-    return seen / (good * (len(ranked) - good))

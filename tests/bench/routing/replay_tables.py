@@ -7,10 +7,9 @@ profile (`gemd/catalog/choice/speed.py`).
 
 from __future__ import annotations
 
-import json
 import math
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gemd.routing.decide import Standing, Tiers
@@ -19,8 +18,7 @@ from gemd.routing.request import CANVAS_TOKENS
 from gemd.routing.speeds import Speed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
 FAST_QUALITY: Final = 30
 STRONG_QUALITY: Final = 50
@@ -192,25 +190,12 @@ class Asked:
         kind = _KINDS[self.kind]
         return Look(
             text="",
-            turns=1,
-            features=(),
             task=kind.task,
             prior=self.prior,
             expected_tokens=self.tokens if self.long else kind.expected,
             long_output="its length is asked for" if self.long else "",
             prompt_tokens=self.prompt_tokens,
         )
-
-
-def stored(path: Path) -> list[Asked]:
-    """A trace from a file, as `store` wrote it."""
-    with path.open(encoding="utf-8") as lines:
-        return [Asked(**json.loads(line)) for line in lines]
-
-
-def store(path: Path, trace: Iterable[Asked]) -> None:
-    """Write a trace, one request a line."""
-    path.write_text("".join(f"{json.dumps(asdict(each))}\n" for each in trace), encoding="utf-8")
 
 
 def draw(mix: Mapping[str, float], count: int, seed: int) -> list[Asked]:

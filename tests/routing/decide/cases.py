@@ -19,8 +19,6 @@ def look(**fields: Any) -> Look:
     """A prompt of which nothing is certain, with these fields."""
     values: dict[str, Any] = {
         "text": "",
-        "turns": 1,
-        "features": (),
         "task": Task.OTHER,
         "prior": 0.25,
         "expected_tokens": 200,

@@ -160,7 +160,7 @@ def test_reasoning_cannot_be_asked_for_behind_a_beginning(smol: Bench) -> None:
 
 
 def test_what_ends_an_answer_does_not_begin_one(smol: Bench) -> None:
-    """Nor does a token of reasoning."""
+    """It would be an answer after its end."""
     end = min(smol.engine._model.vocabulary.end_of_generation)
     error = went_on(smol, (end,)).one(wire.RequestFailed).error
     assert (error.reason, error.metadata["field"]) == ("INVALID_REQUEST", "answer_prefix")

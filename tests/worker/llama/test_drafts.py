@@ -11,6 +11,7 @@ import pytest
 from gemd import wire
 from gemd.worker.llama.generation import Generation
 from gemd.worker.llama.tasks import Task
+from gemd.worker.schedule import STEP_SECONDS_BESIDE_STREAMS
 from tests.support.drafting import PROMPTS, UNRELATED, Tally, answers
 from tests.support.engine_host import chat
 from tests.support.llama import CHATML, Answer, Bench, loaded
@@ -162,6 +163,29 @@ def test_others_get_a_token_in_every_step(engine: Bench) -> None:
         pass
     assert len(engine.of(stream).tokens) - before >= steps - 1
     assert engine.of(with_draft).finished.completion_tokens == len(alone.tokens)
+
+
+def test_a_prompt_is_read_in_small_pieces_beside_a_draft(engine: Bench) -> None:
+    """Somebody watches an answer that is drafted as any other: its decodes stay short."""
+    alone = plain(engine, max_tokens=40)
+    request = engine.generate(chat(QUESTION), max_tokens=40).model_copy(
+        update={"draft": tuple(alone.tokens)}
+    )
+    engine.forget()
+    engine.submit(request)
+    while not engine.of(request).tokens:
+        engine.step()
+    (running,) = (task for _, task in engine.engine._sequences.running())
+    assert running.guess
+    long = engine.generate(list(range(100, 700)), max_tokens=1)
+    engine.submit(long)
+    engine.engine._rate.value = 1000.0
+    engine.step()
+    (sequence,) = (each for each, task in engine.engine._sequences.running() if task is not running)
+    assert 0 < len(sequence.tokens) <= 1000.0 * STEP_SECONDS_BESIDE_STREAMS
+    for each in (request, long):
+        engine.engine.cancel(each.request_id)
+    assert engine.engine.idle()
 
 
 def test_a_draft_is_cancelled_between_steps(engine: Bench) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from gemd import wire
+from gemd.errors import InvalidRequestError
 from gemd.worker.llama import generation
 from gemd.worker.llama.generation import Generation
 from gemd.worker.llama.tasks import Moment, Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import pytest
 
 OPEN, CLOSE, END = 1, 2, 3
 TEXTS = {10: b"thought", 11: b"\n", 12: b"Hm.", 13: b"Yes", 14: b"."}
@@ -85,3 +85,21 @@ def test_a_stop_string_in_a_thought_ends_nothing(monkeypatch: pytest.MonkeyPatch
     assert "".join(delta.reasoning_text for delta in deltas) == "Yes"
     assert "".join(delta.text for delta in deltas) == "Hm."
     assert said[-1].reason == "stop_string"
+
+
+def test_a_thought_is_no_beginning_of_an_answer() -> None:
+    """Its text would be told as the answer's, or not at all."""
+    vocabulary: Any = Vocabulary()
+    request = wire.Generate(request_id="r", prompt=wire.Prompt(text="?"))
+    with pytest.raises(InvalidRequestError) as caught:
+        Generation(
+            request,
+            [14],
+            vocabulary,
+            prefix=[OPEN, 10, 11, 12],
+            limit=100,
+            deadline=None,
+            arrived=0.0,
+        )
+    assert caught.value.metadata == {"field": "answer_prefix", "token": "1"}
+    assert "part of its reasoning" in caught.value.why
