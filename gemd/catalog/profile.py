@@ -83,10 +83,18 @@ class Profile(Value):
     """Hyperparameters, so that memory is known before there is a file."""
     variants: tuple[Variant, ...] = Field(min_length=1)
     """Preferred one first."""
+    checkpoint: Variant | None = None
+    """The unquantized weights, out of which GGUF variants can be made here; nothing runs them."""
 
     @model_validator(mode="after")
     def _variants_differ(self) -> Profile:
         ids = [variant.id for variant in self.variants]
+        if self.checkpoint is not None:
+            ids.append(self.checkpoint.id)
+            if self.checkpoint.engine != "none":
+                raise ValueError("the checkpoint needs the engine none: nothing runs it")
+        if any(variant.engine == "none" for variant in self.variants):
+            raise ValueError("a variant with the engine none can only be the checkpoint")
         if len(set(ids)) != len(ids):
             raise ValueError(f"variant ids repeat: {', '.join(ids)}")
         for variant in self.variants:
@@ -122,9 +130,15 @@ class Profile(Value):
         # Tables cannot be hashed; profiles that are equal have equal ids.
         return hash(self.id)
 
+    @property
+    def model(self) -> str:
+        """The id under which its files are kept: without the variant of ``model:variant``."""
+        return self.id.partition(":")[0]
+
     def variant(self, variant_id: str) -> Variant | None:
-        """The variant of that id."""
-        return next((variant for variant in self.variants if variant.id == variant_id), None)
+        """The variant of that id, the checkpoint included."""
+        known = (*self.variants, *((self.checkpoint,) if self.checkpoint else ()))
+        return next((variant for variant in known if variant.id == variant_id), None)
 
 
 _COUNTS = {"canvas_length": 1} | {f"parameters.{group}": 0 for group in GROUPS}

@@ -114,6 +114,3 @@ Source = Annotated[
 
 OneFile = HubSource | PackageSource | LocalSource
 """Sources of one file; a `LocalSource` may be a directory instead (`Variant.several_files`)."""
-
-SEVERAL_FILES = (RepositorySource, QuantizedSource)
-"""Sources of weights that are more than one file whatever runs them."""

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
-from gemd.catalog.sources import SEVERAL_FILES, HubSource, LocalSource, PackageSource, Source
+from gemd.catalog.sources import (
+    HubSource,
+    LocalSource,
+    PackageSource,
+    QuantizedSource,
+    RepositorySource,
+    Source,
+)
 from gemd.catalog.values import Bytes, Id, Value, Vendor
+
+DIRECTORIES: Final = frozenset({"diffusion", "none"})
+"""Engines of weights that are a directory wherever they come from."""
 
 ElementType = Literal["bf16", "fp8", "nvfp4"]
 """How a group of weights is stored: 2, 1 and 9/16 bytes each, the scales of blocks included."""
@@ -69,9 +79,10 @@ class Variant(Value):
 
     id: Id
     quantization: str = Field(min_length=1)
-    engine: Literal["llama", "diffusion", "scripted"] = "llama"
+    engine: Literal["llama", "diffusion", "scripted", "none"] = "llama"
     """A name of `gemd.worker.host.ENGINES`: ``llama`` runs GGUF files, ``diffusion`` directories
-    with a DiffusionGemma checkpoint, and ``scripted`` is there for tests."""
+    with a DiffusionGemma checkpoint, and ``scripted`` is there for tests. ``none`` is of a
+    directory of weights out of which others are made, and which nothing runs."""
     file_name: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$", max_length=200)
     """Of the one file that it is; empty if it is several."""
     size_bytes: Bytes
@@ -101,13 +112,18 @@ class Variant(Value):
 
     @property
     def several_files(self) -> bool:
-        """Whether it is more than one file. The store of this version cannot bring such."""
+        """Whether it is a directory of files and not one file."""
         return self._is_several(self.sources[0])
 
     @property
+    def made_here(self) -> bool:
+        """Whether it is nowhere to be had: it is quantized on this machine."""
+        return all(isinstance(source, QuantizedSource) for source in self.sources)
+
+    @property
     def pullable(self) -> bool:
-        """Whether a pull brings it: it is one file, and not the user's own."""
-        return not (self.as_found or self.several_files)
+        """Whether a pull brings it: it is neither the user's own nor to be made here."""
+        return not (self.as_found or self.made_here)
 
     @property
     def needs(self) -> Requirements:
@@ -118,23 +134,25 @@ class Variant(Value):
 
     def _is_several(self, source: Source) -> bool:
         """What the diffusion engine runs is a directory, also where it is on this machine."""
-        return isinstance(source, SEVERAL_FILES) or (
-            isinstance(source, LocalSource) and self.engine == "diffusion"
+        return isinstance(source, RepositorySource) or (
+            isinstance(source, LocalSource | QuantizedSource) and self.engine in DIRECTORIES
         )
 
     @model_validator(mode="after")
     def _sources_agree(self) -> Variant:
         if len({self._is_several(source) for source in self.sources}) > 1:
             raise ValueError("either every source is one file, or none is")
-        if self.engine == "diffusion" and (self.file_name or not self.several_files):
+        if self.engine in DIRECTORIES and (self.file_name or not self.several_files):
             raise ValueError(
-                "the engine diffusion runs directories, no GGUF file: file_name must be empty"
+                f"the engine {self.engine} is for directories, no GGUF file: file_name must be "
+                "empty"
             )
         if self.several_files == bool(self.file_name):
             raise ValueError("file_name is required for one file, and must be empty for several")
         if self.several_files and self.sha256:
             raise ValueError("sha256 is of one file, and the sources are of several")
-        if not (self.sha256 or self.several_files or self.announced or self.as_found):
+        unpinned = self.several_files or self.announced or self.as_found or self.made_here
+        if not (self.sha256 or unpinned):
             raise ValueError(
                 "sha256 is required unless every source is local, or every source is of the hub"
             )

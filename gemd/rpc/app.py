@@ -32,7 +32,7 @@ from gemd.rpc.models import ModelService
 from gemd.rpc.observer import Happening, Observer
 from gemd.rpc.operations import OperationService
 from gemd.rpc.requests import RequestLog
-from gemd.rpc.store import StoreService
+from gemd.rpc.store import store_service
 from gemd.rpc.two_tiers import NO_MEMORY, Memory, TwoTiers
 from gemd.store import Kind, Operation, Operations
 
@@ -191,7 +191,7 @@ class App:
             lease=LeaseService(observer=observer, leases=self.leases),
             model=ModelService(observer=observer, manager=self.manager, pins_file=pins_file),
             operation=OperationService(operations=self._operations),
-            store=StoreService(library=library, manager=self.manager, operations=self._operations),
+            store=store_service(library=library, manager=self.manager, operations=self._operations),
         )
         self._health = server.Health()
         self._servers: list[grpc.aio.Server] = []

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from gemd.errors import NotImplementedYetError
 from gemd.residency.refusals import busy
 from gemd.residency.states import State
+from gemd.rpc.cleaning import Cleaning
 from gemd.rpc.convert.fields import invalid, required_model_id, short_text
 from gemd.rpc.convert.operations import operation as to_message
-from gemd.rpc.unimplemented import not_yet
+from gemd.rpc.quantizing import Quantizing
+from gemd.rpc.verifying import Verifying
 from gemd.store import Kind
 from gemd.v1 import store_service_pb2 as service
 from gemd.v1 import store_service_pb2_grpc as stubs
@@ -36,6 +38,9 @@ class StoreService(stubs.StoreServiceServicer):
         library: Catalogue and store.
         manager: Lets go of files that are to be deleted.
         operations: Runs the work.
+        quantizing: Makes variants.
+        verifying: Checks them.
+        cleaning: Removes what nobody needs.
 
     """
 
@@ -45,10 +50,16 @@ class StoreService(stubs.StoreServiceServicer):
         library: Library,
         manager: Manager,
         operations: Operations,
+        quantizing: Quantizing,
+        verifying: Verifying,
+        cleaning: Cleaning,
     ) -> None:
         self._library = library
         self._manager = manager
         self._operations = operations
+        self._quantizing = quantizing
+        self._verifying = verifying
+        self._cleaning = cleaning
 
     async def PullModel(
         self, request: service.PullModelRequest, context: Context
@@ -110,15 +121,33 @@ class StoreService(stubs.StoreServiceServicer):
     async def QuantizeModel(
         self, request: service.QuantizeModelRequest, context: Context
     ) -> service.QuantizeModelResponse:
-        """Not part of this version."""
-        raise not_yet("QuantizeModel", "models are pulled in the form the catalogue names")
+        """Make a smaller variant."""
+        return service.QuantizeModelResponse(operation=to_message(self._quantizing.begin(request)))
 
     async def VerifyModel(
         self, request: service.VerifyModelRequest, context: Context
     ) -> service.VerifyModelResponse:
-        """Not part of this version."""
-        raise not_yet("VerifyModel", "a pull verifies by hash, and a load looks for changes")
+        """Check the files of a variant."""
+        return service.VerifyModelResponse(operation=to_message(self._verifying.begin(request)))
+
+    async def PruneStore(
+        self, request: service.PruneStoreRequest, context: Context
+    ) -> service.PruneStoreResponse:
+        """Remove what nobody needs."""
+        return service.PruneStoreResponse(operation=to_message(self._cleaning.begin(request)))
 
     async def _cancel_running(self, profile: Profile) -> None:
         while running := self._operations.running_on(profile.id):
             await self._operations.cancel(running.id)
+
+
+def store_service(*, library: Library, manager: Manager, operations: Operations) -> StoreService:
+    """The service with its parts."""
+    return StoreService(
+        library=library,
+        manager=manager,
+        operations=operations,
+        quantizing=Quantizing(library=library, manager=manager, operations=operations),
+        verifying=Verifying(library=library, manager=manager, operations=operations),
+        cleaning=Cleaning(library=library, manager=manager, operations=operations),
+    )

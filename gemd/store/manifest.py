@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
@@ -12,11 +13,12 @@ from gemd.store.disk import write_whole
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from pathlib import Path
 
     from gemd.catalog import Variant
 
-SourceKind = Literal["hub", "python-package", "local"]
+SourceKind = Literal["hub", "python-package", "local", "quantized"]
 
 
 class Stamp(BaseModel):
@@ -34,15 +36,73 @@ class Stamp(BaseModel):
         return cls(size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
 
 
+class Part(BaseModel):
+    """One file of a variant that is a directory.
+
+    Attributes:
+        name: Path inside the directory, with slashes.
+        path: Where its bytes are: relative to the store's root, or absolute where they lie
+            elsewhere.
+        sha256: Of the content.
+        stamp: Of the file when it was hashed.
+        owned: Whether gemd put it there.
+
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    path: str
+    sha256: str
+    stamp: Stamp
+    owned: bool = True
+
+
+class Making(BaseModel):
+    """What a variant is that was quantized here, for a catalogue that does not know it.
+
+    Attributes:
+        quantization: Such as ``Q4_K_M``.
+        engine: What runs it.
+        source: Id of the variant it was made from, or the path of the file or directory.
+        display_name: Of the model, where the catalogue has no such model.
+        context_tokens: Likewise; 0: the file's header says.
+
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    quantization: str
+    engine: Literal["llama", "diffusion"]
+    source: str
+    display_name: str = ""
+    context_tokens: int = 0
+
+
+class Checked(BaseModel):
+    """One check of a verification. Fields as `CheckResult` of the API."""
+
+    model_config = ConfigDict(frozen=True)
+
+    check: str
+    passed: bool
+    detail: str
+    value: float | None = None
+    limit: float | None = None
+
+
 class Manifest(BaseModel):
     """One variant on disk.
 
     Attributes:
         model: Id in the catalogue.
         variant: Its variant.
-        path: The file: relative to the store's root, or absolute where it belongs to others.
-        sha256: Of the content.
-        stamp: Of the file when it was hashed.
+        path: The file or directory: relative to the store's root, or absolute where it lies
+            elsewhere.
+        sha256: Of the content; of a directory of the list of its files (`listing_sha256`).
+        stamp: Of the file when it was hashed; of a directory only the size of all files counts.
+        parts: The files of a directory; empty of one file.
+        owned: Whether gemd put the file there; of a directory each part says so.
         source: Kind of source the bytes came from.
         origin: Repository, packages or file, with revision or versions; of a repository the
             commit that was fetched.
@@ -53,17 +113,22 @@ class Manifest(BaseModel):
         licence: As in the profile.
         accepted_licence: Terms that the user accepted for this pull; empty if none.
         created: When the pull ended.
+        making: Of a variant that was quantized here.
+        checks: What its last verification found; empty if there was none but the hashes.
+        rejection: Why it is not served: what a verification found wrong; empty if nothing.
 
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     model: str
     variant: str
     path: str
     sha256: str
     stamp: Stamp
+    parts: tuple[Part, ...] = ()
+    owned: bool = True
     source: SourceKind
     origin: str
     hub_file: str = ""
@@ -72,6 +137,9 @@ class Manifest(BaseModel):
     licence: str = ""
     accepted_licence: str = ""
     created: AwareDatetime
+    making: Making | None = None
+    checks: tuple[Checked, ...] = ()
+    rejection: str = ""
 
     def file(self, root: Path) -> Path:
         """The file, in the store at `root` or elsewhere."""
@@ -123,3 +191,14 @@ class Manifest(BaseModel):
                 advice=(f"gemctl pull {file.parent.name} --variant {file.stem} --force",),
                 metadata={"path": file, "model": file.parent.name},
             ) from error
+
+
+def listing_sha256(hashes: Mapping[str, str]) -> str:
+    """Identifies the content of a directory: the SHA-256 of what `sha256sum` would list of it.
+
+    Args:
+        hashes: SHA-256 of each file by its path inside the directory.
+
+    """
+    lines = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from gemd.store.progress import Unit
+    from gemd.store.results import Pruned, Quantized, Verified
     from gemd.store.shelf import Deleted, ModelFile
 
+    Result = ModelFile | Deleted | Quantized | Verified | Pruned
     Report = Callable[[PullProgress], None]
-    Work = Callable[[Report], Awaitable[ModelFile | Deleted]]
+    Work = Callable[[Report], Awaitable[Result]]
 
 log = structlog.get_logger(__name__)
 
@@ -43,10 +45,13 @@ class Kind(enum.Enum):
     """What is done."""
 
     PULL = "pull"
+    QUANTIZE = "quantize"
+    VERIFY = "verify"
     DELETE = "delete"
+    PRUNE = "prune"
 
 
-_COMMANDS = {Kind.PULL: "pull", Kind.DELETE: "rm"}
+_COMMANDS = {kind: kind.value for kind in Kind} | {Kind.DELETE: "rm"}
 
 
 class State(enum.Enum):
@@ -87,7 +92,7 @@ class Operation:
     updated: float
     ended: float | None = None
     progress: PullProgress = field(default_factory=PullProgress)
-    result: ModelFile | Deleted | None = None
+    result: Result | None = None
     error: GemdError | None = None
 
     @property
@@ -106,7 +111,7 @@ class _Running:
     """An operation with its task and its watchers."""
 
     snapshot: Operation
-    task: asyncio.Task[ModelFile | Deleted] | None = None
+    task: asyncio.Task[Result] | None = None
     watchers: set[asyncio.Queue[Operation]] = field(default_factory=set)
 
     def publish(self, snapshot: Operation) -> None:
@@ -195,7 +200,7 @@ class Operations:
                 running, replace(running.snapshot, progress=progress, updated=self._wall())
             )
 
-        async def run() -> ModelFile | Deleted:
+        async def run() -> Result:
             return await work(report)
 
         task = asyncio.get_running_loop().create_task(run(), name=f"{kind.value} {model}")
@@ -303,7 +308,7 @@ class Operations:
                 metadata={"operation": operation_id},
             ) from None
 
-    def _ended(self, running: _Running, task: asyncio.Task[ModelFile | Deleted]) -> None:
+    def _ended(self, running: _Running, task: asyncio.Task[Result]) -> None:
         # A callback and not the task's own last step: a task may be cancelled before its first.
         now = self._wall()
         state, result, error = self._outcome(running.snapshot, task)
@@ -321,8 +326,8 @@ class Operations:
         )
 
     def _outcome(
-        self, running: Operation, task: asyncio.Task[ModelFile | Deleted]
-    ) -> tuple[State, ModelFile | Deleted | None, GemdError | None]:
+        self, running: Operation, task: asyncio.Task[Result]
+    ) -> tuple[State, Result | None, GemdError | None]:
         if task.cancelled():
             cancelled = CancelledError(
                 f"the {running.kind.value} of {running.model} was cancelled",

@@ -11,8 +11,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Phase = Literal[
-    "resolving", "waiting", "checking", "downloading", "unpacking", "verifying", "deleting", ""
+    "resolving",
+    "waiting",
+    "checking",
+    "downloading",
+    "unpacking",
+    "planning",
+    "quantizing",
+    "verifying",
+    "deleting",
+    "",
 ]
+Measure = Literal["bytes", "tensors", "checks"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +32,12 @@ class Unit:
     Attributes:
         id: Stays the same from snapshot to snapshot.
         name: For people.
-        current: Bytes that are there.
-        total: Bytes there will be.
+        current: Bytes that are there, or what else is counted.
+        total: Bytes there will be; 0 if unknown.
         started: When it was begun; None if it was not.
         completed: When it was done; None if it is not.
         reused: How many bytes of `current` were there from an earlier try.
+        measure: What is counted.
 
     """
 
@@ -37,6 +48,7 @@ class Unit:
     started: float | None = None
     completed: float | None = None
     reused: int = 0
+    measure: Measure = "bytes"
 
 
 @dataclass(frozen=True)
@@ -62,12 +74,12 @@ class PullProgress:
     @property
     def current_bytes(self) -> int:
         """Bytes that are there, over all units."""
-        return sum(unit.current for unit in self.units)
+        return sum(unit.current for unit in self.units if unit.measure == "bytes")
 
     @property
     def total_bytes(self) -> int:
         """Bytes there will be, over all units."""
-        return sum(unit.total for unit in self.units)
+        return sum(unit.total for unit in self.units if unit.measure == "bytes")
 
     @property
     def remaining_s(self) -> float | None:

@@ -374,6 +374,9 @@ class Variant(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     VERIFY_TIME_FIELD_NUMBER: _builtins.int
+    LAST_USED_TIME_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    REJECTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id within its model, such as `q4_0`."""
     quantization: _builtins.str
@@ -392,9 +395,17 @@ class Variant(_message.Message):
     """Where its bytes come from: `hub`, `python-package`, `local`, `quantized`."""
     origin: _builtins.str
     """Repository, package or file it comes from, with its revision, such as `google/gemma-4@4f2c…`."""
+    path: _builtins.str
+    """Where its file or directory is. Empty if it is not on disk."""
+    rejection: _builtins.str
+    """Why it is not served: what its last verification found wrong. Empty if nothing."""
     @_builtins.property
     def verify_time(self) -> _timestamp_pb2.Timestamp:
         """When its content was last verified. Unset if never."""
+
+    @_builtins.property
+    def last_used_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last loaded. Unset if never, or if it is not on disk."""
 
     def __init__(
         self,
@@ -409,14 +420,51 @@ class Variant(_message.Message):
         source: _builtins.str = ...,
         origin: _builtins.str = ...,
         verify_time: _timestamp_pb2.Timestamp | None = ...,
+        last_used_time: _timestamp_pb2.Timestamp | None = ...,
+        path: _builtins.str = ...,
+        rejection: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["verify_time", b"verify_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_used_time", b"last_used_time", "verify_time", b"verify_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "engine", b"engine", "exclusive_bytes", b"exclusive_bytes", "id", b"id", "on_disk", b"on_disk", "origin", b"origin", "quantization", b"quantization", "size_bytes", b"size_bytes", "source", b"source", "verify_time", b"verify_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "engine", b"engine", "exclusive_bytes", b"exclusive_bytes", "id", b"id", "last_used_time", b"last_used_time", "on_disk", b"on_disk", "origin", b"origin", "path", b"path", "quantization", b"quantization", "rejection", b"rejection", "size_bytes", b"size_bytes", "source", b"source", "verify_time", b"verify_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Variant: _TypeAlias = Variant  # noqa: Y015
+
+@_typing.final
+class DiskUse(_message.Message):
+    """What models take on disk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNED_BYTES_FIELD_NUMBER: _builtins.int
+    SHARED_BYTES_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    owned_bytes: _builtins.int
+    """Bytes of files that gemd fetched or made, unfinished ones included."""
+    shared_bytes: _builtins.int
+    """Bytes of files that others put there and gemd uses."""
+    quota_bytes: _builtins.int
+    """The most that `owned_bytes` may be. 0 for no limit."""
+    free_bytes: _builtins.int
+    """Bytes that are free where gemd keeps what it makes."""
+    def __init__(
+        self,
+        *,
+        owned_bytes: _builtins.int = ...,
+        shared_bytes: _builtins.int = ...,
+        quota_bytes: _builtins.int = ...,
+        free_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_bytes", b"free_bytes", "owned_bytes", b"owned_bytes", "quota_bytes", b"quota_bytes", "shared_bytes", b"shared_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiskUse: _TypeAlias = DiskUse  # noqa: Y015
 
 @_typing.final
 class ModelMemory(_message.Message):

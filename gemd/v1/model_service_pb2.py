@@ -27,7 +27,7 @@ from gemd.v1 import model_pb2 as gemd_dot_v1_dot_model__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bgemd/v1/model_service.proto\x12\x07gemd.v1\x1a\x18gemd/v1/generation.proto\x1a\x13gemd/v1/model.proto\x1a\x1egoogle/protobuf/duration.proto\"`\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12$\n\x06states\x18\x03 \x03(\x0e\x32\x14.gemd.v1.Model.State\"M\n\x12ListModelsResponse\x12\x1e\n\x06models\x18\x01 \x03(\x0b\x32\x0e.gemd.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"1\n\x10GetModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.gemd.v1.Model\"\xef\x01\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x1a\n\rmax_sequences\x18\x04 \x01(\rH\x01\x88\x01\x01\x12#\n\x08priority\x18\x05 \x01(\x0e\x32\x11.gemd.v1.Priority\x12\x11\n\tallow_cpu\x18\x06 \x01(\x08\x12\x15\n\rclear_failure\x18\x07 \x01(\x08\x12\x0e\n\x06\x63lient\x18\x08 \x01(\tB\x11\n\x0f_context_lengthB\x10\n\x0e_max_sequences\"\x85\x01\n\x11LoadModelResponse\x12!\n\x06queued\x18\x01 \x01(\x0b\x32\x0f.gemd.v1.QueuedH\x00\x12#\n\x07loading\x18\x02 \x01(\x0b\x32\x10.gemd.v1.LoadingH\x00\x12\x1f\n\x05ready\x18\x03 \x01(\x0b\x32\x0e.gemd.v1.ModelH\x00\x42\x07\n\x05\x65vent\"U\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x30\n\rdrain_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"4\n\x13UnloadModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.gemd.v1.Model\"0\n\x0fPinModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06pinned\x18\x02 \x01(\x08\"1\n\x10PinModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.gemd.v1.Model2\xe7\x02\n\x0cModelService\x12\x45\n\nListModels\x12\x1a.gemd.v1.ListModelsRequest\x1a\x1b.gemd.v1.ListModelsResponse\x12?\n\x08GetModel\x12\x18.gemd.v1.GetModelRequest\x1a\x19.gemd.v1.GetModelResponse\x12\x44\n\tLoadModel\x12\x19.gemd.v1.LoadModelRequest\x1a\x1a.gemd.v1.LoadModelResponse0\x01\x12H\n\x0bUnloadModel\x12\x1b.gemd.v1.UnloadModelRequest\x1a\x1c.gemd.v1.UnloadModelResponse\x12?\n\x08PinModel\x12\x18.gemd.v1.PinModelRequest\x1a\x19.gemd.v1.PinModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bgemd/v1/model_service.proto\x12\x07gemd.v1\x1a\x18gemd/v1/generation.proto\x1a\x13gemd/v1/model.proto\x1a\x1egoogle/protobuf/duration.proto\"`\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12$\n\x06states\x18\x03 \x03(\x0e\x32\x14.gemd.v1.Model.State\"m\n\x12ListModelsResponse\x12\x1e\n\x06models\x18\x01 \x03(\x0b\x32\x0e.gemd.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1e\n\x04\x64isk\x18\x03 \x01(\x0b\x32\x10.gemd.v1.DiskUse\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"1\n\x10GetModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.gemd.v1.Model\"\xef\x01\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x1a\n\rmax_sequences\x18\x04 \x01(\rH\x01\x88\x01\x01\x12#\n\x08priority\x18\x05 \x01(\x0e\x32\x11.gemd.v1.Priority\x12\x11\n\tallow_cpu\x18\x06 \x01(\x08\x12\x15\n\rclear_failure\x18\x07 \x01(\x08\x12\x0e\n\x06\x63lient\x18\x08 \x01(\tB\x11\n\x0f_context_lengthB\x10\n\x0e_max_sequences\"\x85\x01\n\x11LoadModelResponse\x12!\n\x06queued\x18\x01 \x01(\x0b\x32\x0f.gemd.v1.QueuedH\x00\x12#\n\x07loading\x18\x02 \x01(\x0b\x32\x10.gemd.v1.LoadingH\x00\x12\x1f\n\x05ready\x18\x03 \x01(\x0b\x32\x0e.gemd.v1.ModelH\x00\x42\x07\n\x05\x65vent\"U\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x30\n\rdrain_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"4\n\x13UnloadModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.gemd.v1.Model\"0\n\x0fPinModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06pinned\x18\x02 \x01(\x08\"1\n\x10PinModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.gemd.v1.Model2\xe7\x02\n\x0cModelService\x12\x45\n\nListModels\x12\x1a.gemd.v1.ListModelsRequest\x1a\x1b.gemd.v1.ListModelsResponse\x12?\n\x08GetModel\x12\x18.gemd.v1.GetModelRequest\x1a\x19.gemd.v1.GetModelResponse\x12\x44\n\tLoadModel\x12\x19.gemd.v1.LoadModelRequest\x1a\x1a.gemd.v1.LoadModelResponse0\x01\x12H\n\x0bUnloadModel\x12\x1b.gemd.v1.UnloadModelRequest\x1a\x1c.gemd.v1.UnloadModelResponse\x12?\n\x08PinModel\x12\x18.gemd.v1.PinModelRequest\x1a\x19.gemd.v1.PinModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,23 +37,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSREQUEST']._serialized_start=119
   _globals['_LISTMODELSREQUEST']._serialized_end=215
   _globals['_LISTMODELSRESPONSE']._serialized_start=217
-  _globals['_LISTMODELSRESPONSE']._serialized_end=294
-  _globals['_GETMODELREQUEST']._serialized_start=296
-  _globals['_GETMODELREQUEST']._serialized_end=327
-  _globals['_GETMODELRESPONSE']._serialized_start=329
-  _globals['_GETMODELRESPONSE']._serialized_end=378
-  _globals['_LOADMODELREQUEST']._serialized_start=381
-  _globals['_LOADMODELREQUEST']._serialized_end=620
-  _globals['_LOADMODELRESPONSE']._serialized_start=623
-  _globals['_LOADMODELRESPONSE']._serialized_end=756
-  _globals['_UNLOADMODELREQUEST']._serialized_start=758
-  _globals['_UNLOADMODELREQUEST']._serialized_end=843
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=845
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=897
-  _globals['_PINMODELREQUEST']._serialized_start=899
-  _globals['_PINMODELREQUEST']._serialized_end=947
-  _globals['_PINMODELRESPONSE']._serialized_start=949
-  _globals['_PINMODELRESPONSE']._serialized_end=998
-  _globals['_MODELSERVICE']._serialized_start=1001
-  _globals['_MODELSERVICE']._serialized_end=1360
+  _globals['_LISTMODELSRESPONSE']._serialized_end=326
+  _globals['_GETMODELREQUEST']._serialized_start=328
+  _globals['_GETMODELREQUEST']._serialized_end=359
+  _globals['_GETMODELRESPONSE']._serialized_start=361
+  _globals['_GETMODELRESPONSE']._serialized_end=410
+  _globals['_LOADMODELREQUEST']._serialized_start=413
+  _globals['_LOADMODELREQUEST']._serialized_end=652
+  _globals['_LOADMODELRESPONSE']._serialized_start=655
+  _globals['_LOADMODELRESPONSE']._serialized_end=788
+  _globals['_UNLOADMODELREQUEST']._serialized_start=790
+  _globals['_UNLOADMODELREQUEST']._serialized_end=875
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=877
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=929
+  _globals['_PINMODELREQUEST']._serialized_start=931
+  _globals['_PINMODELREQUEST']._serialized_end=979
+  _globals['_PINMODELRESPONSE']._serialized_start=981
+  _globals['_PINMODELRESPONSE']._serialized_end=1030
+  _globals['_MODELSERVICE']._serialized_start=1033
+  _globals['_MODELSERVICE']._serialized_end=1392
 # @@protoc_insertion_point(module_scope)

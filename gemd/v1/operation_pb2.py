@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gemd/v1/operation.proto\x12\x07gemd.v1\x1a\x13gemd/v1/error.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\n\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.gemd.v1.Operation.Kind\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.gemd.v1.Operation.State\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07variant\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12&\n\x05units\x18\x07 \x03(\x0b\x32\x17.gemd.v1.Operation.Unit\x12\r\n\x05phase\x18\x08 \x01(\t\x12\x0f\n\x07message\x18\t \x01(\t\x12\x15\n\rcurrent_bytes\x18\n \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x0b \x01(\x04\x12\x1d\n\x15rate_bytes_per_second\x18\x0c \x01(\x04\x12\x36\n\x13\x65stimated_remaining\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05\x65rror\x18\x11 \x01(\x0b\x32\x14.gemd.v1.ErrorDetailH\x00\x12#\n\x04pull\x18\x12 \x01(\x0b\x32\x13.gemd.v1.PullResultH\x00\x12+\n\x08quantize\x18\x13 \x01(\x0b\x32\x17.gemd.v1.QuantizeResultH\x00\x12\'\n\x06verify\x18\x14 \x01(\x0b\x32\x15.gemd.v1.VerifyResultH\x00\x12\'\n\x06\x64\x65lete\x18\x15 \x01(\x0b\x32\x15.gemd.v1.DeleteResultH\x00\x1a\xbe\x02\n\x04Unit\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x03 \x01(\x04\x12\r\n\x05total\x18\x04 \x01(\x04\x12+\n\x07started\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tcompleted\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x07measure\x18\x07 \x01(\x0e\x32\x1f.gemd.v1.Operation.Unit.Measure\x12\x0e\n\x06reused\x18\x08 \x01(\x04\"^\n\x07Measure\x12\x17\n\x13MEASURE_UNSPECIFIED\x10\x00\x12\x11\n\rMEASURE_BYTES\x10\x01\x12\x13\n\x0fMEASURE_TENSORS\x10\x02\x12\x12\n\x0eMEASURE_CHECKS\x10\x03\"`\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_PULL\x10\x01\x12\x11\n\rKIND_QUANTIZE\x10\x02\x12\x0f\n\x0bKIND_VERIFY\x10\x03\x12\x0f\n\x0bKIND_DELETE\x10\x04\"\x96\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x14\n\x10STATE_CANCELLING\x10\x03\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x13\n\x0fSTATE_CANCELLED\x10\x06\x42\x08\n\x06result\"\x82\x01\n\nPullResult\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x19\n\x11transferred_bytes\x18\x03 \x01(\x04\x12\x14\n\x0creused_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x0e\n\x06origin\x18\x06 \x01(\t\"k\n\x0eQuantizeResult\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\x12$\n\x06\x63hecks\x18\x04 \x03(\x0b\x32\x14.gemd.v1.CheckResult\"D\n\x0cVerifyResult\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12$\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x14.gemd.v1.CheckResult\"x\n\x0b\x43heckResult\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\x0e\n\x06passed\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05limit\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_valueB\x08\n\x06_limit\"7\n\x0c\x44\x65leteResult\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\x12\x12\n\nkept_bytes\x18\x02 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gemd/v1/operation.proto\x12\x07gemd.v1\x1a\x13gemd/v1/error.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\n\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.gemd.v1.Operation.Kind\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.gemd.v1.Operation.State\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07variant\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12&\n\x05units\x18\x07 \x03(\x0b\x32\x17.gemd.v1.Operation.Unit\x12\r\n\x05phase\x18\x08 \x01(\t\x12\x0f\n\x07message\x18\t \x01(\t\x12\x15\n\rcurrent_bytes\x18\n \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x0b \x01(\x04\x12\x1d\n\x15rate_bytes_per_second\x18\x0c \x01(\x04\x12\x36\n\x13\x65stimated_remaining\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05\x65rror\x18\x11 \x01(\x0b\x32\x14.gemd.v1.ErrorDetailH\x00\x12#\n\x04pull\x18\x12 \x01(\x0b\x32\x13.gemd.v1.PullResultH\x00\x12+\n\x08quantize\x18\x13 \x01(\x0b\x32\x17.gemd.v1.QuantizeResultH\x00\x12\'\n\x06verify\x18\x14 \x01(\x0b\x32\x15.gemd.v1.VerifyResultH\x00\x12\'\n\x06\x64\x65lete\x18\x15 \x01(\x0b\x32\x15.gemd.v1.DeleteResultH\x00\x12%\n\x05prune\x18\x16 \x01(\x0b\x32\x14.gemd.v1.PruneResultH\x00\x1a\xbe\x02\n\x04Unit\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x03 \x01(\x04\x12\r\n\x05total\x18\x04 \x01(\x04\x12+\n\x07started\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tcompleted\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x07measure\x18\x07 \x01(\x0e\x32\x1f.gemd.v1.Operation.Unit.Measure\x12\x0e\n\x06reused\x18\x08 \x01(\x04\"^\n\x07Measure\x12\x17\n\x13MEASURE_UNSPECIFIED\x10\x00\x12\x11\n\rMEASURE_BYTES\x10\x01\x12\x13\n\x0fMEASURE_TENSORS\x10\x02\x12\x12\n\x0eMEASURE_CHECKS\x10\x03\"p\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_PULL\x10\x01\x12\x11\n\rKIND_QUANTIZE\x10\x02\x12\x0f\n\x0bKIND_VERIFY\x10\x03\x12\x0f\n\x0bKIND_DELETE\x10\x04\x12\x0e\n\nKIND_PRUNE\x10\x05\"\x96\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x14\n\x10STATE_CANCELLING\x10\x03\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x13\n\x0fSTATE_CANCELLED\x10\x06\x42\x08\n\x06result\"\x82\x01\n\nPullResult\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x19\n\x11transferred_bytes\x18\x03 \x01(\x04\x12\x14\n\x0creused_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x0e\n\x06origin\x18\x06 \x01(\t\"k\n\x0eQuantizeResult\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\x12$\n\x06\x63hecks\x18\x04 \x03(\x0b\x32\x14.gemd.v1.CheckResult\"D\n\x0cVerifyResult\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12$\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x14.gemd.v1.CheckResult\"x\n\x0b\x43heckResult\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\x0e\n\x06passed\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05limit\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_valueB\x08\n\x06_limit\"7\n\x0c\x44\x65leteResult\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\x12\x12\n\nkept_bytes\x18\x02 \x01(\x04\"\xe6\x02\n\x0bPruneResult\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\x12(\n\x05items\x18\x02 \x03(\x0b\x32\x19.gemd.v1.PruneResult.Item\x12\x13\n\x0b\x66reed_bytes\x18\x03 \x01(\x04\x12\x12\n\nkept_bytes\x18\x04 \x01(\x04\x1a\xf2\x01\n\x04Item\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .gemd.v1.PruneResult.Item.Reason\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\"v\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11REASON_UNFINISHED\x10\x01\x12\x13\n\x0fREASON_ORPHANED\x10\x02\x12\x11\n\rREASON_UNUSED\x10\x03\x12\x15\n\x11REASON_OVER_LIMIT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,23 +35,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gemd.v1.operation_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPERATION']._serialized_start=123
-  _globals['_OPERATION']._serialized_end=1408
-  _globals['_OPERATION_UNIT']._serialized_start=829
-  _globals['_OPERATION_UNIT']._serialized_end=1147
-  _globals['_OPERATION_UNIT_MEASURE']._serialized_start=1053
-  _globals['_OPERATION_UNIT_MEASURE']._serialized_end=1147
-  _globals['_OPERATION_KIND']._serialized_start=1149
-  _globals['_OPERATION_KIND']._serialized_end=1245
-  _globals['_OPERATION_STATE']._serialized_start=1248
-  _globals['_OPERATION_STATE']._serialized_end=1398
-  _globals['_PULLRESULT']._serialized_start=1411
-  _globals['_PULLRESULT']._serialized_end=1541
-  _globals['_QUANTIZERESULT']._serialized_start=1543
-  _globals['_QUANTIZERESULT']._serialized_end=1650
-  _globals['_VERIFYRESULT']._serialized_start=1652
-  _globals['_VERIFYRESULT']._serialized_end=1720
-  _globals['_CHECKRESULT']._serialized_start=1722
-  _globals['_CHECKRESULT']._serialized_end=1842
-  _globals['_DELETERESULT']._serialized_start=1844
-  _globals['_DELETERESULT']._serialized_end=1899
+  _globals['_OPERATION']._serialized_end=1463
+  _globals['_OPERATION_UNIT']._serialized_start=868
+  _globals['_OPERATION_UNIT']._serialized_end=1186
+  _globals['_OPERATION_UNIT_MEASURE']._serialized_start=1092
+  _globals['_OPERATION_UNIT_MEASURE']._serialized_end=1186
+  _globals['_OPERATION_KIND']._serialized_start=1188
+  _globals['_OPERATION_KIND']._serialized_end=1300
+  _globals['_OPERATION_STATE']._serialized_start=1303
+  _globals['_OPERATION_STATE']._serialized_end=1453
+  _globals['_PULLRESULT']._serialized_start=1466
+  _globals['_PULLRESULT']._serialized_end=1596
+  _globals['_QUANTIZERESULT']._serialized_start=1598
+  _globals['_QUANTIZERESULT']._serialized_end=1705
+  _globals['_VERIFYRESULT']._serialized_start=1707
+  _globals['_VERIFYRESULT']._serialized_end=1775
+  _globals['_CHECKRESULT']._serialized_start=1777
+  _globals['_CHECKRESULT']._serialized_end=1897
+  _globals['_DELETERESULT']._serialized_start=1899
+  _globals['_DELETERESULT']._serialized_end=1954
+  _globals['_PRUNERESULT']._serialized_start=1957
+  _globals['_PRUNERESULT']._serialized_end=2315
+  _globals['_PRUNERESULT_ITEM']._serialized_start=2073
+  _globals['_PRUNERESULT_ITEM']._serialized_end=2315
+  _globals['_PRUNERESULT_ITEM_REASON']._serialized_start=2197
+  _globals['_PRUNERESULT_ITEM_REASON']._serialized_end=2315
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,8 @@ class Operation(_message.Message):
         """Weights on disk are checked."""
         KIND_DELETE: Operation._Kind.ValueType  # 4
         """Weights are removed from disk."""
+        KIND_PRUNE: Operation._Kind.ValueType  # 5
+        """What nobody needs is removed from disk."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What is done."""
@@ -64,6 +66,8 @@ class Operation(_message.Message):
     """Weights on disk are checked."""
     KIND_DELETE: Operation.Kind.ValueType  # 4
     """Weights are removed from disk."""
+    KIND_PRUNE: Operation.Kind.ValueType  # 5
+    """What nobody needs is removed from disk."""
 
     class _State:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -204,6 +208,7 @@ class Operation(_message.Message):
     QUANTIZE_FIELD_NUMBER: _builtins.int
     VERIFY_FIELD_NUMBER: _builtins.int
     DELETE_FIELD_NUMBER: _builtins.int
+    PRUNE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `operations/{id}`."""
     kind: Global___Operation.Kind.ValueType
@@ -270,6 +275,10 @@ class Operation(_message.Message):
     def delete(self) -> Global___DeleteResult:
         """A deletion succeeded."""
 
+    @_builtins.property
+    def prune(self) -> Global___PruneResult:
+        """A clean-up succeeded."""
+
     def __init__(
         self,
         *,
@@ -294,12 +303,13 @@ class Operation(_message.Message):
         quantize: Global___QuantizeResult | None = ...,
         verify: Global___VerifyResult | None = ...,
         delete: Global___DeleteResult | None = ...,
+        prune: Global___PruneResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete", b"delete", "end_time", b"end_time", "error", b"error", "estimated_remaining", b"estimated_remaining", "pull", b"pull", "quantize", b"quantize", "result", b"result", "update_time", b"update_time", "verify", b"verify"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete", b"delete", "end_time", b"end_time", "error", b"error", "estimated_remaining", b"estimated_remaining", "prune", b"prune", "pull", b"pull", "quantize", b"quantize", "result", b"result", "update_time", b"update_time", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current_bytes", b"current_bytes", "delete", b"delete", "end_time", b"end_time", "error", b"error", "estimated_remaining", b"estimated_remaining", "kind", b"kind", "message", b"message", "model", b"model", "name", b"name", "phase", b"phase", "pull", b"pull", "quantize", b"quantize", "rate_bytes_per_second", b"rate_bytes_per_second", "result", b"result", "source", b"source", "state", b"state", "total_bytes", b"total_bytes", "units", b"units", "update_time", b"update_time", "variant", b"variant", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current_bytes", b"current_bytes", "delete", b"delete", "end_time", b"end_time", "error", b"error", "estimated_remaining", b"estimated_remaining", "kind", b"kind", "message", b"message", "model", b"model", "name", b"name", "phase", b"phase", "prune", b"prune", "pull", b"pull", "quantize", b"quantize", "rate_bytes_per_second", b"rate_bytes_per_second", "result", b"result", "source", b"source", "state", b"state", "total_bytes", b"total_bytes", "units", b"units", "update_time", b"update_time", "variant", b"variant", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "pull", "quantize", "verify", "delete"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "pull", "quantize", "verify", "delete", "prune"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -481,3 +491,106 @@ class DeleteResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteResult: _TypeAlias = DeleteResult  # noqa: Y015
+
+@_typing.final
+class PruneResult(_message.Message):
+    """What a clean-up removed, or would remove."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Item(_message.Message):
+        """One thing that goes."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        class _Reason:
+            ValueType = _typing.NewType("ValueType", _builtins.int)
+            V: _TypeAlias = ValueType  # noqa: Y015
+
+        class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PruneResult.Item._Reason.ValueType], _builtins.type):
+            DESCRIPTOR: _descriptor.EnumDescriptor
+            REASON_UNSPECIFIED: PruneResult.Item._Reason.ValueType  # 0
+            """Not set, or not known to this version of the API."""
+            REASON_UNFINISHED: PruneResult.Item._Reason.ValueType  # 1
+            """Left by a pull or a quantization that did not end, and that none goes on with."""
+            REASON_ORPHANED: PruneResult.Item._Reason.ValueType  # 2
+            """No variant names it any more."""
+            REASON_UNUSED: PruneResult.Item._Reason.ValueType  # 3
+            """A variant that was not used for long."""
+            REASON_OVER_LIMIT: PruneResult.Item._Reason.ValueType  # 4
+            """A variant that had to give way to the limit."""
+
+        class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+            """Why something goes."""
+
+        REASON_UNSPECIFIED: PruneResult.Item.Reason.ValueType  # 0
+        """Not set, or not known to this version of the API."""
+        REASON_UNFINISHED: PruneResult.Item.Reason.ValueType  # 1
+        """Left by a pull or a quantization that did not end, and that none goes on with."""
+        REASON_ORPHANED: PruneResult.Item.Reason.ValueType  # 2
+        """No variant names it any more."""
+        REASON_UNUSED: PruneResult.Item.Reason.ValueType  # 3
+        """A variant that was not used for long."""
+        REASON_OVER_LIMIT: PruneResult.Item.Reason.ValueType  # 4
+        """A variant that had to give way to the limit."""
+
+        REASON_FIELD_NUMBER: _builtins.int
+        MODEL_FIELD_NUMBER: _builtins.int
+        VARIANT_FIELD_NUMBER: _builtins.int
+        PATH_FIELD_NUMBER: _builtins.int
+        SIZE_BYTES_FIELD_NUMBER: _builtins.int
+        reason: Global___PruneResult.Item.Reason.ValueType
+        """Why it goes."""
+        model: _builtins.str
+        """The model, `models/{id}`. Empty of what belongs to none."""
+        variant: _builtins.str
+        """The variant. Empty of what belongs to none."""
+        path: _builtins.str
+        """A file's or folder's path, where it is no variant."""
+        size_bytes: _builtins.int
+        """Bytes that are free without it."""
+        def __init__(
+            self,
+            *,
+            reason: Global___PruneResult.Item.Reason.ValueType = ...,
+            model: _builtins.str = ...,
+            variant: _builtins.str = ...,
+            path: _builtins.str = ...,
+            size_bytes: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "path", b"path", "reason", b"reason", "size_bytes", b"size_bytes", "variant", b"variant"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    FREED_BYTES_FIELD_NUMBER: _builtins.int
+    KEPT_BYTES_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """Whether nothing was removed because it was only asked for."""
+    freed_bytes: _builtins.int
+    """Bytes that are free now, or would be."""
+    kept_bytes: _builtins.int
+    """Bytes of what gemd fetched or made that stay."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PruneResult.Item]:
+        """What went or would go, in that order."""
+
+    def __init__(
+        self,
+        *,
+        dry_run: _builtins.bool = ...,
+        items: _abc.Iterable[Global___PruneResult.Item] | None = ...,
+        freed_bytes: _builtins.int = ...,
+        kept_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "freed_bytes", b"freed_bytes", "items", b"items", "kept_bytes", b"kept_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneResult: _TypeAlias = PruneResult  # noqa: Y015

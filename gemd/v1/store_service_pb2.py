@@ -23,33 +23,38 @@ _sym_db = _symbol_database.Default()
 
 
 from gemd.v1 import operation_pb2 as gemd_dot_v1_dot_operation__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bgemd/v1/store_service.proto\x12\x07gemd.v1\x1a\x17gemd/v1/operation.proto\"\x8f\x01\n\x10PullModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x16\n\x0e\x61\x63\x63\x65pt_licence\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\":\n\x11PullModelResponse\x12%\n\toperation\x18\x01 \x01(\x0b\x32\x12.gemd.v1.Operation\"\xb7\x01\n\x14QuantizeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x16\n\x0esource_variant\x18\x03 \x01(\t\x12\x0f\n\x07variant\x18\x04 \x01(\t\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\x12\x16\n\x0e\x64iscard_source\x18\x06 \x01(\x08\x12\x16\n\x0e\x61\x63\x63\x65pt_licence\x18\x07 \x01(\x08\x12\x12\n\nrequest_id\x18\x08 \x01(\t\">\n\x15QuantizeModelResponse\x12%\n\toperation\x18\x01 \x01(\x0b\x32\x12.gemd.v1.Operation\"\xa8\x01\n\x12VerifyModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x30\n\x05\x64\x65pth\x18\x03 \x01(\x0e\x32!.gemd.v1.VerifyModelRequest.Depth\"@\n\x05\x44\x65pth\x12\x15\n\x11\x44\x45PTH_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x44\x45PTH_HASHES\x10\x01\x12\x0e\n\nDEPTH_FULL\x10\x02\"<\n\x13VerifyModelResponse\x12%\n\toperation\x18\x01 \x01(\x0b\x32\x12.gemd.v1.Operation\"C\n\x12\x44\x65leteModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"<\n\x13\x44\x65leteModelResponse\x12%\n\toperation\x18\x01 \x01(\x0b\x32\x12.gemd.v1.Operation2\xb6\x02\n\x0cStoreService\x12\x42\n\tPullModel\x12\x19.gemd.v1.PullModelRequest\x1a\x1a.gemd.v1.PullModelResponse\x12N\n\rQuantizeModel\x12\x1d.gemd.v1.QuantizeModelRequest\x1a\x1e.gemd.v1.QuantizeModelResponse\x12H\n\x0bVerifyModel\x12\x1b.gemd.v1.VerifyModelRequest\x1a\x1c.gemd.v1.VerifyModelResponse\x12H\n\x0b\x44\x65leteModel\x12\x1b.gemd.v1.DeleteModelRequest\x1a\x1c.gemd.v1.DeleteModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bgemd/v1/store_service.proto\x12\x07gemd.v1\x1a\x17gemd/v1/operation.proto\x1a\x1egoogle/protobuf/duration.proto\"\x8f\x01\n\x10PullModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x16\n\x0e\x61\x63\x63\x65pt_licence\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\":\n\x11PullModelResponse\x12%\n\toperation\x18\x01 \x01(\x0b\x32\x12.gemd.v1.Operation\"\xea\x01\n\x14QuantizeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cquantization\x18\x02 \x01(\t\x12\x16\n\x0esource_variant\x18\x03 \x01(\t\x12\x0f\n\x07variant\x18\x04 \x01(\t\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\x12\x16\n\x0e\x64iscard_source\x18\x06 \x01(\x08\x12\x16\n\x0e\x61\x63\x63\x65pt_licence\x18\x07 \x01(\x08\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x16\n\x0equantize_dense\x18\t \x01(\x08\x12\x19\n\x11importance_matrix\x18\n \x01(\t\">\n\x15QuantizeModelResponse\x12%\n\toperation\x18\x01 \x01(\x0b\x32\x12.gemd.v1.Operation\"\xa8\x01\n\x12VerifyModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x30\n\x05\x64\x65pth\x18\x03 \x01(\x0e\x32!.gemd.v1.VerifyModelRequest.Depth\"@\n\x05\x44\x65pth\x12\x15\n\x11\x44\x45PTH_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x44\x45PTH_HASHES\x10\x01\x12\x0e\n\nDEPTH_FULL\x10\x02\"<\n\x13VerifyModelResponse\x12%\n\toperation\x18\x01 \x01(\x0b\x32\x12.gemd.v1.Operation\"C\n\x12\x44\x65leteModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"<\n\x13\x44\x65leteModelResponse\x12%\n\toperation\x18\x01 \x01(\x0b\x32\x12.gemd.v1.Operation\"{\n\x11PruneStoreRequest\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\x12-\n\nunused_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\nkeep_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_keep_bytes\";\n\x12PruneStoreResponse\x12%\n\toperation\x18\x01 \x01(\x0b\x32\x12.gemd.v1.Operation2\xfd\x02\n\x0cStoreService\x12\x42\n\tPullModel\x12\x19.gemd.v1.PullModelRequest\x1a\x1a.gemd.v1.PullModelResponse\x12N\n\rQuantizeModel\x12\x1d.gemd.v1.QuantizeModelRequest\x1a\x1e.gemd.v1.QuantizeModelResponse\x12H\n\x0bVerifyModel\x12\x1b.gemd.v1.VerifyModelRequest\x1a\x1c.gemd.v1.VerifyModelResponse\x12H\n\x0b\x44\x65leteModel\x12\x1b.gemd.v1.DeleteModelRequest\x1a\x1c.gemd.v1.DeleteModelResponse\x12\x45\n\nPruneStore\x12\x1a.gemd.v1.PruneStoreRequest\x1a\x1b.gemd.v1.PruneStoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gemd.v1.store_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PULLMODELREQUEST']._serialized_start=66
-  _globals['_PULLMODELREQUEST']._serialized_end=209
-  _globals['_PULLMODELRESPONSE']._serialized_start=211
-  _globals['_PULLMODELRESPONSE']._serialized_end=269
-  _globals['_QUANTIZEMODELREQUEST']._serialized_start=272
-  _globals['_QUANTIZEMODELREQUEST']._serialized_end=455
-  _globals['_QUANTIZEMODELRESPONSE']._serialized_start=457
-  _globals['_QUANTIZEMODELRESPONSE']._serialized_end=519
-  _globals['_VERIFYMODELREQUEST']._serialized_start=522
-  _globals['_VERIFYMODELREQUEST']._serialized_end=690
-  _globals['_VERIFYMODELREQUEST_DEPTH']._serialized_start=626
-  _globals['_VERIFYMODELREQUEST_DEPTH']._serialized_end=690
-  _globals['_VERIFYMODELRESPONSE']._serialized_start=692
-  _globals['_VERIFYMODELRESPONSE']._serialized_end=752
-  _globals['_DELETEMODELREQUEST']._serialized_start=754
-  _globals['_DELETEMODELREQUEST']._serialized_end=821
-  _globals['_DELETEMODELRESPONSE']._serialized_start=823
-  _globals['_DELETEMODELRESPONSE']._serialized_end=883
-  _globals['_STORESERVICE']._serialized_start=886
-  _globals['_STORESERVICE']._serialized_end=1196
+  _globals['_PULLMODELREQUEST']._serialized_start=98
+  _globals['_PULLMODELREQUEST']._serialized_end=241
+  _globals['_PULLMODELRESPONSE']._serialized_start=243
+  _globals['_PULLMODELRESPONSE']._serialized_end=301
+  _globals['_QUANTIZEMODELREQUEST']._serialized_start=304
+  _globals['_QUANTIZEMODELREQUEST']._serialized_end=538
+  _globals['_QUANTIZEMODELRESPONSE']._serialized_start=540
+  _globals['_QUANTIZEMODELRESPONSE']._serialized_end=602
+  _globals['_VERIFYMODELREQUEST']._serialized_start=605
+  _globals['_VERIFYMODELREQUEST']._serialized_end=773
+  _globals['_VERIFYMODELREQUEST_DEPTH']._serialized_start=709
+  _globals['_VERIFYMODELREQUEST_DEPTH']._serialized_end=773
+  _globals['_VERIFYMODELRESPONSE']._serialized_start=775
+  _globals['_VERIFYMODELRESPONSE']._serialized_end=835
+  _globals['_DELETEMODELREQUEST']._serialized_start=837
+  _globals['_DELETEMODELREQUEST']._serialized_end=904
+  _globals['_DELETEMODELRESPONSE']._serialized_start=906
+  _globals['_DELETEMODELRESPONSE']._serialized_end=966
+  _globals['_PRUNESTOREREQUEST']._serialized_start=968
+  _globals['_PRUNESTOREREQUEST']._serialized_end=1091
+  _globals['_PRUNESTORERESPONSE']._serialized_start=1093
+  _globals['_PRUNESTORERESPONSE']._serialized_end=1152
+  _globals['_STORESERVICE']._serialized_start=1155
+  _globals['_STORESERVICE']._serialized_end=1536
 # @@protoc_insertion_point(module_scope)

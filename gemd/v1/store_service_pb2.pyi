@@ -5,6 +5,7 @@ The files of models: fetch, quantize, verify, delete."""
 
 from gemd.v1 import operation_pb2 as _operation_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -108,6 +109,8 @@ class QuantizeModelRequest(_message.Message):
     DISCARD_SOURCE_FIELD_NUMBER: _builtins.int
     ACCEPT_LICENCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    QUANTIZE_DENSE_FIELD_NUMBER: _builtins.int
+    IMPORTANCE_MATRIX_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. The model, as `models/{id}` or `{id}`."""
     quantization: _builtins.str
@@ -132,6 +135,12 @@ class QuantizeModelRequest(_message.Message):
     """A UUID that makes a repeated call return the operation of the first one, even after it ended.
     May be empty.
     """
+    quantize_dense: _builtins.bool
+    """NVFP4 only: the dense feed-forward layers too, and not only the experts. Saves some 4 % of the
+    bytes for some quality.
+    """
+    importance_matrix: _builtins.str
+    """Path of a GGUF file with an importance matrix, absolute. Empty for none."""
     def __init__(
         self,
         *,
@@ -143,10 +152,12 @@ class QuantizeModelRequest(_message.Message):
         discard_source: _builtins.bool = ...,
         accept_licence: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        quantize_dense: _builtins.bool = ...,
+        importance_matrix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_licence", b"accept_licence", "discard_source", b"discard_source", "force", b"force", "model", b"model", "quantization", b"quantization", "request_id", b"request_id", "source_variant", b"source_variant", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_licence", b"accept_licence", "discard_source", b"discard_source", "force", b"force", "importance_matrix", b"importance_matrix", "model", b"model", "quantization", b"quantization", "quantize_dense", b"quantize_dense", "request_id", b"request_id", "source_variant", b"source_variant", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -310,3 +321,63 @@ class DeleteModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteModelResponse: _TypeAlias = DeleteModelResponse  # noqa: Y015
+
+@_typing.final
+class PruneStoreRequest(_message.Message):
+    """Request of StoreService.PruneStore."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    UNUSED_FOR_FIELD_NUMBER: _builtins.int
+    KEEP_BYTES_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """Only say what would go."""
+    keep_bytes: _builtins.int
+    """Also variants, the longest unused first, until those that gemd fetched or made take at most so
+    many bytes. Unset: none for that reason.
+    """
+    @_builtins.property
+    def unused_for(self) -> _duration_pb2.Duration:
+        """Also variants that were not used for so long. Unset: none for that reason."""
+
+    def __init__(
+        self,
+        *,
+        dry_run: _builtins.bool = ...,
+        unused_for: _duration_pb2.Duration | None = ...,
+        keep_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_bytes", b"_keep_bytes", "keep_bytes", b"keep_bytes", "unused_for", b"unused_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_bytes", b"_keep_bytes", "dry_run", b"dry_run", "keep_bytes", b"keep_bytes", "unused_for", b"unused_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__keep_bytes: _TypeAlias = _typing.Literal["keep_bytes"]  # noqa: Y015
+    _WhichOneofArgType__keep_bytes: _TypeAlias = _typing.Literal["_keep_bytes", b"_keep_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_bytes) -> _WhichOneofReturnType__keep_bytes | None: ...
+
+Global___PruneStoreRequest: _TypeAlias = PruneStoreRequest  # noqa: Y015
+
+@_typing.final
+class PruneStoreResponse(_message.Message):
+    """Response of StoreService.PruneStore."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """The operation; its model is empty."""
+
+    def __init__(
+        self,
+        *,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneStoreResponse: _TypeAlias = PruneStoreResponse  # noqa: Y015

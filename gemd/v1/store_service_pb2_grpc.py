@@ -61,6 +61,11 @@ class StoreServiceStub(object):
                 request_serializer=gemd_dot_v1_dot_store__service__pb2.DeleteModelRequest.SerializeToString,
                 response_deserializer=gemd_dot_v1_dot_store__service__pb2.DeleteModelResponse.FromString,
                 _registered_method=True)
+        self.PruneStore = channel.unary_unary(
+                '/gemd.v1.StoreService/PruneStore',
+                request_serializer=gemd_dot_v1_dot_store__service__pb2.PruneStoreRequest.SerializeToString,
+                response_deserializer=gemd_dot_v1_dot_store__service__pb2.PruneStoreResponse.FromString,
+                _registered_method=True)
 
 
 class StoreServiceServicer(object):
@@ -109,6 +114,15 @@ class StoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PruneStore(self, request, context):
+        """Removes what nobody needs: leftovers of unfinished pulls, files that were replaced, and, if
+        asked for, variants that were not used for long. Files that another program put there, and
+        those of models that are loaded or pinned, are never touched.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StoreServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +145,11 @@ def add_StoreServiceServicer_to_server(servicer, server):
                     servicer.DeleteModel,
                     request_deserializer=gemd_dot_v1_dot_store__service__pb2.DeleteModelRequest.FromString,
                     response_serializer=gemd_dot_v1_dot_store__service__pb2.DeleteModelResponse.SerializeToString,
+            ),
+            'PruneStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneStore,
+                    request_deserializer=gemd_dot_v1_dot_store__service__pb2.PruneStoreRequest.FromString,
+                    response_serializer=gemd_dot_v1_dot_store__service__pb2.PruneStoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -248,6 +267,33 @@ class StoreService(object):
             '/gemd.v1.StoreService/DeleteModel',
             gemd_dot_v1_dot_store__service__pb2.DeleteModelRequest.SerializeToString,
             gemd_dot_v1_dot_store__service__pb2.DeleteModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gemd.v1.StoreService/PruneStore',
+            gemd_dot_v1_dot_store__service__pb2.PruneStoreRequest.SerializeToString,
+            gemd_dot_v1_dot_store__service__pb2.PruneStoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

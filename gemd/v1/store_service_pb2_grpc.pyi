@@ -59,6 +59,11 @@ class StoreServiceStub:
 
     A variant that is loaded is refused with FAILED_PRECONDITION unless `force` is set.
     """
+    PruneStore: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.PruneStoreRequest, _store_service_pb2.PruneStoreResponse]
+    """Removes what nobody needs: leftovers of unfinished pulls, files that were replaced, and, if
+    asked for, variants that were not used for long. Files that another program put there, and
+    those of models that are loaded or pinned, are never touched.
+    """
 
 @_typing.type_check_only
 class StoreServiceAsyncStub(StoreServiceStub):
@@ -90,6 +95,11 @@ class StoreServiceAsyncStub(StoreServiceStub):
     """Removes a variant from disk. Files that another program put there are never touched.
 
     A variant that is loaded is refused with FAILED_PRECONDITION unless `force` is set.
+    """
+    PruneStore: _aio.UnaryUnaryMultiCallable[_store_service_pb2.PruneStoreRequest, _store_service_pb2.PruneStoreResponse]  # type: ignore[assignment]
+    """Removes what nobody needs: leftovers of unfinished pulls, files that were replaced, and, if
+    asked for, variants that were not used for long. Files that another program put there, and
+    those of models that are loaded or pinned, are never touched.
     """
 
 class StoreServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -143,6 +153,17 @@ class StoreServiceServicer(metaclass=_abc_1.ABCMeta):
         """Removes a variant from disk. Files that another program put there are never touched.
 
         A variant that is loaded is refused with FAILED_PRECONDITION unless `force` is set.
+        """
+
+    @_abc_1.abstractmethod
+    def PruneStore(
+        self,
+        request: _store_service_pb2.PruneStoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_store_service_pb2.PruneStoreResponse, _abc.Awaitable[_store_service_pb2.PruneStoreResponse]]:
+        """Removes what nobody needs: leftovers of unfinished pulls, files that were replaced, and, if
+        asked for, variants that were not used for long. Files that another program put there, and
+        those of models that are loaded or pinned, are never touched.
         """
 
 def add_StoreServiceServicer_to_server(servicer: StoreServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

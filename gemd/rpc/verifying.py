@@ -1,0 +1,33 @@
+"""The files of variants, checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gemd.rpc.unimplemented import not_yet
+
+if TYPE_CHECKING:
+    from gemd.residency.manager import Manager
+    from gemd.rpc.library import Library
+    from gemd.store import Operation, Operations
+    from gemd.v1 import store_service_pb2 as service
+
+
+class Verifying:
+    """The files of variants, checked.
+
+    Args:
+        library: Catalogue and store.
+        manager: Lets go of files.
+        operations: Runs the work.
+
+    """
+
+    def __init__(self, *, library: Library, manager: Manager, operations: Operations) -> None:
+        self._library = library
+        self._manager = manager
+        self._operations = operations
+
+    def begin(self, request: service.VerifyModelRequest) -> Operation:
+        """Start or join the operation."""
+        raise not_yet("VerifyModel", "a pull verifies by hash, and a load looks for changes")
