@@ -3,7 +3,8 @@
 Profiles are TOML files, one per model: the shipped ones in ``profiles/models/``, the user's
 own in a folder of theirs, where a file of the same name replaces the shipped one. A file
 may also be a `NamedChoice` among models. An absolute path to a ``.gguf`` file, or to a directory
-with a DiffusionGemma checkpoint, is a model as well (`gemd.catalog.local`).
+with a DiffusionGemma checkpoint, is a model as well (`gemd.catalog.local`), and so is
+``MODEL:VARIANT``. What was quantized here stands beside what profiles name (`gemd.catalog.made`).
 """
 
 from __future__ import annotations

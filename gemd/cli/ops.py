@@ -6,6 +6,7 @@ import click
 
 from gemd.cli.daemon import print_operations
 from gemd.cli.documents import document, listing
+from gemd.cli.follow import follow_operation
 from gemd.cli.session import Session, pass_session
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -13,7 +14,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 
 @click.group()
 def ops() -> None:
-    """See and cancel downloads and other long work."""
+    """See, follow and cancel downloads and other long work."""
 
 
 @ops.command("list")
@@ -33,12 +34,35 @@ def list_operations(session: Session, *, as_json: bool) -> None:
 @click.argument("name")
 @_json_option
 @pass_session
+def watch(session: Session, name: str, *, as_json: bool) -> None:
+    """Follow the operation NAME to its end. A daemon is started if none runs: it goes on with it.
+
+    Ctrl-C leaves it running.
+    """
+    output = session.output
+    with session.client(start=True) as client:
+        begun = client.operation(_full(name))
+        last = follow_operation(client, begun, output, revive=session.revive)
+    if as_json:
+        output.document(document(last.raw))
+    else:
+        output.note(f"{last.name} has {last.state.lower()}")
+
+
+@ops.command()
+@click.argument("name")
+@_json_option
+@pass_session
 def cancel(session: Session, name: str, *, as_json: bool) -> None:
     """Ask the operation NAME to stop. What it fetched is kept for the next time."""
-    full = name if name.startswith("operations/") else f"operations/{name}"
     with session.client(start=False) as client:
-        operation = client.cancel(full)
+        operation = client.cancel(_full(name))
     if as_json:
         session.output.document(document(operation.raw))
     else:
         session.output.note(f"{operation.name} is {operation.state.lower()}")
+
+
+def _full(name: str) -> str:
+    """A name of which people may leave out the beginning."""
+    return name if name.startswith("operations/") else f"operations/{name}"

@@ -63,6 +63,7 @@ class Output:
         self.stdout = stdout
         self.stderr = stderr
         self.environ = environ
+        self._lines_above = 0
 
     @classmethod
     def standard(cls, environ: Mapping[str, str]) -> Output:
@@ -173,14 +174,14 @@ class Output:
             headers: Column names.
             rows: Their cells.
             right: The columns that are aligned right.
-            below: A line under each row; none if it is empty.
+            below: Lines under each row; none where it is empty.
 
         """
         first, *rest = text.table(headers, rows, right=right)
         self._write(self.stdout, first + "\n", Colour.BOLD)
         for number, content in enumerate(rest):
             self.line(content)
-            if below:
+            if below and below[number]:
                 self.line(below[number])
 
     def note(self, content: str) -> None:
@@ -216,17 +217,22 @@ class Output:
         except (OSError, ValueError):
             return _COLUMNS
 
-    def transient(self, content: str, *, columns: int = 0) -> None:
-        """Replaces the line that the cursor is on; only for a stderr that is a terminal.
+    def transient(self, content: str, *, columns: int = 0, above: Sequence[str] = ()) -> None:
+        """Replaces the lines that it wrote before; only for a stderr that is a terminal.
 
         Args:
-            content: The line; empty takes it away.
-            columns: Where it is cut off: a line that wraps could not be taken away again.
+            content: The last line, which the cursor stays on; empty takes all away.
+            columns: Where lines are cut off: one that wraps could not be taken away again.
+            above: Further lines before it.
 
         """
-        shown = text.cut(text.visible(content.replace("\n", " ")), columns)
+        erase = f"\x1b[{self._lines_above}A\r\x1b[J" if self._lines_above else "\r\x1b[K"
+        lines = [
+            text.cut(text.visible(line.replace("\n", " ")), columns) for line in (*above, content)
+        ]
+        self._lines_above = len(above)
         try:
-            self.stderr.write(f"\r\x1b[K{shown}")
+            self.stderr.write(erase + "\r\n".join(lines))
             self.stderr.flush()
         except OSError:
             # The terminal is gone; the work itself goes on.

@@ -1,4 +1,4 @@
-"""Progress on stderr: one live line on a terminal, a line every tenth elsewhere."""
+"""Progress on stderr: live lines on a terminal, a line every tenth elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gemd.cli import text
 from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from gemd.cli.output import Output
@@ -32,6 +32,7 @@ def progress_line(
     bytes_counted: bool = True,
     detail: str = "",
     bar: bool = False,
+    short: bool = False,
 ) -> str:
     """One step of progress in words: label, share, amount, rate, time left.
 
@@ -44,6 +45,7 @@ def progress_line(
         bytes_counted: Whether the unit is bytes; otherwise amounts are not shown.
         detail: More about it, in words.
         bar: Whether to draw a bar.
+        short: Whether to name the unit of two amounts once, where it is the same.
 
     """
     parts = [label]
@@ -54,8 +56,7 @@ def progress_line(
             parts.append(f"[{'#' * full}{'.' * (_BAR_COLUMNS - full)}]")
         parts.append(f"{int(share * 100):3d} %")
     if bytes_counted and (current or total):
-        amount = human_bytes(current)
-        parts.append(f"{amount} of {human_bytes(total)}" if total else amount)
+        parts.append(_amount(current, total, short=short))
     if rate:
         parts.append(f"{human_bytes(rate)}/s")
     if detail:
@@ -63,6 +64,16 @@ def progress_line(
     if remaining is not None and current < total:
         parts.append(f"{text.format_seconds(remaining)} left")
     return "  ".join(parts)
+
+
+def _amount(current: int, total: int, *, short: bool) -> str:
+    done, whole = human_bytes(current), human_bytes(total)
+    if not total:
+        return done
+    figure, _, unit = done.partition(" ")
+    if short and whole.endswith(f" {unit}"):
+        done = figure
+    return f"{done} of {whole}"
 
 
 class Progress:
@@ -124,15 +135,31 @@ class Progress:
         remaining: float | None = None,
         bytes_counted: bool = True,
         detail: str = "",
+        job: str = "",
+        brief: str = "",
+        above: Sequence[str] = (),
     ) -> None:
-        """Show a new state of the job; a new `label` begins a new count.
+        """Show a new state of the job.
 
         Rate and time left are worked out from the counts where they are not given.
+
+        Args:
+            label: What is going on.
+            current: How much is done.
+            total: How much there is; 0 if unknown.
+            rate: Units per second, if known.
+            remaining: Seconds left, if known.
+            bytes_counted: Whether the unit is bytes.
+            detail: More about it, in words.
+            job: Another one begins a new count; empty: the label says whether it is another.
+            brief: A shorter label, for a terminal that the whole line does not fit into.
+            above: Lines about its parts, for a terminal.
+
         """
         now = self._clock()
-        begins = label != self._label
+        begins = (job or label) != self._label
         if begins:
-            self._label, self._tenth = label, 0
+            self._label, self._tenth = job or label, 0
             self._started_at, self._started_from = now, current
         elapsed = now - self._started_at
         if rate is None and bytes_counted and elapsed > 0:
@@ -149,7 +176,6 @@ class Progress:
         self._tenth = tenth
         draw = partial(
             progress_line,
-            label,
             current=current,
             total=total,
             rate=rate,
@@ -159,11 +185,17 @@ class Progress:
         )
         if self._live:
             columns = max(self._columns() - ECHO_COLUMNS, 1)
-            content = draw(bar=True)
-            if text.width(content) > columns:
-                # On a narrow terminal the figures say more than the bar.
-                content = draw(bar=False)
-            self._output.transient(content, columns=columns)
+            forms = (
+                draw(label, bar=True),
+                # On a narrow terminal the figures say more than the bar, and than the name.
+                draw(label),
+                draw(brief or label),
+                draw(brief or label, short=True),
+                draw(brief or label, short=True, detail=""),
+            )
+            fitting = (form for form in forms if text.width(form) <= columns)
+            content = next(fitting, forms[-1])
+            self._output.transient(content, columns=columns, above=above)
             self._drawn_at = now
         else:
-            self._output.note(draw(bar=False))
+            self._output.note(draw(label))

@@ -214,7 +214,7 @@ def _fetch_missing(
         raise error from None
     if model.on_disk or model.source in NOT_PULLED:
         raise error
-    pull_unasked(client, model, session.output, consent=consent)
+    pull_unasked(client, model, session.output, consent=consent, revive=session.revive)
 
 
 def _show(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gemd.cli.output import Output
@@ -121,20 +121,38 @@ class Session:
 
         socket = self.paths.socket
         if start:
-            autostart.ensure_running(
-                socket,
-                command=self.daemon_command(),
-                lock=self.paths.lock,
-                log_file=self.paths.log_file,
-                environ=self.environ,
-                output=self.output,
-            )
+            self.start_daemon()
         elif (why := autostart.silence(socket)) is not None:
             raise autostart.not_running(socket, why=why, may_start=autostart.allowed(self.environ))
         from gemd import __version__
         from gemd.client import Client
 
         return Client(socket, name=f"gemctl/{__version__}")
+
+    def start_daemon(self) -> None:
+        """Start a daemon, unless one answers already.
+
+        Raises:
+            CommandError: It could not be started, or may not be.
+
+        """
+        from gemd.cli import autostart
+
+        autostart.ensure_running(
+            self.paths.socket,
+            command=self.daemon_command(),
+            lock=self.paths.lock,
+            log_file=self.paths.log_file,
+            environ=self.environ,
+            output=self.output,
+        )
+
+    @property
+    def revive(self) -> Callable[[], None] | None:
+        """What starts a daemon in place of one that died; None where GEMD_AUTOSTART forbids it."""
+        from gemd.cli import autostart
+
+        return self.start_daemon if autostart.allowed(self.environ) else None
 
     def daemon_command(self) -> list[str]:
         """What starts the daemon with the settings of this command line."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gemd.client.decisions import Alternative, Decision, MemoryChange, Reason
     from gemd.client.diagnoses import Diagnosis
     from gemd.client.discovery import default_socket
+    from gemd.client.disk import DiskUse, Variant
     from gemd.client.drained import Drained
     from gemd.client.endpoint import Endpoint
     from gemd.client.errors import (
@@ -103,6 +104,7 @@ _HOMES = {
     "Delta": "events",
     "Device": "resources",
     "Diagnosis": "diagnoses",
+    "DiskUse": "disk",
     "DoesNotFitError": "errors",
     "Draft": "events",
     "DraftView": "preview",
@@ -156,6 +158,7 @@ _HOMES = {
     "TokenLogprob": "events",
     "UnimplementedError": "errors",
     "Usage": "events",
+    "Variant": "disk",
     "VariantVerdict": "plans",
     "YieldedMemory": "yielded",
     "default_socket": "discovery",
@@ -187,6 +190,7 @@ __all__ = [
     "Delta",
     "Device",
     "Diagnosis",
+    "DiskUse",
     "DoesNotFitError",
     "Draft",
     "DraftView",
@@ -240,6 +244,7 @@ __all__ = [
     "TokenLogprob",
     "UnimplementedError",
     "Usage",
+    "Variant",
     "VariantVerdict",
     "YieldedMemory",
     "default_socket",

@@ -6,8 +6,8 @@ import random as random_source
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
-from gemd.client import calls, inputs, lease_calls
-from gemd.client.aio_daemon import AsyncDaemonClient
+from gemd.client import calls, disk_calls, inputs, lease_calls
+from gemd.client.aio_making import AsyncMakingClient
 from gemd.client.aio_stream import AsyncGeneration, AsyncStream, Transport
 from gemd.client.collect import operation_result, ready_model
 from gemd.client.endpoint import Endpoint
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from gemd.client.answers import Embeddings, Scores, TokenCount
+    from gemd.client.disk import DiskUse
     from gemd.client.events import LoadEvent
     from gemd.client.leases import Lease
     from gemd.client.resources import Model, Operation
     from gemd.v1 import generation_pb2
 
 
-class AsyncClient(AsyncDaemonClient):
+class AsyncClient(AsyncMakingClient):
     """Talks to one daemon; belongs to the event loop that it is first used on.
 
     Every method raises `GemdClientError` or one of its subclasses when the call fails. Only
@@ -290,14 +291,21 @@ class AsyncClient(AsyncDaemonClient):
         force: bool = False,
         accept_licence: bool = False,
         source: str = "",
+        revision: str = "",
         deadline: float = QUICK_SECONDS,
     ) -> Operation:
         """Begin to fetch a model, or join a pull of it; follow it with `watch`.
 
-        Without a variant it is the one that suits the daemon's machine.
+        Without a variant it is the one that suits the daemon's machine. `source` is the kind of
+        the only one to use, and `revision` a commit, tag or branch of it.
         """
         call = calls.pull(
-            model, variant=variant, force=force, accept_licence=accept_licence, source=source
+            model,
+            variant=variant,
+            force=force,
+            accept_licence=accept_licence,
+            source=source,
+            revision=revision,
         )
         return await self._transport.unary(call, deadline)
 
@@ -313,6 +321,30 @@ class AsyncClient(AsyncDaemonClient):
         return await self._transport.unary(
             calls.delete(model, variant=variant, force=force), deadline
         )
+
+    async def prune(
+        self,
+        *,
+        dry_run: bool = False,
+        unused_for: float | None = None,
+        keep_bytes: int | None = None,
+        deadline: float = QUICK_SECONDS,
+    ) -> Operation:
+        """Begin to remove from disk what nobody needs; `raw.prune` of its last snapshot says what.
+
+        Args:
+            dry_run: Only say what would go.
+            unused_for: Also variants that were not used for so many seconds.
+            keep_bytes: Also variants, the longest unused first, until gemd's take at most this.
+            deadline: In seconds, for the beginning.
+
+        """
+        call = disk_calls.prune(dry_run=dry_run, unused_for=unused_for, keep_bytes=keep_bytes)
+        return await self._transport.unary(call, deadline)
+
+    async def disk_use(self, *, deadline: float = QUICK_SECONDS) -> DiskUse:
+        """What all models take on disk."""
+        return await self._transport.unary(disk_calls.disk_use(), deadline)
 
     def watch(self, operation: str, *, deadline: float | None = None) -> AsyncStream[Operation]:
         """Snapshots of an operation, from the present one to the last."""

@@ -309,7 +309,7 @@ def pin(model: str, *, pinned: bool) -> Unary[Model]:
 
 
 def pull(
-    model: str, *, variant: str, force: bool, accept_licence: bool, source: str
+    model: str, *, variant: str, force: bool, accept_licence: bool, source: str, revision: str
 ) -> Unary[Operation]:
     """Fetch a model; a running pull of the same model is joined."""
     return Unary(
@@ -320,6 +320,7 @@ def pull(
             force=force,
             accept_licence=accept_licence,
             source=source,
+            revision=revision,
             # Lets the daemon recognise a second attempt of the same pull.
             request_id=str(uuid.uuid4()),
         ),

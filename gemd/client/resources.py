@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gemd.client.decisions import Decision
+from gemd.client.disk import Variant
 from gemd.client.errors import GemdClientError, error_class
 from gemd.client.leases import Lease
 from gemd.client.protos import device_id, enum_word, model_id, optional, seconds, unix_time
@@ -55,6 +56,7 @@ class Model:
     quantization: str
     size_bytes: int
     """0 if unknown."""
+    variants: tuple[Variant, ...]
     on_disk: bool
     """Whether a complete and verified variant is on this machine."""
     source: str
@@ -88,6 +90,7 @@ class Model:
             variant=proto.variant,
             quantization=proto.quantization,
             size_bytes=proto.size_bytes,
+            variants=tuple(map(Variant.of, proto.variants)),
             on_disk=any(one.on_disk for one in proto.variants),
             source=variant.source if variant else "",
             origin=variant.origin if variant else "",
@@ -108,6 +111,32 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One file or step of long work."""
+
+    name: str
+    current: int
+    total: int
+    """0 if unknown."""
+    measure: str
+    """What is counted: ``BYTES``, ``TENSORS``, ``CHECKS``, or ``UNSPECIFIED``."""
+    begun: bool
+    done: bool
+
+    @classmethod
+    def of(cls, proto: operation_pb2.Operation.Unit) -> Unit:
+        """Convert the proto message."""
+        return cls(
+            name=proto.name,
+            current=proto.current,
+            total=proto.total,
+            measure=enum_word(proto, "measure"),
+            begun=proto.HasField("started"),
+            done=proto.HasField("completed"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """A snapshot of long work on files."""
 
@@ -115,7 +144,7 @@ class Operation:
     name: str
     """``operations/{id}``."""
     kind: str
-    """``PULL``, ``QUANTIZE``, ``VERIFY`` or ``DELETE``."""
+    """``PULL``, ``QUANTIZE``, ``VERIFY``, ``DELETE`` or ``PRUNE``."""
     state: str
     """``PENDING``, ``RUNNING``, ``CANCELLING``, ``SUCCEEDED``, ``FAILED`` or ``CANCELLED``."""
     model: str
@@ -131,6 +160,8 @@ class Operation:
     remaining: float | None
     """Seconds left, if known."""
     error: GemdClientError | None
+    units: tuple[Unit, ...] = ()
+    """Files or steps, in the order of work."""
 
     @property
     def done(self) -> bool:
@@ -154,6 +185,7 @@ class Operation:
             rate=float(proto.rate_bytes_per_second),
             remaining=seconds(proto, "estimated_remaining"),
             error=failure(proto.error) if proto.HasField("error") else None,
+            units=tuple(map(Unit.of, proto.units)),
         )
 
 

@@ -6,13 +6,13 @@ import random as random_source
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
-from gemd.client import calls, inputs, lease_calls
+from gemd.client import calls, disk_calls, inputs, lease_calls
 from gemd.client.collect import operation_result, ready_model
 from gemd.client.endpoint import Endpoint
 from gemd.client.errors import GemdClientError
 from gemd.client.retry import RetryPolicy
 from gemd.client.settings import CLIENT_NAME, QUICK_SECONDS, WORK_SECONDS
-from gemd.client.sync_daemon import DaemonClient
+from gemd.client.sync_making import MakingClient
 from gemd.client.sync_stream import Generation, Stream, Transport
 
 if TYPE_CHECKING:
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from gemd.client.answers import Embeddings, Scores, TokenCount
+    from gemd.client.disk import DiskUse
     from gemd.client.events import LoadEvent
     from gemd.client.leases import Lease
     from gemd.client.resources import Model, Operation
     from gemd.v1 import generation_pb2
 
 
-class Client(DaemonClient):
+class Client(MakingClient):
     """Talks to one daemon; may be shared between threads.
 
     Every method raises `GemdClientError` or one of its subclasses when the call fails. Only
@@ -286,14 +287,21 @@ class Client(DaemonClient):
         force: bool = False,
         accept_licence: bool = False,
         source: str = "",
+        revision: str = "",
         deadline: float = QUICK_SECONDS,
     ) -> Operation:
         """Begin to fetch a model, or join a pull of it; follow it with `watch`.
 
-        Without a variant it is the one that suits the daemon's machine.
+        Without a variant it is the one that suits the daemon's machine. `source` is the kind of
+        the only one to use, and `revision` a commit, tag or branch of it.
         """
         call = calls.pull(
-            model, variant=variant, force=force, accept_licence=accept_licence, source=source
+            model,
+            variant=variant,
+            force=force,
+            accept_licence=accept_licence,
+            source=source,
+            revision=revision,
         )
         return self._transport.unary(call, deadline)
 
@@ -307,6 +315,30 @@ class Client(DaemonClient):
     ) -> Operation:
         """Begin to remove a model's files, or those of one variant; `force` unloads it first."""
         return self._transport.unary(calls.delete(model, variant=variant, force=force), deadline)
+
+    def prune(
+        self,
+        *,
+        dry_run: bool = False,
+        unused_for: float | None = None,
+        keep_bytes: int | None = None,
+        deadline: float = QUICK_SECONDS,
+    ) -> Operation:
+        """Begin to remove from disk what nobody needs; `raw.prune` of its last snapshot says what.
+
+        Args:
+            dry_run: Only say what would go.
+            unused_for: Also variants that were not used for so many seconds.
+            keep_bytes: Also variants, the longest unused first, until gemd's take at most this.
+            deadline: In seconds, for the beginning.
+
+        """
+        call = disk_calls.prune(dry_run=dry_run, unused_for=unused_for, keep_bytes=keep_bytes)
+        return self._transport.unary(call, deadline)
+
+    def disk_use(self, *, deadline: float = QUICK_SECONDS) -> DiskUse:
+        """What all models take on disk."""
+        return self._transport.unary(disk_calls.disk_use(), deadline)
 
     def watch(self, operation: str, *, deadline: float | None = None) -> Stream[Operation]:
         """Snapshots of an operation, from the present one to the last."""

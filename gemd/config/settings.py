@@ -227,6 +227,10 @@ class Settings(BaseModel):
         gt=0,
         description="Time the hub gets to answer before another source is tried.",
     )
+    hub_transfer: Annotated[Literal["http", "xet"], Form("http or xet")] = Field(
+        default="http",
+        description="How large files come from the hub; xet takes several connections.",
+    )
     offline: Flag = Field(
         default=False,
         description="Never use the network. HF_HUB_OFFLINE only keeps from the hub.",
@@ -234,6 +238,11 @@ class Settings(BaseModel):
     store_dir: PathField = Field(
         default=None,
         description="Directory of downloaded models. Unset: `models` in the cache directory.",
+    )
+    store_quota: Bytes = Field(
+        default=0,
+        ge=0,
+        description="Most that models may take on disk; the longest unused give way. 0B: no limit.",
     )
     tcp_port: Annotated[int, *whole(0, 65535)] = Field(
         default=0,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from gemd.doctor.diagnosis import conclude, failure, failure_of, warning
 from gemd.doctor.words import counted, listed, quoted
 from gemd.errors import GemdError
-from gemd.store import Store
+from gemd.store import Store, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +99,7 @@ def examine_catalogue(around: Surroundings, _: Errand) -> Diagnosis:
                 if file.suffix != ".toml" and not file.name.startswith(".")
             ),
             default=around.settings.default_model,
-            named=tuple(_named(around.settings, catalog, Store(around.paths.store_dir))),
+            named=tuple(_named(around.settings, catalog, _store(around))),
         )
     )
 
@@ -156,6 +156,11 @@ def _unfit(named: Named) -> Iterator[Finding]:
             "model",
             _LOOK,
         )
+
+
+def _store(around: Surroundings) -> Store:
+    """With the hub cache of the user, where checkpoints may be that nobody pulled."""
+    return Store(around.paths.store_dir, transport=Transport(environ=around.environ))
 
 
 def _named(settings: Settings, catalog: Catalog, store: Store) -> Iterator[Named]:

@@ -1,8 +1,9 @@
-"""`disk-space`: what is free where models and state are kept, and what would still fit."""
+"""`disk-space`: what models take, what is free for them and for state, and what would still fit."""
 
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,9 +13,14 @@ from gemd.doctor.diagnosis import CannotCheckError, conclude, failure, warning
 from gemd.doctor.folders import look_at
 from gemd.doctor.words import quoted
 from gemd.errors import GemdError
+from gemd.quantities import format_bytes
 from gemd.quantities import human_bytes as size
-from gemd.store import Store
+from gemd.store import Store, Transport
 from gemd.store.disk import SPARE_BYTES
+from gemd.store.leftovers import Places
+from gemd.store.prune import Stock, Wish, foretold, plan, take_stock
+from gemd.store.snapshots import hub_cache
+from gemd.store.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
 NAME: Final = "disk-space"
 STATE_BYTES: Final = 16 * 2**20
 """What the log, operations and corrections together may take."""
+PRUNE_BYTES: Final = 256 * 2**20
+"""Leftovers of this size are worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,9 @@ class DiskFacts:
         state: Where state and log are.
         absent: Bytes of each model of the catalogue that is not on disk, by id.
         default: Id of the model that answers where none is named, or would if it were there.
+        used_bytes: What gemd fetched or made of models, unfinished files included.
+        quota_bytes: The most that this may be; 0 for no limit.
+        leftover_bytes: What `gemctl prune` would free without a further wish.
 
     """
 
@@ -60,17 +71,25 @@ class DiskFacts:
     state: Room
     absent: tuple[tuple[str, int], ...] = ()
     default: str = ""
+    used_bytes: int = 0
+    quota_bytes: int = 0
+    leftover_bytes: int = 0
 
 
 def examine_disk_space(around: Surroundings, _: Errand) -> Diagnosis:
     """Look at the file systems and judge."""
     paths, catalog = around.paths, _catalog(around)
+    stock = _stock(around)
+    gone = plan(stock, Wish(), now=time.time())
     return check_disk_space(
         DiskFacts(
             store=_room(paths.store_dir, around.root),
             state=_room(paths.state_dir, around.root),
             absent=tuple(_absent(around, catalog)),
             default=_default(around, catalog),
+            used_bytes=stock.owned_bytes,
+            quota_bytes=around.settings.store_quota,
+            leftover_bytes=foretold(stock, gone).freed_bytes,
         )
     )
 
@@ -81,6 +100,9 @@ def check_disk_space(facts: DiskFacts) -> Diagnosis:
     if facts.absent:
         name, least = min(facts.absent, key=lambda each: each[1])
         where += f"; the smallest that is not there, {name}, takes {size(least)}"
+    if facts.used_bytes:
+        limit = f" of {size(facts.quota_bytes)}" if facts.quota_bytes else ""
+        where += f"; those that gemd put there take {size(facts.used_bytes)}{limit}"
     return conclude(NAME, _findings(facts), facts=where)
 
 
@@ -101,6 +123,7 @@ def _findings(facts: DiskFacts) -> Iterator[Finding]:
                     f"the model {name} ({size(needed)}) does not fit: {size(missing)} are missing",
                     *free_up,
                 )
+    yield from _about_the_store(facts)
     if state.free_bytes < STATE_BYTES:
         yield failure(
             f"{size(state.free_bytes)} free for state and log in {state.path}, they need up to "
@@ -113,6 +136,27 @@ def _findings(facts: DiskFacts) -> Iterator[Finding]:
                 f"no more files can be made in {room.path}, though there is space",
                 f"df -i {quoted(room.path)}",
             )
+
+
+def _about_the_store(facts: DiskFacts) -> Iterator[Finding]:
+    if 0 < facts.quota_bytes < facts.used_bytes:
+        yield warning(
+            f"models take {size(facts.used_bytes)}, more than the quota of "
+            f"{size(facts.quota_bytes)} (store_quota)",
+            "gemctl list --variants",
+            f"gemctl prune --keep {format_bytes(facts.quota_bytes)}",
+        )
+    if facts.leftover_bytes >= PRUNE_BYTES:
+        yield warning(
+            f"{size(facts.leftover_bytes)} are left of pulls and quantizations that did not end, "
+            "or belong to nothing any more",
+            "gemctl prune",
+        )
+
+
+def _stock(around: Surroundings) -> Stock:
+    root, cache = around.paths.store_dir, hub_cache(around.environ)
+    return take_stock(Store(root).entries(), Usage(root), Places(root, cache))
 
 
 def _room(folder: Path, root: Path) -> Room:
@@ -138,11 +182,11 @@ def _catalog(around: Surroundings) -> Catalog:
 
 def _absent(around: Surroundings, catalog: Catalog) -> Iterator[tuple[str, int]]:
     """Id and bytes of what could be pulled."""
-    store = Store(around.paths.store_dir)
+    store = Store(around.paths.store_dir, transport=Transport(environ=around.environ))
     for profile in catalog.profiles:
-        one_file = [each for each in profile.variants if not each.several_files]
-        if one_file and not store.on_disk(profile):
-            yield profile.id, one_file[0].size_bytes
+        to_be_had = [each for each in profile.variants if not each.made_here]
+        if to_be_had and not store.on_disk(profile):
+            yield profile.id, to_be_had[0].size_bytes
 
 
 def _default(around: Surroundings, catalog: Catalog) -> str:

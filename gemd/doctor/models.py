@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemd.doctor.diagnosis import conclude, failure, failure_of, warning
@@ -11,12 +12,13 @@ from gemd.errors import GemdError
 from gemd.quantities import human_bytes as size
 from gemd.store import Manifest
 from gemd.store.disk import sha256_of
+from gemd.store.hub_cache import CachedRepository
+from gemd.store.kept import files_of, stamp_of
 from gemd.store.layout import Layout
-from gemd.store.manifest import Stamp
+from gemd.store.notes import read_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from gemd.doctor.diagnosis import Diagnosis, Finding
     from gemd.doctor.surroundings import Errand, Surroundings
@@ -26,12 +28,12 @@ NAME: Final = "models"
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """A variant that was pulled.
+    """A file of a variant that was pulled or made.
 
     Attributes:
-        model: Its id.
+        model: Id of the model.
         variant: Of its variant.
-        path: Of its file.
+        path: Of the file.
         size_bytes: Of the file when it was pulled.
         found: What its file is now; None if it is gone.
         touched: Whether size, time or inode are others than they were.
@@ -91,7 +93,9 @@ def check_models(facts: StoreFacts) -> Diagnosis:
         )
         return conclude(NAME, [found], facts="")
     total = sum(each.found or 0 for each in facts.models)
-    names = [each.model for each in facts.models]
+    names = [
+        model for model, _ in dict.fromkeys((each.model, each.variant) for each in facts.models)
+    ]
     if names:
         how = "every byte read" if facts.thorough else "by size and time"
         seen = f"{counted(len(names), 'model')}, {size(total)}, {how}: {listed(names)}"
@@ -133,7 +137,8 @@ def _findings(facts: StoreFacts) -> Iterator[Finding]:
 
 
 def _gather(layout: Layout, errand: Errand) -> StoreFacts:
-    models, damaged = [], []
+    models: list[ModelFacts] = []
+    damaged = []
     for note in _notes(layout.manifests):
         try:
             manifest = Manifest.read(note)
@@ -141,8 +146,9 @@ def _gather(layout: Layout, errand: Errand) -> StoreFacts:
             damaged.append(error)
             continue
         if manifest is not None:
-            models.append(_model(manifest, layout.root, errand))
-    parts = [file for file in layout.partial.glob("*.part") if file.is_file()]
+            models += _files(manifest, layout.root, errand)
+    parts = [*layout.partial.glob("*.part"), *_parts_in_the_cache(layout)]
+    parts = [file for file in parts if file.is_file()]
     return StoreFacts(
         root=layout.root,
         models=tuple(models),
@@ -166,20 +172,25 @@ def _notes(folder: Path) -> Iterator[Path]:
             yield from sorted(note for note in model.iterdir() if note.suffix == ".json")
 
 
-def _model(manifest: Manifest, root: Path, errand: Errand) -> ModelFacts:
-    path = manifest.file(root)
-    try:
-        stamp: Stamp | None = Stamp.of(path.stat())
-    except FileNotFoundError:
-        stamp = None
-    read = errand.thorough and stamp is not None
-    return ModelFacts(
-        model=manifest.model,
-        variant=manifest.variant,
-        path=path,
-        size_bytes=manifest.stamp.size_bytes,
-        found=None if stamp is None else stamp.size_bytes,
-        touched=stamp is not None and stamp != manifest.stamp,
-        sha256=manifest.sha256,
-        found_sha256=sha256_of(path, check=errand.stop.check) if read else "",
-    )
+def _parts_in_the_cache(layout: Layout) -> Iterator[Path]:
+    """Files of the hub that pulls have begun."""
+    for place in layout.root.glob("begun/*/*.json"):
+        if note := read_note(place):
+            repository = CachedRepository.named(Path(note.cache), note.repository)
+            yield from {repository.part(each.etag) for each in note.files}
+
+
+def _files(manifest: Manifest, root: Path, errand: Errand) -> Iterator[ModelFacts]:
+    for file in files_of(manifest, root):
+        stamp = stamp_of(file.place)
+        read = errand.thorough and stamp is not None
+        yield ModelFacts(
+            model=manifest.model,
+            variant=manifest.variant,
+            path=file.place,
+            size_bytes=file.stamp.size_bytes,
+            found=None if stamp is None else stamp.size_bytes,
+            touched=stamp is not None and stamp != file.stamp,
+            sha256=file.sha256,
+            found_sha256=sha256_of(file.place, check=errand.stop.check) if read else "",
+        )

@@ -35,6 +35,7 @@ MODULES: Final = {
     "grpcio-health-checking": "grpc_health",
     "grpcio-reflection": "grpc_reflection",
     "grpcio-status": "grpc_status",
+    "hf-xet": "hf_xet",
     "httpx2": "httpx2",
     "huggingface-hub": "huggingface_hub",
     "jinja2": "jinja2",

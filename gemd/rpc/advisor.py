@@ -295,7 +295,11 @@ class Advisor:
                 advice=(f"gemctl plan {profile.id}",),
                 metadata={"field": "variant", "model": profile.id, "variants": ids},
             )
-        return replace(wishes, name=profile.id, models=frozenset({profile.id}), variant=ask.variant)
+        variant = ask.variant
+        if profile.id != profile.model:
+            # MODEL:VARIANT; candidates go by the model.
+            variant = profile.variants[0].id
+        return replace(wishes, name=profile.id, models=frozenset({profile.model}), variant=variant)
 
     def _limits(self, ask: Ask, machine: Inventory) -> Limits:
         """Those of the settings; a budget that is asked for is of the GPUs, or else of the RAM."""

@@ -34,7 +34,8 @@ from gemd.rpc.operations import OperationService
 from gemd.rpc.requests import RequestLog
 from gemd.rpc.store import store_service
 from gemd.rpc.two_tiers import NO_MEMORY, Memory, TwoTiers
-from gemd.store import Kind, Operation, Operations
+from gemd.rpc.use_notes import UseNotes
+from gemd.store import Kind, Operation, OperationJournal, Operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,7 +112,8 @@ class App:
         self._settings = settings
         self._paths = paths
         self.hub: Hub[Happening] = Hub(wall=time.time)
-        self._operations = Operations(observe=self._operation_changed)
+        journal = OperationJournal(paths.state_dir / "operations")
+        self._operations = Operations(journal=journal, observe=self._operation_changed)
         self.lifecycle = Lifecycle(identity, changed=self.hub.publish)
         self.activity = Activity(now=loop.time)
         self.requests = RequestLog(wall=time.time, publish=self.hub.publish)
@@ -119,7 +121,7 @@ class App:
         self.manager = Manager(
             locate=locate,
             spawn=spawn,
-            publish=self.hub.publish,
+            publish=UseNotes(library, self.hub.publish),
             limits=limits,
             keep_warm_s=_seconds(settings.keep_warm),
             keep_warm_of=_idle_times(settings, library),
@@ -210,6 +212,8 @@ class App:
         try:
             await self.senses.start(self.manager)
             await self._advisor.settle(self.senses.sample)
+            # Before anybody can ask: who followed one when the last daemon died finds it again.
+            self._operations.resume()
             self._listen()
             for listener in self._servers:
                 await listener.start()
@@ -217,6 +221,7 @@ class App:
             if self._parking is not None:
                 self._parking.start()
             self._tiers.start()
+            self._services.store.start()
         except BaseException:
             await self.stop(grace_s=0)
             raise
@@ -272,7 +277,7 @@ class App:
             await self._parking.stop()
         await self._tiers.stop()
         await self._refuse()
-        # A pull that is stopped resumes in the next run, so it needs no grace.
+        # What is stopped here goes on in the next run, so it needs no grace.
         await asyncio.gather(
             self._operations.close(), self._wait_for_requests(min(grace_s, LONGEST_GRACE_S))
         )
@@ -335,14 +340,11 @@ class App:
         return None if self.senses.sample is None else self.senses.sample.on_battery
 
     def _is_bound(self) -> bool:
-        """Whether a pull runs, a lease is active, or a model is warm that a user pinned.
-
-        Or some schedule wants a model warm: nobody else would start the daemon for it.
-        """
+        """Whether there is work on files, a lease, a pinned model that is warm, or a schedule's."""
         if any(not item.done for item in self._operations.list()) or self.leases.list():
             return True
         if self.schedules.demanding or self.manager.keeps_off:
-            # The next daemon would know nothing of the wish to keep off.
+            # Nobody would start a daemon for a schedule; and the wish to keep off is this one's.
             return True
         return any(
             seen.pinned and seen.state is State.READY for seen in self.manager.residences().values()

@@ -186,6 +186,7 @@ def _transport(settings: Settings, environ: Mapping[str, str]) -> Transport:
     return Transport(
         hub_endpoint=settings.hub_endpoint,
         hub_timeout_s=settings.hub_timeout,
+        xet=settings.hub_transfer == "xet",
         offline=settings.offline,
         environ=environ,
     )

@@ -16,9 +16,10 @@ from gemd.footprint import (
 )
 from gemd.hardware import RAM
 from gemd.residency.states import ContextSize, Located
-from gemd.rpc.convert.models import OnDisk
 from gemd.rpc.placing import ON_PROCESSOR, Spot
-from gemd.store.shelf import is_there, size_of
+from gemd.rpc.shelf_view import disk_use, on_disk
+from gemd.rpc.torch_placing import TorchSpot
+from gemd.store.made import made_models
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from gemd.config import Settings
     from gemd.footprint import DiffusionShape
     from gemd.footprint.shape import GgufShape
+    from gemd.rpc.convert.models import DiskUse, OnDisk
     from gemd.rpc.placing import Placer
-    from gemd.store import Entry, ModelFile, Store
+    from gemd.store import ModelFile, Store
 
 SMALLEST_CONTEXT = 1024
 """Tokens: a question and its answer. No context is made smaller than that to make room."""
@@ -71,6 +73,33 @@ class Library:
         self._environ = environ
         self._placer = placer
         self._made_up = made_up
+        self._know_made()
+        store.changed.append(self._know_made)
+
+    @property
+    def threads(self) -> int:
+        """What a worker computes with."""
+        return self._threads
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The daemon's environment."""
+        return self._environ
+
+    def torch_spot(self) -> TorchSpot:
+        """Where work with torch goes that is no model's. Raises EngineMissingError."""
+        return TorchSpot("cpu", None, {}) if self._placer is None else self._placer.torch_spot()
+
+    def made_from(self) -> dict[str, str]:
+        """Of models that were made here and that no profile describes: from what, by their ids."""
+        return {
+            entry.manifest.model: entry.manifest.making.source
+            for entry in self.store.entries()
+            if entry.manifest.making is not None and entry.manifest.making.display_name
+        }
+
+    def _know_made(self) -> None:
+        self.catalog.know_made(made_models(entry.manifest for entry in self.store.entries()))
 
     def resolve(self, name: str) -> Profile:
         """The profile a name means. Raises ModelNotFoundError."""
@@ -82,7 +111,19 @@ class Library:
 
     async def on_disk(self) -> dict[str, dict[str, OnDisk]]:
         """Complete files by model and variant."""
-        return await in_thread(lambda _: self._scan(), abandon=True)
+        return await in_thread(lambda _: on_disk(self.store, self.catalog.profiles), abandon=True)
+
+    @property
+    def store_quota(self) -> int:
+        """Bytes that gemd's own files may take; 0 for no limit."""
+        return self._settings.store_quota
+
+    async def disk_use(self) -> DiskUse:
+        """What models take on disk."""
+        profiles, quota = self.catalog.profiles, self.store_quota
+        return await in_thread(
+            lambda _: disk_use(self.store, profiles, quota_bytes=quota), abandon=True
+        )
 
     def file_of(self, profile: Profile, variant: Variant) -> Path | None:
         """Where a variant's file or directory is; its content is not checked. Blocks.
@@ -242,48 +283,6 @@ class Library:
         file = await in_thread(lambda _: find(), abandon=True)
         if file is not None:
             await self.check(profile, file)
-
-    def _scan(self) -> dict[str, dict[str, OnDisk]]:
-        intact = {
-            (entry.manifest.model, entry.manifest.variant): entry
-            for entry in self.store.entries()
-            if entry.intact
-        }
-        return {
-            profile.id: {
-                variant.id: found
-                for variant in profile.variants
-                if (found := self._found(profile, variant, intact))
-            }
-            for profile in self.catalog.profiles
-        }
-
-    def _found(
-        self,
-        profile: Profile,
-        variant: Variant,
-        intact: Mapping[tuple[str, str], Entry],
-    ) -> OnDisk | None:
-        entry = intact.get((profile.id, variant.id))
-        if entry is not None and entry.manifest.is_about(variant):
-            return OnDisk(
-                size_bytes=entry.manifest.stamp.size_bytes,
-                source=entry.manifest.source,
-                origin=entry.manifest.origin,
-                verified=entry.manifest.created.timestamp(),
-                owned=entry.path.is_relative_to(self.store.root),
-            )
-        path = self.store.as_found(variant)
-        if path is not None and is_there(variant, path):
-            return OnDisk(
-                # Of an own file whose profile says another size, what a load finds.
-                size_bytes=size_of(variant, path),
-                source="local",
-                origin=str(path),
-                verified=None,
-                owned=False,
-            )
-        return None
 
 
 _READERS: Mapping[str, Callable[[Path], object]] = {

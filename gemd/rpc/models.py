@@ -72,6 +72,7 @@ class ModelService(stubs.ModelServiceServicer):
         return service.ListModelsResponse(
             models=[to_message(view, wall_of=self._observer.wall_of) for view in shown],
             next_page_token=token,
+            disk=await self._observer.disk_use(),
         )
 
     async def GetModel(

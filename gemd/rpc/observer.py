@@ -13,6 +13,7 @@ from gemd.residency.states import (
     PinChanged,
     Residence,
     ResidencyEvent,
+    State,
     StateChanged,
 )
 from gemd.rpc.convert import conditions
@@ -24,6 +25,7 @@ from gemd.rpc.convert.fields import timestamp
 from gemd.rpc.convert.generation import loading
 from gemd.rpc.convert.leases import lease as lease_message
 from gemd.rpc.convert.models import ModelView, OnDisk
+from gemd.rpc.convert.models import disk_use as disk_message
 from gemd.rpc.convert.models import model as model_message
 from gemd.rpc.convert.models import state as state_of
 from gemd.rpc.convert.operations import operation as operation_message
@@ -137,14 +139,18 @@ class Observer:
         """All models of the catalogue, ordered by id."""
         disk = await self._library.on_disk()
         views = [
-            self._view(profile, disk.get(profile.id, {})) for profile in self._library.profiles()
+            self._view(profile, disk.get(profile.model, {})) for profile in self._library.profiles()
         ]
         return sorted(views, key=lambda view: view.profile.id)
 
     async def model(self, profile: Profile) -> ModelView:
         """One model."""
         disk = await self._library.on_disk()
-        return self._view(profile, disk.get(profile.id, {}))
+        return self._view(profile, disk.get(profile.model, {}))
+
+    async def disk_use(self) -> model_pb2.DiskUse:
+        """What models take on disk."""
+        return disk_message(await self._library.disk_use())
 
     async def devices(self) -> list[device_pb2.Device]:
         """The devices of this machine, GPUs first."""
@@ -169,9 +175,7 @@ class Observer:
         await self._senses.fresh()
         disk = await self._library.on_disk()
         now = self._wall()
-        views = [
-            self._view(profile, disk.get(profile.id, {})) for profile in self._library.profiles()
-        ]
+        views = self._views(disk)
         residences = self._manager.residences().values()
         live = self._requests.live()
         running = sum(record.state is RequestState.RUNNING for record in live)
@@ -260,21 +264,32 @@ class Observer:
         )
 
     async def _model_after(self, residence: Residence) -> model_pb2.Model:
-        profile = self._library.resolve(residence.model)
+        profile = self._library.catalog.recall(residence.model)
         disk = await self._library.on_disk()
-        view = self._view(profile, disk.get(profile.id, {}), residence)
+        view = self._view(profile, disk.get(profile.model, {}), residence)
         return model_message(view, wall_of=self.wall_of)
+
+    def _views(self, disk: Mapping[str, Mapping[str, OnDisk]]) -> list[ModelView]:
+        """All models, and those that are loaded under the name of one of their variants."""
+        known = self._library.profiles()
+        ids = {profile.id for profile in known}
+        named = [
+            self._library.catalog.recall(seen.model)
+            for seen in self._manager.residences().values()
+            if seen.state is not State.COLD and seen.model not in ids and ":" in seen.model
+        ]
+        return [self._view(profile, disk.get(profile.model, {})) for profile in (*known, *named)]
 
     def _view(
         self, profile: Profile, disk: Mapping[str, OnDisk], residence: Residence | None = None
     ) -> ModelView:
-        running = self._operations.running_on(profile.id)
+        running = self._operations.running_on(profile.model)
         return ModelView(
             profile=profile,
             disk=disk,
             residence=residence or self._manager.residence(profile.id),
             operation="" if running is None else operation_name(running),
-            fetching=running is not None and running.kind is Kind.PULL,
+            fetching=running is not None and running.kind in {Kind.PULL, Kind.QUANTIZE},
             context_tokens=self._library.context_tokens(profile),
             leases=sum(lease.model == profile.id for lease in self._leases.list()),
         )

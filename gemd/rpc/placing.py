@@ -27,6 +27,7 @@ from gemd.footprint.memory import Placement
 from gemd.hardware import DeviceKind, inventory_of
 from gemd.residency.decisions import Reason
 from gemd.rpc.diffusion_placing import Loading, diffusion_spot
+from gemd.rpc.torch_placing import TorchSpot, torch_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _AUTO: Final = "auto"
 _CPU: Final = "cpu"
+_CUDA: Final = "cuda"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,22 @@ class Placer:
             limits_of(self._settings),
         )
         return self._spot_of(found, sample, usable)
+
+    def torch_spot(self) -> TorchSpot:
+        """Where work with torch goes that is no model's: quantizing, checking.
+
+        Raises:
+            EngineMissingError: Torch is not installed.
+
+        """
+        sample = self._sample()
+        machine = None if sample is None else inventory_of(sample, self._cpu)
+        usable = () if machine is None or self._simulated else _usable(machine)
+        found = torch_device(self._builds(), usable, self._settings.engine_backend)
+        if sample is None or found.gpu is None:
+            return TorchSpot("cpu", found.build.path, _hiding(found.build.backend))
+        shown = _only(found.gpu, sample, usable, _CUDA)
+        return TorchSpot("cuda:0", found.build.path, shown)
 
     def _spot_of(self, found: Found, sample: Sample | None, usable: Sequence[Gpu]) -> Spot:
         placed = found.placed

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gemd.rpc.interceptor import Interceptor
+    from gemd.rpc.store import StoreService
 
 LOOPBACK = "127.0.0.1"
 SERVICES = tuple(
@@ -58,7 +59,7 @@ class Services:
     lease: lease_service_pb2_grpc.LeaseServiceServicer
     model: model_service_pb2_grpc.ModelServiceServicer
     operation: operation_service_pb2_grpc.OperationServiceServicer
-    store: store_service_pb2_grpc.StoreServiceServicer
+    store: StoreService
 
 
 class Health:

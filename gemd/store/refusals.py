@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gemd.catalog.sources import RepositorySource
+from gemd.catalog.sources import LocalSource, RepositorySource
 from gemd.errors import (
     AuthRequiredError,
     ContentMismatchError,
     GemdError,
     HubUnreachableError,
+    InvalidRequestError,
     ModelNotFoundError,
-    NotImplementedYetError,
     RepoGatedError,
 )
+from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from gemd.catalog import Profile, Variant
-    from gemd.catalog.sources import OneFile
+    from gemd.catalog import Profile, Source, Variant
 
 
 def pull_command(profile: Profile, variant: Variant, *options: str) -> str:
@@ -28,21 +29,9 @@ def pull_command(profile: Profile, variant: Variant, *options: str) -> str:
     return " ".join(("gemctl pull", profile.id, *named, *options))
 
 
-def fetch_command(profile: Profile, variant: Variant) -> tuple[str, ...]:
-    """What fetches a variant of several files into the hub client's cache, and then runs it.
-
-    Of one that is made here, or only named by a place, what fetches another one of the model; none
-    if there is none.
-    """
-    for each in (variant, *profile.variants):
-        for source in each.sources:
-            if isinstance(source, RepositorySource):
-                revision = "" if source.revision == "main" else f" --revision {source.revision}"
-                return (
-                    f"hf download {source.repository}{revision}",
-                    f'gemctl run --model {profile.id} "Hello"',
-                )
-    return ("gemctl list",)
+def quantize_command(profile: Profile, variant: Variant) -> str:
+    """What makes a variant that is nowhere to be had."""
+    return f"gemctl quantize {profile.model} --to {variant.quantization}"
 
 
 NEXT_SOURCE = (
@@ -55,7 +44,7 @@ NEXT_SOURCE = (
 """Errors after which another source may do better; the user can do most about the first."""
 
 
-def offline(source: OneFile) -> HubUnreachableError:
+def offline(source: Source) -> HubUnreachableError:
     """The error about a source that would have to be reached over the network."""
     return HubUnreachableError(
         f"{source.kind} {source.origin} is not asked",
@@ -65,17 +54,70 @@ def offline(source: OneFile) -> HubUnreachableError:
     )
 
 
-def not_yet(profile: Profile, variant: Variant) -> NotImplementedYetError:
-    """The error about a variant that has no source of one file."""
-    [*_, source] = variant.sources
-    return NotImplementedYetError(
-        f"{profile.id} ({variant.id}) cannot be pulled yet",
-        why="it is made here by quantizing another variant, which this version of gemd does not do"
-        if source.kind == "quantized"
-        else f"{source.origin} is several files, and this version of gemd pulls single files only; "
-        "what the hub's own client has fetched is used where it is",
-        advice=(*fetch_command(profile, variant), f"gemctl plan {profile.id}"),
-        metadata={"model": profile.id, "variant": variant.id, "source": source.kind},
+def made_here(profile: Profile, variant: Variant) -> InvalidRequestError:
+    """The error about a pull of a variant that is nowhere to be had."""
+    return InvalidRequestError(
+        f"{profile.id} ({variant.id}) cannot be pulled",
+        why=f"it is {variant.sources[-1].origin}, by quantizing",
+        advice=(quantize_command(profile, variant),),
+        metadata={"field": "variant", "model": profile.id, "variant": variant.id},
+    )
+
+
+def rejected(profile: Profile, variant: Variant, rejection: str) -> ContentMismatchError:
+    """The error about a variant that a verification found bad."""
+    again = (
+        quantize_command(profile, variant) + " --force"
+        if variant.made_here
+        else pull_command(profile, variant, "--force")
+    )
+    return ContentMismatchError(
+        f"{profile.id} ({variant.id}) is not served: a verification found it bad",
+        why=rejection,
+        advice=(f"gemctl verify {profile.model} --variant {variant.id}", again),
+        metadata={"model": profile.id, "variant": variant.id, "rejection": rejection},
+    )
+
+
+def not_ours(profile: Profile, variant: Variant, path: Path) -> InvalidRequestError:
+    """The error about a deletion of bytes that somebody else put there."""
+    cached = not any(
+        isinstance(each, LocalSource) and each.path == path for each in variant.sources
+    )
+    return InvalidRequestError(
+        f"gemd does not delete {path}",
+        why="it was not pulled but found in the cache of the hub's own client"
+        if cached
+        else "it was not pulled but named by its path",
+        advice=tuple(
+            f"hf cache rm model/{each.repository}"
+            for each in variant.sources
+            if cached and isinstance(each, RepositorySource)
+        ),
+        metadata={"field": "model", "model": profile.id, "path": path},
+    )
+
+
+def not_on_disk(profile: Profile, variant: Variant) -> ModelNotFoundError:
+    """The error about a variant that has to be fetched or made first."""
+    size = human_bytes(variant.size_bytes)
+    why = f"nothing was pulled yet; {variant.id} is {size}"
+    advice = [pull_command(profile, variant)]
+    if variant.made_here:
+        why = f"{variant.id} is {variant.sources[-1].origin}, by quantizing; it is {size}"
+        advice = [quantize_command(profile, variant)]
+    if variant.several_files:
+        # Whether it would run here is worth knowing before so much is fetched.
+        advice.append(f"gemctl plan {profile.id}")
+    return ModelNotFoundError(
+        f"the weights of {profile.id} are not on disk",
+        why=why,
+        advice=advice,
+        metadata={
+            "model": profile.id,
+            "variant": variant.id,
+            "size_bytes": variant.size_bytes,
+        },
     )
 
 

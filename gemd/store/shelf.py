@@ -17,19 +17,23 @@ from gemd.errors import (
     InvalidRequestError,
     ModelNotFoundError,
 )
-from gemd.quantities import human_bytes
 from gemd.store.disk import sha256_of
+from gemd.store.kept import Entry, files_of, stamp_of
 from gemd.store.layout import Layout
 from gemd.store.locks import if_idle
-from gemd.store.manifest import Manifest, Stamp
-from gemd.store.notes import drop_note, read_note
-from gemd.store.refusals import fetch_command, pull_command
-from gemd.store.snapshots import repositories, snapshot
+from gemd.store.manifest import Manifest
+from gemd.store.notes import drop_note, read_announced, read_note, write_note
+from gemd.store.refusals import not_on_disk, not_ours, pull_command, rejected
+from gemd.store.releasing import NOTHING, Deleted, Releasing, note_of
+from gemd.store.snapshots import snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from gemd.catalog import Profile, Variant
+    from gemd.store.kept import Kept
+    from gemd.store.manifest import Stamp
 
 
 log = structlog.get_logger(__name__)
@@ -40,10 +44,11 @@ class ModelFile:
     """A variant that is on disk.
 
     Attributes:
-        path: The file; of the diffusion engine the directory.
-        size_bytes: Its size; of a directory that of all files of weights.
-        sha256: Its hash; empty for a local file without a promised one.
-        source: Kind of source: `hub`, `python-package` or `local`.
+        path: The file, the first one of a split GGUF, or the directory.
+        size_bytes: Its size; of several files that of all, and of a directory that was found that
+            of all files of weights.
+        sha256: Its hash, or of several files that of their list; empty for what was found.
+        source: Kind of source: `hub`, `python-package`, `local` or `quantized`.
         variant: Id of the variant.
         manifest: None for a file that is used as it was found.
 
@@ -57,55 +62,30 @@ class ModelFile:
     manifest: Manifest | None
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A manifest, and whether the file is there as it describes.
-
-    Attributes:
-        manifest: What is said to be there.
-        path: Where.
-        intact: Size, time and inode are those of when it was hashed.
-
-    """
-
-    manifest: Manifest
-    path: Path
-    intact: bool
-
-
-@dataclass(frozen=True)
-class Deleted:
-    """What a deletion freed.
-
-    Attributes:
-        freed_bytes: On disk, unfinished downloads included.
-        kept_bytes: Files that another variant shares or that belong to others.
-
-    """
-
-    freed_bytes: int
-    kept_bytes: int
-
-
 class Shelf:
-    """What lies below one folder. Every method may be called from any thread.
+    """What lies below one folder, and in the user's hub cache. Callable from any thread.
 
     Args:
         root: The folder; need not exist.
         hub_cache: Where the user's own hub client keeps repositories, which are used where they
             are; None to look for none.
 
+    Attributes:
+        changed: Called, in whatever thread, after a manifest was written or removed.
+
     """
 
     def __init__(self, root: Path, hub_cache: Path | None = None) -> None:
         self.root = root
+        self.hub_cache = hub_cache
+        self.changed: list[Callable[[], None]] = []
         self._layout = Layout(root)
-        self._hub_cache = hub_cache
+        self._releasing = Releasing(self._layout, self.entries)
 
     def locate(self, profile: Profile, variant: str = "") -> ModelFile:
-        """The file of a variant, whose content is known to be the promised one.
+        """The files of a variant, whose content is known to be the promised one.
 
-        It is only hashed again if size, time or inode are not those of the manifest. Blocks.
+        Only those are hashed again whose size, time or inode are not those of the manifest. Blocks.
 
         Args:
             profile: The model.
@@ -113,34 +93,32 @@ class Shelf:
 
         Raises:
             ModelNotFoundError: It is not on disk; the advice is the pull.
-            ContentMismatchError: It is, and is not what was pulled.
+            ContentMismatchError: It is, and is not what was pulled, or a verification found it bad.
             ConfigError: The note about it cannot be read.
 
         """
         candidates = [self.chosen(profile, variant)] if variant else profile.variants
         for candidate in candidates:
+            manifest = self.manifest(profile, candidate)
+            if manifest and self.is_kept(manifest):
+                return self._verified(profile, candidate, manifest)
             if path := self.as_found(candidate):
                 return found_file(profile, candidate, path)
-            manifest = self._manifest(profile, candidate)
-            if manifest and manifest.file(self.root).is_file():
-                return self._verified(profile, candidate, manifest)
-        raise _not_on_disk(profile, candidates[0])
+        raise not_on_disk(profile, candidates[0])
 
     def on_disk(self, profile: Profile, variant: str = "") -> bool:
-        """Whether a variant (or any) was pulled and its file is there; content is not checked."""
+        """Whether a variant (or any) was pulled and its files are there; content is not checked."""
         candidates = [self.chosen(profile, variant)] if variant else profile.variants
         return any(self.path_of(profile, candidate) for candidate in candidates)
 
     def path_of(self, profile: Profile, variant: Variant) -> Path | None:
-        """Where a variant's file is if it is on disk; content is not checked."""
-        if path := self.as_found(variant):
-            return path if is_there(variant, path) else None
-        try:
-            manifest = self._manifest(profile, variant)
-        except (ContentMismatchError, ConfigError):
-            return None
-        path = manifest.file(self.root) if manifest else None
-        return path if path and path.is_file() else None
+        """Where a variant is if it is on disk; content is not checked."""
+        with contextlib.suppress(ContentMismatchError, ConfigError):
+            manifest = self.manifest(profile, variant)
+            if manifest and self.is_kept(manifest):
+                return manifest.file(self.root)
+        path = self.as_found(variant)
+        return path if path and is_there(variant, path) else None
 
     def as_found(self, variant: Variant) -> Path | None:
         """Where bytes of the user's are that nobody promised a hash for: they are used there.
@@ -149,11 +127,11 @@ class Shelf:
         there is also what the user's hub client has fetched. None if it is to be pulled.
         """
         places = [source.path for source in variant.sources if isinstance(source, LocalSource)]
-        if variant.pullable:
+        if variant.pullable and not variant.several_files:
             return None
         there = next((path for path in places if is_there(variant, path)), None)
         if there is None and variant.several_files:
-            there = snapshot(variant.sources, self._hub_cache)
+            there = snapshot(variant.sources, self.hub_cache)
         return there or (places[0] if variant.as_found else None)
 
     def entries(self) -> list[Entry]:
@@ -162,32 +140,80 @@ class Shelf:
         for file in sorted(self._layout.manifests.glob("*/*.json")):
             with contextlib.suppress(ContentMismatchError, ConfigError):
                 if manifest := Manifest.read(file):
-                    path = manifest.file(self.root)
-                    found.append(Entry(manifest, path, _stamp(path) == manifest.stamp))
+                    found.append(Entry.of(manifest, self.root))
         return found
+
+    def entry(self, model: str, variant: str) -> Entry | None:
+        """The manifest of one variant; None if there is none.
+
+        Raises:
+            ContentMismatchError: It is damaged.
+            ConfigError: It cannot be read.
+
+        """
+        manifest = Manifest.read(self._layout.manifest(model, variant))
+        return Entry.of(manifest, self.root) if manifest else None
+
+    def record(self, manifest: Manifest) -> None:
+        """Writes a manifest: from now on the variant is on disk. Blocks.
+
+        Files of the one that it replaces go, as in a deletion, unless the new one has them too.
+        """
+        file = self._layout.manifest(manifest.model, manifest.variant)
+        replaced = None
+        with contextlib.suppress(ContentMismatchError, ConfigError):
+            replaced = Manifest.read(file)
+        begun = self._layout.begun(manifest.model, manifest.variant)
+        note = read_note(begun)
+        manifest.write(file)
+        if note is not None:
+            # Of a source that another one did better than, or of files that it did without.
+            self._releasing.note(note)
+        if replaced is not None and replaced.file(self.root) != manifest.file(self.root):
+            # An update: nobody would find the old files any more.
+            self._note_down(replaced)
+            self._releasing.manifest(replaced)
+        drop_note(self._layout.announced(manifest.model, manifest.variant))
+        drop_note(begun)
+        self._tell()
 
     def delete(self, profile: Profile, variant: str = "") -> Deleted:
         """Removes a variant, or all of the model, and what unfinished pulls left.
 
-        What another model's pull is just fetching stays.
+        Only what gemd put there goes, and is still as it was put there. What another model's pull
+        is just fetching stays.
 
         Raises:
             InvalidRequestError: Its file is used as found; such files are never removed.
 
         """
-        doomed = (self.chosen(profile, variant),) if variant else profile.variants
+        doomed = (self.chosen(profile, variant),) if variant else _all_of(profile)
+        known = self._layout.variants(profile.model) if _is_kept_by_id(profile) else set()
         for candidate in doomed:
-            if (path := self.as_found(candidate)) is not None:
-                raise _not_ours(profile, candidate, path)
+            path = None if candidate.id in known else self.as_found(candidate)
+            if path is not None:
+                raise not_ours(profile, candidate, path)
         hashes = {candidate.id: candidate.sha256 for candidate in doomed}
         if not variant:
             # Also what a profile of this model had that was replaced since.
-            hashes = dict.fromkeys(sorted(self._layout.variants(profile.id)), "") | hashes
-        results = [self._delete_variant(profile.id, each, hashes[each]) for each in hashes]
-        return Deleted(
-            freed_bytes=sum(result.freed_bytes for result in results),
-            kept_bytes=sum(result.kept_bytes for result in results),
-        )
+            hashes = dict.fromkeys(sorted(known), "") | hashes
+        result = NOTHING
+        for each, sha256 in hashes.items():
+            result += self._delete_variant(profile.model, each, sha256)
+        self._tell()
+        return result
+
+    def remove(self, entry: Entry) -> Deleted:
+        """As `delete`, of one manifest, also if the catalogue does not know its model."""
+        manifest = entry.manifest
+        sha256 = "" if manifest.parts else manifest.sha256
+        result = self._delete_variant(manifest.model, manifest.variant, sha256)
+        self._tell()
+        return result
+
+    def discard_unfinished(self, model: str, variant: str) -> int:
+        """Removes what an unfinished pull has put into the hub's cache; the bytes it took."""
+        return self._unfinished(model, variant, "")
 
     def chosen(self, profile: Profile, variant: str = "") -> Variant:
         """The variant of that id; the profile's preferred one for "".
@@ -206,68 +232,120 @@ class Shelf:
             )
         return found
 
-    def _manifest(self, profile: Profile, variant: Variant) -> Manifest | None:
-        """Its manifest, if that is about the bytes which the profile names today."""
-        manifest = Manifest.read(self._layout.manifest(profile.id, variant.id))
+    def manifest(self, profile: Profile, variant: Variant) -> Manifest | None:
+        """Its manifest, if that is about the bytes which the profile names today.
+
+        Raises:
+            ContentMismatchError: It is damaged.
+            ConfigError: It cannot be read.
+
+        """
+        if variant.as_found:
+            return None
+        manifest = Manifest.read(self._layout.manifest(profile.model, variant.id))
         return manifest if manifest and manifest.is_about(variant) else None
 
+    def is_kept(self, manifest: Manifest) -> bool:
+        """Whether the files of a manifest are there; content is not checked."""
+        return all(file.place.is_file() for file in files_of(manifest, self.root))
+
     def _verified(self, profile: Profile, variant: Variant, manifest: Manifest) -> ModelFile:
-        path = manifest.file(self.root)
-        stamp = _stamp(path)
-        if stamp is None:
-            raise _not_on_disk(profile, variant)
-        if stamp != manifest.stamp:
-            self._check_again(profile, variant, manifest, stamp)
+        if manifest.rejection:
+            raise rejected(profile, variant, manifest.rejection)
+        renewed: dict[int, Stamp] = {}
+        for position, file in enumerate(files_of(manifest, self.root)):
+            stamp = stamp_of(file.place)
+            if stamp is None:
+                raise not_on_disk(profile, variant)
+            if stamp != file.stamp:
+                self._check_again(profile, variant, file, stamp)
+                renewed[position] = stamp
+        if renewed:
+            manifest = self._renewed(manifest, renewed)
         return ModelFile(
-            path, stamp.size_bytes, manifest.sha256, manifest.source, variant.id, manifest
+            manifest.file(self.root),
+            manifest.stamp.size_bytes,
+            manifest.sha256,
+            manifest.source,
+            variant.id,
+            manifest,
         )
 
-    def _check_again(
-        self, profile: Profile, variant: Variant, manifest: Manifest, stamp: Stamp
-    ) -> None:
-        path = manifest.file(self.root)
+    def _check_again(self, profile: Profile, variant: Variant, file: Kept, stamp: Stamp) -> None:
         found = f"{stamp.size_bytes} bytes"
-        if stamp.size_bytes == manifest.stamp.size_bytes:
-            found = sha256_of(path)
-        if found != manifest.sha256:
+        if stamp.size_bytes == file.stamp.size_bytes:
+            found = sha256_of(file.place)
+        if found != file.sha256:
             raise ContentMismatchError(
-                f"{path} is not the file that was pulled for {profile.id}",
-                why=f"{manifest.stamp.size_bytes} bytes with SHA-256 {manifest.sha256} were "
+                f"{file.place} is not the file that was pulled for {profile.id}",
+                why=f"{file.stamp.size_bytes} bytes with SHA-256 {file.sha256} were "
                 f"pulled, {found} was found",
                 advice=(pull_command(profile, variant, "--force"),),
                 metadata={
                     "model": profile.id,
                     "variant": variant.id,
-                    "path": path,
-                    "expected_sha256": manifest.sha256,
+                    "path": file.place,
+                    "expected_sha256": file.sha256,
                     "size_bytes": stamp.size_bytes,
-                    "expected_size_bytes": manifest.stamp.size_bytes,
+                    "expected_size_bytes": file.stamp.size_bytes,
                 },
             )
-        renewed = manifest.model_copy(update={"stamp": stamp})
+
+    def _renewed(self, manifest: Manifest, stamps: dict[int, Stamp]) -> Manifest:
+        """The manifest with the stamps of files that were touched and are the right ones."""
+        if manifest.parts:
+            parts = tuple(
+                part.model_copy(update={"stamp": stamps.get(position, part.stamp)})
+                for position, part in enumerate(manifest.parts)
+            )
+            renewed = manifest.model_copy(update={"parts": parts})
+        else:
+            renewed = manifest.model_copy(update={"stamp": stamps[0]})
         try:
-            renewed.write(self._layout.manifest(profile.id, variant.id))
+            renewed.write(self._layout.manifest(manifest.model, manifest.variant))
         except (DiskFullError, OSError) as error:
-            # The file is the right one all the same; it will be hashed again next time.
-            log.warning("store.not_noted", path=str(path), error=str(error))
+            # The files are the right ones all the same; they will be hashed again next time.
+            log.warning("store.not_noted", path=manifest.path, error=str(error))
+        return renewed
 
     def _delete_variant(self, model: str, variant: str, sha256: str) -> Deleted:
         file = self._layout.manifest(model, variant)
         manifest = None
         with contextlib.suppress(ContentMismatchError):
             manifest = Manifest.read(file)
+        result = Deleted(self._unfinished(model, variant, sha256), 0)
+        if manifest:
+            self._note_down(manifest)
         file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             file.parent.rmdir()
-        note = self._layout.announced(model, variant)
-        noted = read_note(note)
+        if manifest:
+            result += self._releasing.manifest(manifest)
+            drop_note(self._layout.begun(model, variant))
+        return result
+
+    def _note_down(self, gone: Manifest) -> None:
+        """Leaves word of what goes with a manifest, should this process not come to remove it."""
+        note = note_of(gone, self.root)
+        # On a full disk, which a deletion is to mend, it has to do without.
+        with contextlib.suppress(DiskFullError, OSError):
+            if note is not None:
+                write_note(self._layout.begun(gone.model, gone.variant), note)
+
+    def _unfinished(self, model: str, variant: str, sha256: str) -> int:
+        """Removes what unfinished pulls of a variant left; the bytes it took."""
+        old = self._layout.announced(model, variant)
+        noted = read_announced(old)
         freed = sum(map(self._discarded, {sha256, noted}))
         if not self._layout.has_unfinished(noted):
-            drop_note(note)
-        if manifest is None:
-            return Deleted(freed, 0)
-        released = self._released(manifest.file(self.root))
-        return Deleted(freed + released.freed_bytes, released.kept_bytes)
+            drop_note(old)
+        begun = self._layout.begun(model, variant)
+        if note := read_note(begun):
+            freed_there, done = self._releasing.note(note)
+            freed += freed_there
+            if done:
+                drop_note(begun)
+        return freed
 
     def _discarded(self, sha256: str) -> int:
         """Removes what unfinished pulls of a file left, if none goes on; the bytes it took."""
@@ -276,27 +354,18 @@ class Shelf:
         with if_idle(self._layout.lock(sha256)) as idle:
             return self._layout.discard_unfinished(sha256) if idle else 0
 
-    def _released(self, path: Path) -> Deleted:
-        """Removes a file, if it is the store's and no manifest names it any more."""
-        shared = any(entry.path == path for entry in self.entries())
-        if shared or path.parent != self._layout.blobs:
-            stamp = _stamp(path)
-            return Deleted(0, stamp.size_bytes if stamp else 0)
-        return Deleted(_removed(path), 0)
+    def _tell(self) -> None:
+        for listener in self.changed:
+            listener()
 
 
-def _removed(path: Path) -> int:
-    """Removes a file; its size."""
-    stamp = _stamp(path)
-    path.unlink(missing_ok=True)
-    return stamp.size_bytes if stamp else 0
+def _all_of(profile: Profile) -> tuple[Variant, ...]:
+    return (*profile.variants, *((profile.checkpoint,) if profile.checkpoint else ()))
 
 
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        return Stamp.of(path.stat())
-    except OSError:
-        return None
+def _is_kept_by_id(profile: Profile) -> bool:
+    """Whether there can be manifests of it: a file named by its path is used as it is."""
+    return not all(variant.as_found for variant in profile.variants)
 
 
 def is_there(variant: Variant, path: Path) -> bool:
@@ -326,43 +395,5 @@ def size_of(variant: Variant, path: Path) -> int:
     """Bytes of a file, or of the weights in a directory; 0 if nothing is there."""
     if variant.several_files:
         return weights_bytes(path)
-    stamp = _stamp(path)
+    stamp = stamp_of(path)
     return stamp.size_bytes if stamp else 0
-
-
-def _not_ours(profile: Profile, variant: Variant, path: Path) -> InvalidRequestError:
-    """The error about bytes that somebody else put there."""
-    cached = not any(
-        isinstance(each, LocalSource) and each.path == path for each in variant.sources
-    )
-    return InvalidRequestError(
-        f"gemd does not delete {path}",
-        why="it was not pulled but found in the cache of the hub's own client"
-        if cached
-        else "it was not pulled but named by its path",
-        advice=tuple(f"hf cache rm model/{each}" for each in repositories(variant) if cached),
-        metadata={"field": "model", "model": profile.id, "path": path},
-    )
-
-
-def _not_on_disk(profile: Profile, variant: Variant) -> ModelNotFoundError:
-    advice = [pull_command(profile, variant)]
-    size = human_bytes(variant.size_bytes)
-    why = f"nothing was pulled yet; {variant.id} is {size}"
-    if variant.several_files:
-        # Whether it would run here is worth knowing before so much is fetched.
-        advice = [*fetch_command(profile, variant), f"gemctl plan {profile.id}"]
-        why = (
-            f"{variant.id} is several files of {size} together, which this "
-            "version of gemd does not pull itself, but uses where the hub's own client has put them"
-        )
-    return ModelNotFoundError(
-        f"the weights of {profile.id} are not on disk",
-        why=why,
-        advice=advice,
-        metadata={
-            "model": profile.id,
-            "variant": variant.id,
-            "size_bytes": variant.size_bytes,
-        },
-    )

@@ -1,30 +1,22 @@
-"""Checkpoints that the user's own hub client has fetched: looked for in its cache, never changed.
+"""Where the user's hub cache is, and which checkpoints are in it that gemd did not pull.
 
-::
-
-    <cache>/models--<owner>--<name>/refs/<revision>        a commit
-    <cache>/models--<owner>--<name>/snapshots/<commit>/…   links into ../../blobs
-
-The layout is documented by huggingface_hub ("Understand caching"). A link is made when its blob is
-whole, so that a download that was cut off leaves no link.
+Those are used where they are and never changed. A link of a snapshot (`gemd.store.hub_cache`) is
+made when its blob is whole, so that a download that was cut off leaves no link.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gemd.catalog.checkpoints import is_complete
 from gemd.catalog.sources import RepositorySource
+from gemd.store.hub_cache import CachedRepository
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gemd.catalog import Source, Variant
-
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_REF_BYTES: Final = 200
+    from gemd.catalog import Source
 
 
 def hub_cache(environ: Mapping[str, str]) -> Path | None:
@@ -42,36 +34,17 @@ def hub_cache(environ: Mapping[str, str]) -> Path | None:
     return None if base is None else base / "huggingface" / "hub"
 
 
-def repositories(variant: Variant) -> tuple[str, ...]:
-    """Those that a variant of several files may have come from."""
-    return tuple(
-        source.repository for source in variant.sources if isinstance(source, RepositorySource)
-    )
-
-
 def snapshot(sources: Iterable[Source], cache: Path | None) -> Path | None:
     """The directory of the first of these repositories that is whole in the cache."""
     if cache is None:
         return None
     for source in sources:
         if isinstance(source, RepositorySource):
-            folder = cache / f"models--{source.repository.replace('/', '--')}"
-            commit = _commit(folder, source.revision)
-            if commit and is_complete(found := folder / "snapshots" / commit):
+            cached = CachedRepository.named(cache, source.repository)
+            commit = cached.commit(source.revision)
+            if commit and is_complete(found := cached.snapshot(commit)):
                 return found
     return None
-
-
-def _commit(folder: Path, revision: str) -> str:
-    """The commit that a revision meant when it was fetched; empty if it never was."""
-    if _COMMIT.fullmatch(revision):
-        return revision
-    try:
-        with (folder / "refs" / revision).open(encoding="ascii") as file:
-            commit = file.read(_REF_BYTES).strip()
-    except (OSError, ValueError):
-        return ""
-    return commit if _COMMIT.fullmatch(commit) else ""
 
 
 def _absolute(name: str, environ: Mapping[str, str]) -> Path | None:

@@ -10,20 +10,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from gemd.catalog.sources import HubSource, RepositorySource
 from gemd.errors import (
-    ConfigError,
     ContentMismatchError,
     GemdError,
+    ModelNotFoundError,
     OperationConflictError,
     RepoGatedError,
 )
 from gemd.store.disk import PULL_AGAIN, disk_errors
-from gemd.store.manifest import Manifest, Stamp
-from gemd.store.notes import drop_note
+from gemd.store.kept import files_of
+from gemd.store.manifest import Manifest
 from gemd.store.progress import PullProgress, Tracker
-from gemd.store.pulling import Got, Pulling, Request
+from gemd.store.pulling import Pulling
 from gemd.store.refusals import pull_command
-from gemd.store.shelf import Deleted, ModelFile, Shelf, found_file
+from gemd.store.request import Request
+from gemd.store.shelf import ModelFile, Shelf, found_file
 from gemd.store.snapshots import hub_cache
 from gemd.store.threads import in_thread
 from gemd.store.transport import Transport
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gemd.catalog import Profile, Variant
+    from gemd.store.kept import Entry, Kept
+    from gemd.store.notes import Note
+    from gemd.store.releasing import Deleted
+    from gemd.store.request import Got
 
 
 @dataclass
@@ -93,44 +99,48 @@ class Store(Shelf):
         force: bool = False,
         accept_licence: bool = False,
         source: str = "",
+        revision: str = "",
     ) -> ModelFile:
         """Brings a variant to disk and verifies it; returns at once what is there already.
 
         A second pull of the same variant joins the first one, whatever its options. Bytes of
-        an earlier try are used, also one of a process that was killed. When the caller is
-        cancelled, and nobody else waits, the transfer stops and its bytes are kept.
+        an earlier try are used, also one of a process that was killed, and so is what other
+        tools have put into the user's hub cache. When the caller is cancelled, and nobody else
+        waits, the transfer stops and its bytes are kept.
 
         Args:
             profile: The model.
             report: Takes snapshots, in the event loop.
-            variant: Id of the variant; empty for the preferred one.
-            force: Fetch it although it is there; the old file is served until the new one is.
+            variant: Id of the variant, or of the checkpoint; empty for the preferred variant.
+            force: Ask the source although it is there, and check every byte; what is missing,
+                wrong or new is fetched. The old files are served until the new ones are there.
             accept_licence: The user agrees to the terms in the profile.
             source: Kind of the only source to use; empty for all in their order.
+            revision: Branch, tag or commit to ask the hub for in place of the profile's. A pull
+                without one goes back to the profile's.
 
         Raises:
-            InvalidRequestError: No such variant or source.
+            InvalidRequestError: No such variant, source or revision, or it is made here.
             RepoGatedError: Terms were not accepted, here or on the hub.
             AuthRequiredError: The hub wants a token.
             HubUnreachableError: No source answered.
             ModelNotFoundError: The sources do not have it.
             ContentMismatchError: They have other bytes.
             DiskFullError: No room; what there is is kept.
-            ConfigError: The store's folder cannot be used.
-            NotImplementedYetError: It is several files, or to be quantized here.
+            ConfigError: The store's folder or the hub cache cannot be used.
 
         """
         chosen = self.chosen(profile, variant)
-        if path := self.as_found(chosen):
+        request = Request(profile, chosen, force, source, _unusual(chosen, revision))
+        if path := self._needs_no_pull(request):
             return found_file(profile, chosen, path)
-        key = (profile.id, chosen.id)
+        key = (profile.model, chosen.id)
         while (shared := self._running.get(key)) and shared.task.cancelling():
             # That one ends because nobody wanted it any more; its end is not ours.
             await asyncio.wait({shared.task})
         if shared is None:
             there = self.path_of(profile, chosen) is not None
             _check_terms(profile, chosen, accepted=accept_licence or there)
-            request = Request(profile, chosen, force=force, source=source)
             shared = self._start(request)
         return await self._joined(shared, profile, chosen, report)
 
@@ -142,15 +152,42 @@ class Store(Shelf):
             OperationConflictError: It is being pulled.
 
         """
-        for model, pulled in list(self._running):
-            if model == profile.id and variant in {"", pulled}:
+        self._check_idle(profile.model, variant)
+        return super().delete(profile, variant)
+
+    def remove(self, entry: Entry) -> Deleted:
+        """As `Shelf.remove`.
+
+        Raises:
+            OperationConflictError: It is being pulled.
+
+        """
+        self._check_idle(entry.manifest.model, entry.manifest.variant)
+        return super().remove(entry)
+
+    def _check_idle(self, model: str, variant: str) -> None:
+        for pulled_model, pulled in list(self._running):
+            if model == pulled_model and variant in {"", pulled}:
                 raise OperationConflictError(
-                    f"{profile.id} cannot be deleted now",
+                    f"{model} cannot be deleted now",
                     why=f"its variant {pulled} is being pulled",
                     advice=("cancel the pull first",),
-                    metadata={"model": profile.id, "variant": pulled},
+                    metadata={"model": model, "variant": pulled},
                 )
-        return super().delete(profile, variant)
+
+    def _needs_no_pull(self, request: Request) -> Path | None:
+        """Where the bytes of the user's are that the variant is, if they will do."""
+        path = self.as_found(request.variant)
+        if path is None or request.variant.as_found:
+            return path
+        with contextlib.suppress(GemdError):
+            # A request for more than what is there, or what was pulled is there as well.
+            if request.force or request.revision or self.recorded(request):
+                return None
+        if not self._transport.offline and any(entry.path == path for entry in self.entries()):
+            # Pulled for another model, with whose deletion it would go.
+            return None
+        return path
 
     def _start(self, request: Request) -> _Shared:
         loop = asyncio.get_running_loop()
@@ -159,7 +196,7 @@ class Store(Shelf):
             loop.call_soon_threadsafe(shared.deliver, progress)
 
         tracker = Tracker(publish, clock=self._clock, wall=self._wall)
-        key = (request.profile.id, request.variant.id)
+        key = (request.profile.model, request.variant.id)
         shared = _Shared(loop.create_task(self._pull(request, tracker), name=f"pull {key[0]}"))
         self._running[key] = shared
         shared.task.add_done_callback(lambda _: self._running.pop(key))
@@ -188,19 +225,15 @@ class Store(Shelf):
         return await in_thread(lambda _: self.locate(profile, variant.id), abandon=True)
 
     async def _pull(self, request: Request, tracker: Tracker) -> None:
-        if not request.force and self.path_of(request.profile, request.variant):
-            with contextlib.suppress(ContentMismatchError):
-                await in_thread(
-                    lambda _: self.locate(request.profile, request.variant.id), abandon=True
-                )
-                return
+        if not request.force and await in_thread(lambda _: self._is_here(request), abandon=True):
+            return
         pulling = Pulling(
             self._layout,
             self._transport,
             tracker,
-            known=self._same_bytes,
+            hub_cache=self.hub_cache,
+            shelf=self,
             record=self._record,
-            release=self._released,
             disk_usage=self._disk_usage,
             wall=self._wall,
         )
@@ -216,42 +249,83 @@ class Store(Shelf):
             await asyncio.to_thread(self._layout.make)
             await pulling.run(request)
 
-    def _same_bytes(self, sha256: str) -> Manifest | None:
+    def _is_here(self, request: Request) -> bool:
+        """Whether what is asked for is on disk, and is what was pulled. Blocks.
+
+        Raises:
+            ContentMismatchError: A verification found it bad: the same bytes would be no better.
+
+        """
+        manifest = None
+        try:
+            manifest = self.recorded(request)
+            if manifest is not None:
+                self.locate(request.profile, request.variant.id)
+        except (ContentMismatchError, ModelNotFoundError):
+            if manifest is not None and manifest.rejection:
+                raise
+            return False
+        return manifest is not None
+
+    def recorded(self, request: Request) -> Manifest | None:
+        """The manifest of what is asked for, if its files are there; content is not checked.
+
+        Raises:
+            ContentMismatchError: It is damaged.
+            ConfigError: It cannot be read.
+
+        """
+        manifest = self.manifest(request.profile, request.variant)
+        if manifest is None or manifest.chosen_revision != request.revision:
+            return None
+        return manifest if self.is_kept(manifest) else None
+
+    def same_bytes(self, sha256: str) -> Manifest | None:
+        """A manifest about one file of that hash that is there."""
         return next(
             (
                 entry.manifest
                 for entry in self.entries()
-                if entry.intact and entry.manifest.sha256 == sha256
+                if sha256
+                and entry.intact
+                and not (entry.manifest.parts or entry.manifest.rejection)
+                and entry.manifest.sha256 == sha256
             ),
             None,
         )
 
+    def contents(self) -> tuple[Kept, ...]:
+        """Files of all manifests."""
+        return tuple(
+            file for entry in self.entries() for file in files_of(entry.manifest, self.root)
+        )
+
+    def let_go(self, gone: Note, keep: Note) -> None:
+        """Removes what an unfinished pull left and the next one has no use for."""
+        self._releasing.note(gone, keep)
+
     def _record(self, request: Request, got: Got) -> None:
         profile, variant = request.profile, request.variant
-        file = self._layout.manifest(profile.id, variant.id)
-        replaced = None
-        with contextlib.suppress(ContentMismatchError, ConfigError):
-            replaced = Manifest.read(file)
         manifest = Manifest(
-            model=profile.id,
+            model=profile.model,
             variant=variant.id,
             path=self._layout.reference(got.path),
             sha256=got.sha256,
-            stamp=Stamp.of(got.path.stat()),
+            stamp=got.stamp,
+            parts=got.parts,
+            owned=got.owned,
+            linked=got.linked,
             source=got.source,
             origin=got.origin,
-            hub_file=got.asked.file if got.asked else "",
-            hub_revision=got.asked.revision if got.asked else "",
+            hub_file=got.hub_file,
+            hub_revision=got.hub_revision,
+            chosen_revision=request.revision,
             url=got.url,
             licence=profile.licence,
             accepted_licence=profile.licence_acceptance,
             created=datetime.fromtimestamp(self._wall(), UTC),
         )
-        manifest.write(file)
-        drop_note(self._layout.announced(profile.id, variant.id))
-        if replaced is not None and replaced.sha256 != got.sha256:
-            # An update: nobody would find the old file any more.
-            self._released(replaced.file(self.root))
+        self.record(manifest)
 
 
 @contextlib.contextmanager
@@ -264,6 +338,16 @@ def _advice_for(profile: Profile, variant: Variant) -> Iterator[None]:
             pull_command(profile, variant) if line == PULL_AGAIN else line for line in error.advice
         )
         raise
+
+
+def _unusual(variant: Variant, revision: str) -> str:
+    """The revision, unless it is the one that the profile asks for anyway."""
+    usual = {
+        source.revision
+        for source in variant.sources
+        if isinstance(source, HubSource | RepositorySource)
+    }
+    return "" if revision in usual else revision
 
 
 def _check_terms(profile: Profile, variant: Variant, *, accepted: bool) -> None:

@@ -39,6 +39,7 @@ class Transport:
         hub_endpoint: Base URL of the model hub.
         hub_timeout_s: Whole time that the hub gets to say what it has, and then to send the
             first bytes of it, before the next source.
+        xet: Large files come from the hub through Xet storage, where it keeps them there.
         offline: Neither the hub nor a package index is asked.
         connect_timeout_s: For each address of a server, and for TLS; name resolution has the
             patience of the system.
@@ -51,6 +52,7 @@ class Transport:
 
     hub_endpoint: str = "https://huggingface.co"
     hub_timeout_s: float = 5.0
+    xet: bool = False
     offline: bool = False
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 30.0

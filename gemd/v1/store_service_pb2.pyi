@@ -37,7 +37,7 @@ class PullModelRequest(_message.Message):
     variant: _builtins.str
     """Variant to fetch. Empty: the one that suits this machine best."""
     force: _builtins.bool
-    """Fetch again what is on disk already."""
+    """Ask the source again, check every byte on disk, and fetch what is wrong or new."""
     accept_licence: _builtins.bool
     """The user has read the licence and agrees. Needed for models whose profile demands consent."""
     revision: _builtins.str

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class StoreServiceStub(object):
     """Weights on disk. Every call starts an operation and answers at once; follow it with
-    OperationService.WatchOperation.
+    OperationService.WatchOperation. A pull and a quantization go on after the daemon has ended,
+    however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. One that contradicts a running operation on the same model is ABORTED with reason
@@ -70,7 +71,8 @@ class StoreServiceStub(object):
 
 class StoreServiceServicer(object):
     """Weights on disk. Every call starts an operation and answers at once; follow it with
-    OperationService.WatchOperation.
+    OperationService.WatchOperation. A pull and a quantization go on after the daemon has ended,
+    however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. One that contradicts a running operation on the same model is ABORTED with reason
@@ -161,7 +163,8 @@ def add_StoreServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class StoreService(object):
     """Weights on disk. Every call starts an operation and answers at once; follow it with
-    OperationService.WatchOperation.
+    OperationService.WatchOperation. A pull and a quantization go on after the daemon has ended,
+    however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. One that contradicts a running operation on the same model is ABORTED with reason

@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class StoreServiceStub:
     """Weights on disk. Every call starts an operation and answers at once; follow it with
-    OperationService.WatchOperation.
+    OperationService.WatchOperation. A pull and a quantization go on after the daemon has ended,
+    however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. One that contradicts a running operation on the same model is ABORTED with reason
@@ -68,7 +69,8 @@ class StoreServiceStub:
 @_typing.type_check_only
 class StoreServiceAsyncStub(StoreServiceStub):
     """Weights on disk. Every call starts an operation and answers at once; follow it with
-    OperationService.WatchOperation.
+    OperationService.WatchOperation. A pull and a quantization go on after the daemon has ended,
+    however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. One that contradicts a running operation on the same model is ABORTED with reason
@@ -104,7 +106,8 @@ class StoreServiceAsyncStub(StoreServiceStub):
 
 class StoreServiceServicer(metaclass=_abc_1.ABCMeta):
     """Weights on disk. Every call starts an operation and answers at once; follow it with
-    OperationService.WatchOperation.
+    OperationService.WatchOperation. A pull and a quantization go on after the daemon has ended,
+    however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. One that contradicts a running operation on the same model is ABORTED with reason

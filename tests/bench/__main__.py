@@ -20,10 +20,13 @@ from tests.bench import (
     first_token,
     idle,
     machine,
+    nvfp4,
     parking,
     planning,
     prediction,
     pressure,
+    pulling,
+    quantize,
     sampling,
     second_turn,
     speculation,
@@ -49,9 +52,12 @@ MEASUREMENTS: dict[str, Callable[[Setting], Awaitable[Section]]] = {
     "pressure": pressure.measure,
     "parking": parking.measure,
     "planning": planning.measure,
+    "pulling": pulling.measure,
     "prediction": prediction.measure,
     "canvas": canvas.measure,
+    "quantize": quantize.measure,
     "day": day.measure,
+    "nvfp4": nvfp4.measure,
 }
 MODEL = "smollm2-135m"
 FEWEST_ROUNDS = 5

@@ -237,7 +237,7 @@ def test_weights_of_several_files_are_typed(tmp_path: Path) -> None:
         ("size_bytes = 160", 'size_bytes = 160\nfile_name = "a.gguf"', "must be empty"),
         ("size_bytes = 300", f'size_bytes = 300\nsha256 = "{SHA}"', "sha256 is of one file"),
         ('experts = "nvfp4"', 'experts = "fp4"', "nvfp4"),
-        ('engine = "diffusion"', 'engine = "scripted"', "the engine diffusion"),
+        ('engine = "diffusion"', 'engine = "scripted"', "file_name is required for one file"),
         ('"parameters.other" = 10', "", "parameters.other"),
         ("canvas_length = 256", "canvas_length = 0", "need canvas_length"),
         ("canvas_length = 256", "canvas_length = true", "need canvas_length"),

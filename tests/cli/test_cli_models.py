@@ -8,35 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemd.cli.failures import Exit
-from gemd.v1 import operation_pb2
-from tests.support.daemon_says import model, operation
+from tests.support.daemon_says import operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.support.fake_daemon import FakeDaemon
     from tests.support.gemctl import Gemctl, Inside
-
-
-def test_list_is_a_table(inside: Inside, daemon: FakeDaemon) -> None:
-    """State, size and licence of every model, also of those that are not here."""
-    daemon.script.models["big"] = model("big", state="ABSENT", size_bytes=15_000_000_000)
-    assert inside("list").stdout.splitlines() == [
-        "MODEL         STATE        SIZE  QUANTIZATION  LICENCE",
-        "smollm2-135m  on_disk  93.5 MiB  Q4_1          Apache-2.0",
-        "big           absent   14.0 GiB  Q4_1          Apache-2.0",
-    ]
-
-
-def test_list_as_json_has_proto_names_and_numbers(inside: Inside, daemon: FakeDaemon) -> None:
-    """64-bit integers are numbers, enums are their proto names, empty fields are there."""
-    (shown,) = json.loads(inside("list", "--json").stdout)["models"]
-    assert shown["name"] == "models/smollm2-135m"
-    assert shown["state"] == "STATE_ON_DISK"
-    assert shown["size_bytes"] == 98_000_000
-    assert shown["variants"][0]["size_bytes"] == 98_000_000
-    assert shown["load_count"] == 0
-    assert shown["pinned"] is False
 
 
 def test_headers_are_bold_where_colour_is_wanted(gemctl: Gemctl, daemon: FakeDaemon) -> None:
@@ -154,26 +130,6 @@ def test_load_unload_and_pin(inside: Inside, daemon: FakeDaemon) -> None:
     assert inside("load", "nothing").returncode == Exit.NOT_FOUND
 
 
-def test_removing_needs_a_yes(inside: Inside, daemon: FakeDaemon) -> None:
-    """Without a terminal it has to be given beforehand."""
-    done = inside("rm", "smollm2-135m")
-    assert done.returncode == Exit.USAGE
-    assert "gemctl rm --yes smollm2-135m" in done.stderr
-    assert daemon.asked("DeleteModel") == []
-    gone = operation("SUCCEEDED", kind=operation_pb2.Operation.KIND_DELETE)
-    gone.delete.freed_bytes = 98_000_000
-    daemon.script.pull = [gone]
-    done = inside("rm", "--yes", "--force", "smollm2-135m")
-    assert done.stderr == "smollm2-135m is removed (93.5 MiB freed)\n"
-    assert daemon.asked("DeleteModel")[0].force
-    assert (
-        "gemctl rm --yes smollm2-135m --variant q4_1"
-        in inside("rm", "smollm2-135m", "--variant", "q4_1").stderr
-    )
-    inside("rm", "--yes", "smollm2-135m", "--variant", "q4_1")
-    assert daemon.asked("DeleteModel")[1].variant == "q4_1"
-
-
 @pytest.mark.parametrize("command", ["load", "unload", "pin", "pull", "rm", "run"])
 def test_a_name_that_is_empty_is_no_model(inside: Inside, daemon: FakeDaemon, command: str) -> None:
     """As from a shell variable that is not set: no default takes its place."""
@@ -185,18 +141,3 @@ def test_a_name_that_is_empty_is_no_model(inside: Inside, daemon: FakeDaemon, co
         f"  try: gemctl {command} --help\n"
     )
     assert daemon.requests == []
-
-
-def test_a_question_that_is_not_answered_ends_its_line(gemctl: Gemctl, daemon: FakeDaemon) -> None:
-    """Ctrl-D at it is exit code 130, as Ctrl-C is, and the shell goes on in a new line."""
-    left = ["\x04"]
-
-    def leave(seen: str, type_text: Callable[[str], None]) -> None:
-        if "[y/N]" in seen and left:
-            type_text(left.pop())
-
-    code, seen = gemctl.on_terminal("rm", "smollm2-135m", react=leave)
-    assert code == Exit.INTERRUPTED
-    assert seen.startswith("Remove smollm2-135m (93.5 MiB)? [y/N]: ")
-    assert seen.endswith("\n")
-    assert daemon.asked("DeleteModel") == []

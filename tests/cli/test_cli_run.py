@@ -421,13 +421,12 @@ def test_a_missing_model_is_fetched_first(inside: Inside, daemon: FakeDaemon) ->
     assert len(daemon.asked("PullModel")) == 1
 
 
-@pytest.mark.parametrize("source", ["hub-repository", "quantized"])
 def test_what_no_pull_brings_is_not_offered_to_be_fetched(
-    inside: Inside, daemon: FakeDaemon, source: str
+    inside: Inside, daemon: FakeDaemon
 ) -> None:
     """The daemon's own advice is what helps, whatever was agreed to."""
     absent(daemon, 98_000_000)
-    daemon.script.models["m"].variants[0].source = source
+    daemon.script.models["m"].variants[0].source = "quantized"
     done = inside("run", "--yes", "Hi")
     assert (done.returncode, done.stdout) == (Exit.NOT_FOUND, "")
     assert done.stderr.startswith("error: m is not on disk\n")

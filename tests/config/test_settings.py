@@ -50,8 +50,10 @@ OTHER_VALUES = {
     "torch_index": "http://127.0.0.1:9/torch",
     "hub_endpoint": "http://127.0.0.1:9",
     "hub_timeout": "0.5s",
+    "hub_transfer": "xet",
     "offline": "true",
     "store_dir": "/x/models",
+    "store_quota": "50GiB",
     "tcp_port": "50051",
     "max_message_bytes": "1MiB",
 }

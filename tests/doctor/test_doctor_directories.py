@@ -206,6 +206,31 @@ def test_room_for_models_is_that_of_their_disk(tmp_path: Path) -> None:
     assert "smollm2-135m, takes 93" in found.detail
 
 
+def test_leftovers_and_what_models_take_are_told(tmp_path: Path) -> None:
+    """What an unfinished pull left goes with a command; one that is of today does not count."""
+    part = tmp_path / "store" / "partial" / f"{'a' * 64}.part"
+    part.parent.mkdir(parents=True)
+    with part.open("wb") as file:
+        file.truncate(300 * MIB)
+    around = surroundings(tmp_path, environ={"GEMD_STORE_DIR": str(tmp_path / "store")})
+    found = made(examine_disk_space, around)
+    assert found.result is Result.OK
+    assert "those that gemd put there take 300 MiB" in found.detail
+    os.utime(part, (1, 1))
+    found = made(examine_disk_space, around)
+    assert (found.result, found.fixes) == (Result.WARNING, ("gemctl prune",))
+    assert found.detail.startswith("300 MiB are left of pulls and quantizations")
+
+
+def test_more_than_the_quota_is_told() -> None:
+    """As where models that are loaded keep it from being kept."""
+    facts = DiskFacts(ROOMY, ROOMY, used_bytes=3 * 2**30, quota_bytes=2**30)
+    found = check_disk_space(facts)
+    assert found.result is Result.WARNING
+    assert found.detail.startswith("models take 3.0 GiB, more than the quota of 1.0 GiB")
+    assert found.fixes == ("gemctl list --variants", "gemctl prune --keep 1GiB")
+
+
 ROOMY = Room(Path("/m"), 10 * 2**30)
 
 

@@ -45,7 +45,7 @@ async def pulled(tmp_path: Path) -> tuple[Surroundings, Path]:
     around = surroundings(tmp_path)
     with HubServer() as hub:
         hub.add(REPOSITORY, FILE, DATA)
-        transport = Transport(hub_endpoint=hub.url, retries=QUICK)
+        transport = Transport(hub_endpoint=hub.url, retries=QUICK, environ=around.environ)
         store = Store(around.paths.store_dir, transport=transport)
         found = await store.pull(hub_profile(DATA))
     return around, found.path

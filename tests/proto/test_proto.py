@@ -223,7 +223,9 @@ def test_the_api_has_the_services_of_the_design() -> None:
         "operation_service": {
             "OperationService": "GetOperation ListOperations CancelOperation WatchOperation"
         },
-        "store_service": {"StoreService": "PullModel QuantizeModel VerifyModel DeleteModel"},
+        "store_service": {
+            "StoreService": "PullModel QuantizeModel VerifyModel DeleteModel PruneStore"
+        },
     }
 
     actual = {

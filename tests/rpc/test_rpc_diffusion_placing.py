@@ -284,7 +284,7 @@ async def test_a_damaged_checkpoint_is_told_before_a_worker_is_started(tmp_path:
     await lib.check(profile, lib.store.locate(profile))
     found = (await lib.on_disk())[profile.id]["directory"]
     assert (found.size_bytes, found.source, found.origin) == (3_240_488, "local", str(own))
-    assert (found.owned, found.verified) == (False, None)
+    assert (found.exclusive_bytes, found.verified) == (0, None)
     with (own / "model.safetensors").open("r+b") as file:
         file.truncate(2_000_000)
     with pytest.raises(BadModelFileError, match="truncated"):

@@ -82,7 +82,7 @@ async def test_a_file_that_only_the_hub_had_a_hash_of_is_on_disk(tmp_path: Path)
         catalog=Catalog([tiny]), store=store, settings=Settings(), threads=1, environ={}
     )
     found = (await library.on_disk())["tiny"]["q4"]
-    assert (found.size_bytes, found.source, found.owned) == (5000, "hub", True)
+    assert (found.size_bytes, found.source, found.exclusive_bytes) == (5000, "hub", 5000)
     view = ModelView(
         profile=tiny,
         disk={"q4": found},

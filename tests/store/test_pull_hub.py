@@ -61,7 +61,8 @@ async def test_pull_brings_the_file_and_says_where_from(tmp_path: Path) -> None:
     assert got.manifest.url == f"{hub.url}/{REPOSITORY}/resolve/{COMMIT}/{FILE}"
     assert got.manifest.licence == "MIT"
     assert list((store.root / "partial").iterdir()) == []
-    assert got.path.stat().st_mode & 0o777 == 0o400
+    (tmp_path / "any").touch()
+    assert got.path.stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
 async def test_a_second_pull_asks_nobody(tmp_path: Path) -> None:
@@ -116,10 +117,9 @@ async def test_the_token_goes_to_the_hub_only(
         cdn_headers = cdn.requests
         cdn.extra_headers = lambda path: {}  # type: ignore[method-assign] # it is no hub
         await make_store(tmp_path, hub=hub.url).pull(hub_profile(DATA))
-    assert [each.headers.get("Authorization") for each in hub.asked("GET", "e")] == [
-        "Bearer hf_secret",
-        "Bearer hf_secret",
-    ]
+    # The client's first call in a process asks for something of its own as well.
+    files = [each for each in hub.asked("GET") if not each.path.startswith("/api/")]
+    assert [each.headers.get("Authorization") for each in files] == ["Bearer hf_secret"] * 2
     assert [each.headers.get("Authorization") for each in cdn_headers] == [None]
 
 
@@ -228,6 +228,7 @@ class Slow:
 
     asking: Callable[[], None] = print
     answered: Callable[[], None] = print
+    xet: None = None
 
     def fetch(self, wanted: Wanted, stop: Stop) -> None:
         """Ends by `Stopped` if it is given up."""

@@ -70,12 +70,12 @@ async def test_deleting_one_leaves_what_the_other_fetches(
     """The bytes are the other's now; the note stays until they are somebody's."""
     store = make_store(tmp_path, hub=hub.url)
     assert store.delete(ONE).freed_bytes == 0
-    assert (store.root / "announced" / "one" / "q4").exists()
+    assert (store.root / "begun" / "one" / "q4.json").exists()
     hub.released.set()
     assert (await going_on).path.read_bytes() == DATA
     assert store.delete(ONE).freed_bytes == 0
     assert store.locate(TWO).size_bytes == len(DATA)
-    assert not (store.root / "announced" / "one").exists()
+    assert not (store.root / "begun" / "one").exists()
 
 
 async def test_a_replaced_file_of_one_waits_for_nobody(

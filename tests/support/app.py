@@ -162,6 +162,7 @@ async def serving(
     catalog: Callable[[Path], list[Profile]] | None = None,
     default_origin: str = "default",
     memory: Path | None = None,
+    store: Callable[[Path], Store] = Store,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A daemon with scripted models.
@@ -176,6 +177,7 @@ async def serving(
         catalog: Makes the profiles, given a file; by default one named `MODEL`.
         default_origin: What set the default model.
         memory: Where what requests teach is kept.
+        store: Makes the store, given its folder.
         settings: Fields of `Settings`.
 
     """
@@ -187,9 +189,12 @@ async def serving(
         environ = {**os.environ, "XDG_RUNTIME_DIR": str(home), "XDG_STATE_HOME": str(home)}
         places = resolve_paths(environ, platform=sys.platform, home=home, settings=in_force)
         places.runtime_dir.mkdir(mode=0o700, exist_ok=True)
-        store = Store(home / "store")
         library = Library(
-            catalog=Catalog(profiles), store=store, settings=in_force, threads=1, environ=environ
+            catalog=Catalog(profiles),
+            store=store(home / "store"),
+            settings=in_force,
+            threads=1,
+            environ=environ,
         )
         running: Running
 

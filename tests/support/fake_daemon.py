@@ -64,6 +64,11 @@ class Script:
     )
     pull: list[operation_pb2.Operation] = field(default_factory=list)
     """Snapshots of the one operation; the watch ends when they do."""
+    prunes: list[operation_pb2.Operation] = field(default_factory=list)
+    """What the next calls of PruneStore answer, first first; they have ended already."""
+    verifications: list[operation_pb2.Operation] = field(default_factory=list)
+    """The same of VerifyModel."""
+    disk: model_pb2.DiskUse = field(default_factory=model_pb2.DiskUse)
     failures: list[Failure] = field(default_factory=list)
     """The next calls of any method fail with these, first first."""
     page_size: int = 100
@@ -105,9 +110,7 @@ class FakeDaemon(
     """All services of one daemon; state is in `script`, what came in is in `requests`."""
 
     Plan: Any = _unscripted
-    QuantizeModel: Any = _unscripted
     Reload: Any = _unscripted
-    VerifyModel: Any = _unscripted
 
     def __init__(self, socket: Path | None = None, *, token: str | None = None) -> None:
         self.script = Script()
@@ -234,7 +237,9 @@ class FakeDaemon(
             if not request.states or one.state in request.states
         ]
         return model_service_pb2.ListModelsResponse(
-            models=models[start:end], next_page_token=str(end) if end < len(models) else ""
+            models=models[start:end],
+            next_page_token=str(end) if end < len(models) else "",
+            disk=self.script.disk,
         )
 
     def GetModel(
@@ -290,12 +295,32 @@ class FakeDaemon(
             operation=self._begin("PullModel", request, context)
         )
 
+    def QuantizeModel(
+        self, request: store_service_pb2.QuantizeModelRequest, context: grpc.ServicerContext
+    ) -> store_service_pb2.QuantizeModelResponse:
+        return store_service_pb2.QuantizeModelResponse(
+            operation=self._begin("QuantizeModel", request, context)
+        )
+
+    def VerifyModel(
+        self, request: store_service_pb2.VerifyModelRequest, context: grpc.ServicerContext
+    ) -> store_service_pb2.VerifyModelResponse:
+        self._enter("VerifyModel", request, context)
+        self._model(request.model, context)
+        return store_service_pb2.VerifyModelResponse(operation=self.script.verifications.pop(0))
+
     def DeleteModel(
         self, request: store_service_pb2.DeleteModelRequest, context: grpc.ServicerContext
     ) -> store_service_pb2.DeleteModelResponse:
         return store_service_pb2.DeleteModelResponse(
             operation=self._begin("DeleteModel", request, context)
         )
+
+    def PruneStore(
+        self, request: store_service_pb2.PruneStoreRequest, context: grpc.ServicerContext
+    ) -> store_service_pb2.PruneStoreResponse:
+        self._enter("PruneStore", request, context)
+        return store_service_pb2.PruneStoreResponse(operation=self.script.prunes.pop(0))
 
     def WatchOperation(
         self, request: operation_service_pb2.WatchOperationRequest, context: grpc.ServicerContext

@@ -80,6 +80,21 @@ def profile_of(data: bytes, *sources: Source, terms: str = "", model: str = "tin
     )
 
 
+def hub_cache_of(root: Path) -> Path:
+    """The hub cache of the user of `make_store`."""
+    return root / ".cache" / "huggingface" / "hub"
+
+
+def hub_blobs(root: Path, repository: str = REPOSITORY) -> Path:
+    """The folder of a repository's contents in it."""
+    return hub_cache_of(root) / f"models--{repository.replace('/', '--')}" / "blobs"
+
+
+def hub_part(root: Path, data: bytes) -> Path:
+    """Where the unfinished file is that becomes that content."""
+    return hub_blobs(root) / f"{hashlib.sha256(data).hexdigest()}.gemd.part"
+
+
 def environ(home: Path, **more: str) -> dict[str, str]:
     """An environment without settings of pip or uv; `more` adds variables."""
     return {
@@ -101,6 +116,7 @@ def make_store(
     hub_timeout_s: float = 5.0,
     read_timeout_s: float = 5.0,
     offline: bool = False,
+    xet: bool = False,
     disk_usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage,
     wall: Callable[[], float] = time.time,
 ) -> Store:
@@ -109,6 +125,7 @@ def make_store(
         hub_endpoint=hub,
         hub_timeout_s=hub_timeout_s,
         offline=offline,
+        xet=xet,
         read_timeout_s=read_timeout_s,
         retries=retries,
         environ=env if env is not None else environ(root),

@@ -41,14 +41,17 @@ _ENGINES = {"llama": "llama.cpp"}
 
 @dataclass(frozen=True, slots=True)
 class OnDisk:
-    """A variant's complete and verified file.
+    """A variant's complete and verified files.
 
     Attributes:
-        size_bytes: Its size.
-        source: Where its bytes came from: `hub`, `python-package`, `local`.
+        size_bytes: Their size.
+        source: Where their bytes came from: `hub`, `python-package`, `local`, `quantized`.
         origin: Repository, package or file, with its revision.
         verified: Wall-clock second of the last verification; None if never.
-        owned: Whether gemd put it there, so that deleting it would free its bytes.
+        exclusive_bytes: What deleting it would free.
+        last_used: Wall-clock second of its last use; None if never.
+        path: Of the file or directory.
+        rejection: Why it is not served; empty if it is.
 
     """
 
@@ -56,7 +59,20 @@ class OnDisk:
     source: str
     origin: str
     verified: float | None
-    owned: bool
+    exclusive_bytes: int
+    last_used: float | None
+    path: str
+    rejection: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """What models take on disk. Fields as `DiskUse` of the API."""
+
+    owned_bytes: int
+    shared_bytes: int
+    quota_bytes: int
+    free_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +105,26 @@ def state(view: ModelView) -> model_pb2.Model.State.ValueType:
         return _STATES[view.residence.state]
     if view.fetching:
         return model_pb2.Model.STATE_DOWNLOADING
-    return model_pb2.Model.STATE_ON_DISK if view.disk else model_pb2.Model.STATE_ABSENT
+    return model_pb2.Model.STATE_ON_DISK if _served(view) else model_pb2.Model.STATE_ABSENT
+
+
+def _served(view: ModelView) -> list[Variant]:
+    """The variants that are on disk and could be loaded."""
+    return [
+        variant
+        for variant in view.profile.variants
+        if variant.id in view.disk and not view.disk[variant.id].rejection
+    ]
+
+
+def disk_use(use: DiskUse) -> model_pb2.DiskUse:
+    """What models take on disk."""
+    return model_pb2.DiskUse(
+        owned_bytes=use.owned_bytes,
+        shared_bytes=use.shared_bytes,
+        quota_bytes=use.quota_bytes,
+        free_bytes=use.free_bytes,
+    )
 
 
 def model(view: ModelView, *, wall_of: Callable[[float], float]) -> model_pb2.Model:
@@ -101,8 +136,7 @@ def model(view: ModelView, *, wall_of: Callable[[float], float]) -> model_pb2.Mo
 
     """
     profile, residence = view.profile, view.residence
-    present = [variant for variant in profile.variants if variant.id in view.disk]
-    chosen = (present or list(profile.variants))[0]
+    chosen = (_served(view) or list(profile.variants))[0]
     found = view.disk.get(chosen.id)
     message = model_pb2.Model(
         name=model_name(profile.id),
@@ -110,7 +144,7 @@ def model(view: ModelView, *, wall_of: Callable[[float], float]) -> model_pb2.Mo
         display_name=profile.display_name,
         state=state(view),
         variant=chosen.id,
-        variants=[_variant(variant, view.disk.get(variant.id)) for variant in profile.variants],
+        variants=[_variant(variant, view.disk.get(variant.id)) for variant in _shown(view)],
         # Of a file on the hub without a pinned hash the profile only predicts the size.
         size_bytes=found.size_bytes if found else chosen.size_bytes,
         context_length=view.context_tokens,
@@ -160,24 +194,35 @@ def _add_residence(
         message.last_load_duration.CopyFrom(duration(residence.last_load_s))
 
 
+def _shown(view: ModelView) -> list[Variant]:
+    """All variants, and the unquantized weights if they are on disk."""
+    checkpoint = view.profile.checkpoint
+    there = checkpoint is not None and checkpoint.id in view.disk
+    return [*view.profile.variants, *([checkpoint] if checkpoint and there else [])]
+
+
 def _variant(variant: Variant, found: OnDisk | None) -> model_pb2.Variant:
     message = model_pb2.Variant(
         id=variant.id,
         quantization=variant.quantization,
         engine=engine_name(variant.engine),
         size_bytes=variant.size_bytes,
-        on_disk=found is not None,
+        on_disk=found is not None and not found.rejection,
     )
     if found is None:
         message.source = variant.sources[0].kind
         message.origin = variant.sources[0].origin
         return message
     message.disk_bytes = found.size_bytes
-    message.exclusive_bytes = found.size_bytes if found.owned else 0
+    message.exclusive_bytes = found.exclusive_bytes
     message.source = found.source
     message.origin = found.origin
     if found.verified is not None:
         message.verify_time.CopyFrom(timestamp(found.verified))
+    if found.last_used is not None:
+        message.last_used_time.CopyFrom(timestamp(found.last_used))
+    message.path = found.path
+    message.rejection = found.rejection
     return message
 
 

@@ -64,7 +64,7 @@ class TensorSource(Protocol):
         ...
 
     def tensors(self) -> Sequence[SourceTensor]:
-        """In the order of the directory that is to be written."""
+        """In the order in which files are to be read; the result's own order is llama.cpp's."""
         ...
 
     def rows(self, tensor: SourceTensor, start: int, count: int) -> NDArray[np.float32]:

@@ -1,0 +1,163 @@
+"""`gemctl quantize`: a smaller variant, made on this machine."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gemd.cli.documents import document
+from gemd.cli.failures import CommandError, Exit
+from gemd.cli.follow import ASK_ABOVE_BYTES, follow_operation
+from gemd.cli.session import Session, model_name, pass_session
+from gemd.quantities import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gemd.cli.output import Output
+    from gemd.client import Client, Model
+
+_NVFP4 = "NVFP4"
+
+
+@click.command()
+@click.argument("model", metavar="MODEL|PATH")
+@click.option(
+    "--to", "quantization", required=True, metavar="TYPE", help="Such as Q4_K_M, Q8_0 or NVFP4."
+)
+@click.option("--from", "source", metavar="VARIANT", help="Start from this one of MODEL.")
+@click.option("--variant", metavar="ID", help="What to call the result.")
+@click.option(
+    "--imatrix",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="GGUF file with an importance matrix.",
+)
+@click.option("--dense", is_flag=True, help="NVFP4: the dense layers too, not only the experts.")
+@click.option(
+    "--discard-source",
+    is_flag=True,
+    help="Remove what had to be fetched for this, each file as soon as it is used up.",
+)
+@click.option("--accept-licence", is_flag=True, help="You have read the licence and agree.")
+@click.option("--force", is_flag=True, help="Make it again though it is on disk.")
+@click.option("--yes", "-y", is_flag=True, help="Fetch a large source without asking.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@pass_session
+def quantize(session: Session, /, model: str, **options: Any) -> None:
+    """Make a smaller variant of MODEL, or of the weights at PATH, and verify it.
+
+    PATH is a GGUF file with F32, F16 or BF16 weights, or the folder of a Gemma 4 or DiffusionGemma
+    checkpoint; it stays as it is. Of a MODEL without such weights on disk they are fetched.
+    Ctrl-C leaves the work running in the daemon.
+    """
+    output, name = session.output, model_name(model)
+    with session.client(start=True) as client:
+        if not options["yes"] and not name.startswith("/"):
+            _check_consent(session, client, name, options)
+        begin = partial(
+            client.quantize,
+            name,
+            options["quantization"],
+            source_variant=options["source"] or "",
+            variant=options["variant"] or "",
+            discard_source=options["discard_source"],
+            accept_licence=options["accept_licence"],
+            quantize_dense=options["dense"],
+            importance_matrix=_absolute(options["imatrix"]),
+        )
+        last = follow_operation(
+            client, begin(force=options["force"]), output, revive=session.revive, again=begin
+        )
+    if options["as_json"]:
+        output.document(document(last.raw))
+        return
+    result = last.raw.quantize
+    made = f"{last.model}:{result.variant}"
+    show_checks(output, result.checks)
+    output.note(
+        f"{made} is made and on disk ({human_bytes(result.size_bytes)}, from {result.origin})"
+    )
+    output.hint(f"gemctl run --model {made} 'Why is the sky blue?'")
+
+
+def show_checks(output: Output, checks: Iterable[Any]) -> None:
+    """A table of what was looked at; nothing if nothing was."""
+    rows = [
+        (
+            each.check,
+            "passed" if each.passed else "FAILED",
+            _figure(each, "value"),
+            _figure(each, "limit"),
+            each.detail,
+        )
+        for each in checks
+    ]
+    if rows:
+        output.table(("check", "", "value", "limit", "found"), rows, right={"value", "limit"})
+
+
+def _figure(check: Any, name: str) -> str:
+    return f"{getattr(check, name):.4g}" if check.HasField(name) else ""
+
+
+def _absolute(path: str | None) -> str:
+    return str(Path(path).absolute()) if path else ""
+
+
+def _check_consent(session: Session, client: Client, name: str, options: dict[str, Any]) -> None:
+    """Ask before a large source is fetched.
+
+    Raises:
+        CommandError: Nobody said yes.
+
+    """
+    model = client.model(name.partition(":")[0])
+    size = _to_fetch(session, model, options["source"] or name.partition(":")[2], options)
+    if size <= ASK_ABOVE_BYTES:
+        return
+    what = f"{human_bytes(size)} of weights that {options['quantization']} is made from"
+    question = f"{model.id} needs {what}, and they are not on this machine. Fetch them?"
+    if session.output.can_ask() and click.confirm(question, err=True):
+        return
+    raise CommandError(
+        f"fetching {what} needs a yes",
+        Exit.PRECONDITION,
+        advice=(f"gemctl quantize --yes {name} --to {options['quantization']}",),
+    )
+
+
+def _to_fetch(session: Session, model: Model, source: str, options: dict[str, Any]) -> int:
+    """Bytes that have to be fetched first; 0 if none, or if the daemon will say that it cannot."""
+    from gemd.catalog.quantizations import UNQUANTIZED
+
+    sources = {each.id: each for each in model.variants if each.quantization.upper() in UNQUANTIZED}
+    if any(each.on_disk for each in sources.values() if source in {"", each.id}):
+        return 0
+    checkpoint = _checkpoint_bytes(session, model.id)
+    if source:
+        known = sources.get(source)
+        return known.size_bytes if known else checkpoint
+    if checkpoint and options["quantization"].upper() != _NVFP4:
+        return checkpoint
+    return max((each.size_bytes for each in sources.values()), default=0)
+
+
+def _checkpoint_bytes(session: Session, model: str) -> int:
+    """Size of a model's unquantized weights, which the daemon lists only once they are here."""
+    from gemd.catalog import Catalog
+    from gemd.errors import GemdError
+    from gemd.paths import data_dir
+
+    try:
+        catalog = Catalog.load(
+            data_dir("profiles") / "models", session.paths.config_file.parent / "models"
+        )
+        checkpoint = catalog.resolve(model).checkpoint
+    except GemdError:
+        # The daemon knows more, and will say what is wrong.
+        return 0
+    return checkpoint.size_bytes if checkpoint else 0

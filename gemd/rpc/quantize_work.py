@@ -1,0 +1,353 @@
+"""One quantization from the source to the manifest: fetch, quantize, verify, accept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from gemd.errors import ContentMismatchError, ModelNotFoundError
+from gemd.quantities import human_bytes
+from gemd.rpc.quantize_process import quantized
+from gemd.rpc.quantize_steps import (
+    check_room,
+    note_of_found,
+    note_of_variant,
+    recipe_of,
+    source_files,
+)
+from gemd.rpc.quantize_wish import Finished
+from gemd.store.accepting import accept, discard_work, forget, seal, sealed
+from gemd.store.layout import Layout
+from gemd.store.made import Workplace, file_name
+from gemd.store.manifest import Checked, Making
+from gemd.store.progress import Tracker, Unit
+from gemd.store.provenance import Provenance, ResultFile, SourceNote
+from gemd.store.releasing import Releasing
+from gemd.store.results import Quantized
+from gemd.store.snapshots import hub_cache
+from gemd.store.threads import in_thread
+from gemd.wire.quantize import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gemd.rpc.library import Library
+    from gemd.rpc.quantize_choice import Wanted
+    from gemd.rpc.quantize_process import Engine
+    from gemd.rpc.quantize_wish import Check, Wish
+    from gemd.store import ModelFile, PullProgress
+    from gemd.store.manifest import Manifest
+    from gemd.store.provenance import Recipe
+    from gemd.store.threads import Stop
+    from gemd.wire.quantize import Made
+
+    Report = Callable[[PullProgress], None]
+
+WEIGHTS: Final = (".gguf", ".safetensors")
+
+log = structlog.get_logger(__name__)
+
+
+class Work:
+    """Carries out one `Wish`.
+
+    Args:
+        library: Catalogue and store.
+        wish: As it was asked for.
+        wanted: What that means.
+        engine: With what to compute.
+        check: Verifies the result.
+        disk_usage: As `shutil.disk_usage`.
+        wall: Seconds since the epoch.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        library: Library,
+        wish: Wish,
+        wanted: Wanted,
+        engine: Engine,
+        check: Check,
+        disk_usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._library = library
+        self._store = library.store
+        self._wish = wish
+        self._wanted = wanted
+        self._engine = engine
+        self._check = check
+        self._disk_usage = disk_usage
+        self._wall = wall
+        self._place = Workplace(library.store.root, wanted.model, wanted.variant)
+
+    async def run(self, report: Report) -> Quantized:
+        """The variant, accepted. Cancelled, it leaves what the next try goes on with.
+
+        Raises:
+            GemdError: As the pull of the source and the quantizer.
+            ContentMismatchError: The result did not pass a check; nothing of it is left.
+
+        """
+        if there := await in_thread(lambda _: self._is_there(), abandon=True):
+            return there
+        loop = asyncio.get_running_loop()
+        tracker = Tracker(
+            lambda progress: _soon(loop, report, progress), clock=time.monotonic, wall=self._wall
+        )
+        tracker.enter("resolving")
+        recipe = await in_thread(self._recipe)
+        note = await self._source(report, tracker)
+        complete = await in_thread(lambda _: self._sealed(recipe, note))
+        if complete is None:
+            complete = await self._make(recipe, note, tracker)
+        provenance = complete
+        manifest = await asyncio.to_thread(
+            lambda: accept(self._place, provenance, self._store.record)
+        )
+        await asyncio.to_thread(self._drop_source, note)
+        return _result(manifest)
+
+    def _is_there(self) -> Quantized | None:
+        """The variant, if it need not be made."""
+        entry = self._store.entry(self._wanted.model, self._wanted.variant)
+        if entry is None or not entry.intact or entry.manifest.rejection:
+            return None
+        if self._wish.force and entry.manifest.created.timestamp() < self._wish.since:
+            return None
+        return _result(entry.manifest)
+
+    def _recipe(self, stop: Stop) -> Recipe:
+        wish = self._wish
+        return recipe_of(self._wanted, dense=wish.dense, importance=wish.importance, stop=stop)
+
+    def _sealed(self, recipe: Recipe, note: SourceNote) -> Provenance | None:
+        """What an earlier try had completed, if that is the same."""
+        found = sealed(self._place)
+        if found is None or not found.is_of(recipe, note):
+            return None
+        if self._wish.force and found.created.timestamp() < self._wish.since:
+            return None
+        return found
+
+    # --- the source ---------------------------------------------------------------------
+
+    async def _source(self, report: Report, tracker: Tracker) -> SourceNote:
+        """What it is made from, on this machine and with its hashes."""
+        before = await in_thread(lambda _: self._noted())
+        if before is not None and before.manifest is not None:
+            # Fetched for this, and being used up: nobody else knows it any more.
+            return before
+        if self._wanted.path is not None:
+            note = await self._hashed(self._wanted.path, before, tracker)
+        else:
+            note = await self._of_variant(before, report, tracker)
+        if note.manifest is not None and not self._wish.discard_source:
+            note = note.model_copy(update={"manifest": None})
+        await asyncio.to_thread(note.write, self._place.source_note)
+        if note.manifest is not None:
+            await asyncio.to_thread(forget, self._store.root, note.manifest)
+        return note
+
+    def _noted(self) -> SourceNote | None:
+        note = SourceNote.read(self._place.source_note)
+        return note if note is not None and note.source == self._wanted.source_name else None
+
+    async def _of_variant(
+        self, before: SourceNote | None, report: Report, tracker: Tracker
+    ) -> SourceNote:
+        profile, source = self._wanted.profile, self._wanted.source
+        assert profile is not None
+        assert source is not None
+        here = await in_thread(lambda _: self._store.on_disk(profile, source.id), abandon=True)
+        fetched = before is not None and before.fetched
+        file: ModelFile
+        if here:
+            file = await in_thread(lambda _: self._store.locate(profile, source.id), abandon=True)
+        else:
+            fetched = True
+            await in_thread(lambda _: self._begin_fetching())
+            file = await self._store.pull(
+                profile, report, variant=source.id, accept_licence=self._wish.accept_licence
+            )
+        if file.manifest is None:
+            return await self._hashed(file.path, before, tracker)
+        return note_of_variant(self._wanted, file, fetched=fetched)
+
+    def _begin_fetching(self) -> None:
+        """Before any byte: is there room, and a note that what comes was fetched for this."""
+        check_room(
+            self._wanted,
+            root=self._store.root,
+            cache=hub_cache(self._library.environ),
+            discard=self._wish.discard_source,
+            disk_usage=self._disk_usage,
+        )
+        note = SourceNote(source=self._wanted.source_name, fetched=True)
+        note.write(self._place.source_note)
+
+    async def _hashed(self, path: Path, before: SourceNote | None, tracker: Tracker) -> SourceNote:
+        def work(stop: Stop) -> SourceNote:
+            if not path.exists():
+                raise _gone(path)
+            total = _size(source_files(path))
+            tracker.plan((Unit("source", path.name, total=total),))
+            tracker.enter("checking")
+            tracker.begin("source")
+            return note_of_found(
+                self._wanted, path, before, lambda count: tracker.advance("source", count), stop
+            )
+
+        return await in_thread(work)
+
+    def _drop_source(self, note: SourceNote) -> None:
+        """Removes what is left of a source that was fetched for this and was to go."""
+        if note.manifest is None:
+            return
+        path = Path(note.path)
+        with contextlib.suppress(OSError):
+            # Its links went with its bytes; the folder of an empty commit would keep the rest.
+            (path if path.is_dir() else path.parent).rmdir()
+        releasing = Releasing(Layout(self._store.root), self._store.entries)
+        freed = releasing.manifest(note.manifest).freed_bytes
+        log.info("quantize.source_discarded", path=note.path, freed_bytes=freed)
+
+    # --- the result ---------------------------------------------------------------------
+
+    async def _make(self, recipe: Recipe, note: SourceNote, tracker: Tracker) -> Provenance:
+        wanted = self._wanted
+        llama = wanted.engine == "llama"
+        order = Order(
+            source=note.path,
+            target=str(self._place.files),
+            name=file_name(wanted.model, wanted.quantization) if llama else "",
+            quantization=wanted.quantization,
+            quantize_dense=self._wish.dense,
+            importance_matrix=self._wish.importance,
+            discard_source=note.manifest is not None,
+            threads=self._library.threads,
+            device=self._engine.device,
+        )
+        made = await quantized(
+            order,
+            subject=f"the quantization of {wanted.model} to {wanted.quantization}",
+            engine=self._engine,
+            tracker=tracker,
+            born=lambda pid: log.info("quantize.started", model=wanted.model, pid=pid),
+        )
+        tracker.enter("verifying")
+        source = None if order.discard_source else Path(note.path)
+        checks = await self._check(Finished(wanted, order, made, source), tracker)
+        checks = (*checks, _ratio(note, made))
+        failed = next((check for check in checks if not check.passed), None)
+        if failed is not None:
+            await asyncio.to_thread(discard_work, self._place)
+            raise _rejected(wanted, failed)
+        provenance = self._provenance(recipe, note, made, checks)
+        # In a thread, the listing too: a checkpoint with experts has tens of thousands.
+        await asyncio.to_thread(lambda: seal(self._place, provenance, _listing(made)))
+        return provenance
+
+    def _provenance(
+        self, recipe: Recipe, note: SourceNote, made: Made, checks: tuple[Checked, ...]
+    ) -> Provenance:
+        wanted = self._wanted
+        return Provenance(
+            model=wanted.model,
+            variant=wanted.variant,
+            making=Making(
+                quantization=wanted.quantization,
+                engine=wanted.engine,
+                source=wanted.source_name,
+                display_name=wanted.display_name,
+                context_tokens=wanted.context_tokens,
+            ),
+            recipe=recipe,
+            source=note.model_copy(update={"manifest": None}),
+            licence=wanted.profile.licence if wanted.profile else "",
+            plan=dict(sorted(Counter(tensor.kind for tensor in made.tensors).items())),
+            fallbacks=made.fallbacks,
+            versions=made.versions,
+            files=tuple(
+                ResultFile(name=file.name, size_bytes=file.size_bytes, sha256=file.sha256)
+                for file in made.files
+            ),
+            checks=checks,
+            created=datetime.fromtimestamp(self._wall(), UTC),
+        )
+
+
+def _listing(made: Made) -> str:
+    return json.dumps([each.model_dump() for each in made.tensors])
+
+
+def _ratio(note: SourceNote, made: Made) -> Checked:
+    """How much smaller it has become: no gate, but what it was done for."""
+    before = sum(file.size_bytes for file in note.files if file.name.endswith(WEIGHTS))
+    after = sum(file.size_bytes for file in made.files if file.name.endswith(WEIGHTS))
+    share = after / max(before, 1)
+    return Checked(
+        check="size-ratio",
+        passed=True,
+        detail=f"{human_bytes(after)} of {human_bytes(before)}, {share:.0%}",
+        value=share,
+    )
+
+
+def _soon(loop: asyncio.AbstractEventLoop, report: Report, progress: PullProgress) -> None:
+    loop.call_soon_threadsafe(report, progress)
+
+
+def _size(files: list[Path]) -> int:
+    total = 0
+    for file in files:
+        try:
+            total += file.stat().st_size
+        except OSError:
+            continue
+    return total
+
+
+def _result(manifest: Manifest) -> Quantized:
+    return Quantized(
+        variant=manifest.variant,
+        size_bytes=manifest.stamp.size_bytes,
+        origin=manifest.origin,
+        checks=manifest.checks,
+    )
+
+
+def _gone(path: Path) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"the source {path} is gone",
+        why="no file or directory has that name any more",
+        advice=(f"ls -l {path.parent}",),
+        metadata={"path": path},
+    )
+
+
+def _rejected(wanted: Wanted, failed: Checked) -> ContentMismatchError:
+    name = f"{wanted.model}:{wanted.variant}"
+    return ContentMismatchError(
+        f"{name} was made and did not pass the check {failed.check}",
+        why=failed.detail,
+        advice=("gemctl doctor",),
+        metadata={
+            "model": wanted.model,
+            "variant": wanted.variant,
+            "check": failed.check,
+            "value": failed.value,
+            "limit": failed.limit,
+        },
+    )

@@ -1,0 +1,153 @@
+"""A variant that was made here gets its place: one rename, and the manifest last."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from typing import TYPE_CHECKING
+
+from gemd.store.disk import sync_folder, write_whole
+from gemd.store.layout import Layout
+from gemd.store.made import PROVENANCE, TENSORS
+from gemd.store.manifest import Manifest, Part, Stamp, listing_sha256
+from gemd.store.provenance import Provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gemd.store.made import Workplace
+
+
+def seal(place: Workplace, provenance: Provenance, tensors: str) -> None:
+    """Makes what lies in the work folder complete: from here on only `accept` is left to do.
+
+    Args:
+        place: Where it lies.
+        provenance: Of it.
+        tensors: The tensors of the result, as a JSON document.
+
+    """
+    wanted = {file.name for file in provenance.files}
+    for path in sorted(place.files.iterdir()):
+        # Journals and the like: what the quantizer needed to go on.
+        if path.name not in wanted:
+            _remove(path)
+    write_whole(place.files / TENSORS, tensors.encode() + b"\n")
+    provenance.write(place.files / PROVENANCE)
+
+
+def sealed(place: Workplace) -> Provenance | None:
+    """What is complete in the work folder, or lies in its place already without a manifest."""
+    for folder in (place.files, place.made):
+        found = Provenance.read(folder / PROVENANCE)
+        if found is not None and all(
+            _size(folder / file.name) == file.size_bytes for file in found.files
+        ):
+            return found
+    return None
+
+
+def accept(
+    place: Workplace, provenance: Provenance, record: Callable[[Manifest], object]
+) -> Manifest:
+    """Puts what is sealed in its place, and what was there before away.
+
+    A kill at any moment leaves either the old variant or, for whoever does it again, all that is
+    needed for the new one.
+
+    Args:
+        place: Where it lies.
+        provenance: Of it.
+        record: Writes the manifest, for good.
+
+    """
+    if (place.files / PROVENANCE).exists():
+        place.made.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if place.made.exists():
+            if place.replaced.exists():
+                shutil.rmtree(place.replaced)
+            place.made.rename(place.replaced)
+        place.files.rename(place.made)
+        sync_folder(place.made.parent)
+    manifest = manifest_of(place, provenance)
+    record(manifest)
+    discard_work(place)
+    return manifest
+
+
+def forget(root: Path, manifest: Manifest) -> None:
+    """Makes a variant none any more, though its files are there: they are about to be used up.
+
+    Args:
+        root: Of the store.
+        manifest: Of the variant.
+
+    """
+    file = Layout(root).manifest(manifest.model, manifest.variant)
+    file.unlink(missing_ok=True)
+    sync_folder(file.parent)
+
+
+def discard_work(place: Workplace) -> None:
+    """Removes all that was needed for the work."""
+    if place.folder.exists():
+        shutil.rmtree(place.folder)
+    with contextlib.suppress(OSError):
+        # Another variant of the model may be at work.
+        place.folder.parent.rmdir()
+
+
+def manifest_of(place: Workplace, provenance: Provenance) -> Manifest:
+    """The manifest of what lies in its place. Blocks: looks at each file."""
+    where = place.made.relative_to(place.root)
+    parts = tuple(
+        Part(
+            name=file.name,
+            path=str(where / file.name),
+            sha256=file.sha256,
+            stamp=Stamp.of((place.made / file.name).stat()),
+        )
+        for file in provenance.files
+    )
+    common = {
+        "model": provenance.model,
+        "variant": provenance.variant,
+        "source": "quantized",
+        "origin": provenance.source.origin,
+        "licence": provenance.licence,
+        "created": provenance.created,
+        "making": provenance.making,
+        "checks": provenance.checks,
+    }
+    if provenance.making.engine == "llama":
+        [part] = parts
+        return Manifest.model_validate(
+            {"path": part.path, "sha256": part.sha256, "stamp": part.stamp, **common}
+        )
+    folder = place.made.stat()
+    return Manifest.model_validate(
+        {
+            "path": str(where),
+            "sha256": listing_sha256({part.name: part.sha256 for part in parts}),
+            "stamp": Stamp(
+                size_bytes=provenance.size_bytes, mtime_ns=folder.st_mtime_ns, inode=folder.st_ino
+            ),
+            "parts": parts,
+            **common,
+        }
+    )
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

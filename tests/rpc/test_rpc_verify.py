@@ -1,0 +1,201 @@
+"""VerifyModel and the check of what was quantized: a real daemon, quantizer and verifier."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from gemd.engine.builds.tiny_model import tiny_model
+from gemd.errors import ContentMismatchError
+from gemd.store import Checked
+from gemd.v1 import model_pb2, operation_pb2
+from gemd.v1 import model_service_pb2 as models
+from gemd.v1 import operation_service_pb2 as operations
+from gemd.v1 import store_service_pb2 as service
+from tests.support.app import MODEL, Running, serving
+from tests.support.dequantized import write_f16
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from gemd.store import Store
+
+FULL = service.VerifyModelRequest.DEPTH_FULL
+NAME = "tiny-f16"
+FILES = ["sizes", "sha256", "container", "tensor-census", "scales", "sampled-error"]
+
+
+@pytest.fixture(scope="module", name="weights")
+def _weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of one layer, which answers with the successor of the most frequent token."""
+    folder = tmp_path_factory.mktemp("weights")
+    (folder / "tiny-Q4_0.gguf").write_bytes(tiny_model())
+    return write_f16(folder / "tiny-Q4_0.gguf", folder / "tiny-F16.gguf")
+
+
+async def ended(daemon: Running, begun: operation_pb2.Operation) -> operation_pb2.Operation:
+    """The last snapshot."""
+    last = begun
+    watch = daemon.operations.WatchOperation(operations.WatchOperationRequest(name=begun.name))
+    async for answer in watch:
+        last = answer.operation
+    return last
+
+
+async def verified(
+    daemon: Running, model: str = NAME, **fields: object
+) -> operation_pb2.VerifyResult:
+    """What a verification found."""
+    request = service.VerifyModelRequest(model=model, **fields)  # type: ignore[arg-type]
+    last = await ended(daemon, (await daemon.store.VerifyModel(request)).operation)
+    assert last.state == operation_pb2.Operation.STATE_SUCCEEDED, last
+    return last.verify
+
+
+@contextlib.asynccontextmanager
+async def with_made(weights: Path) -> AsyncIterator[tuple[Running, Store, operation_pb2.Operation]]:
+    """A daemon that has quantized the weights, its store, and how that ended."""
+    kept: list[Store] = []
+
+    def opened(root: Path) -> Store:
+        from gemd.store import Store  # noqa: PLC0415 - the name is a type elsewhere
+
+        kept.append(Store(root))
+        return kept[-1]
+
+    async with serving(store=opened) as daemon:
+        request = service.QuantizeModelRequest(model=str(weights), quantization="Q4_0")
+        begun = await daemon.store.QuantizeModel(request)
+        yield daemon, kept[0], await ended(daemon, begun.operation)
+
+
+@contextlib.contextmanager
+def changed(path: Path) -> Iterator[None]:
+    """Another content of the same size, for as long as the block lasts."""
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-4] + b"abcd")
+    try:
+        yield
+    finally:
+        path.write_bytes(kept)
+
+
+def flip(path: Path) -> None:
+    """Damage a byte, or mend it, without a trace in the file's times: as a bad disk does."""
+    data, stat = bytearray(path.read_bytes()), path.stat()
+    data[-1000] ^= 0x55
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def cut_of(path: Path) -> Path:
+    """The beginning of a file."""
+    cut = path.with_name("cut.gguf")
+    cut.write_bytes(path.read_bytes()[:100_000])
+    return cut
+
+
+def names(result: operation_pb2.VerifyResult | operation_pb2.QuantizeResult) -> list[str]:
+    """Of the checks, in their order."""
+    return [each.check for each in result.checks]
+
+
+async def test_what_is_made_is_checked_and_what_is_damaged_is_not_served(weights: Path) -> None:
+    """A damaged variant is rejected with the reason until it is whole again."""
+    async with with_made(weights) as (daemon, store, made):
+        assert made.state == operation_pb2.Operation.STATE_SUCCEEDED, made
+        last = ["no-alloc-load", "kl-divergence", "top-1", "perplexity", "smoke", "size-ratio"]
+        assert names(made.quantize) == [*FILES, *last]
+        assert all(each.passed for each in made.quantize.checks)
+
+        found = await verified(daemon)
+        assert found.passed
+        assert names(found) == [*FILES, "no-alloc-load"]
+        entry = store.entry(NAME, "q4_0-local")
+        assert entry is not None
+        # Those that only a deeper look makes are kept.
+        assert {each.check for each in entry.manifest.checks} == {*FILES, *last}
+
+        flip(entry.path)
+        found = await verified(daemon)
+        assert not found.passed
+        assert names(found) == ["sizes", "sha256"]
+        assert "damaged: " in found.checks[-1].detail
+        shown = await daemon.models.GetModel(models.GetModelRequest(name=f"models/{NAME}"))
+        assert shown.model.variants[0].rejection.startswith("sha256: ")
+        assert shown.model.state != model_pb2.Model.STATE_ON_DISK
+        profile = daemon.app._services.store._library.resolve(NAME)
+        with pytest.raises(ContentMismatchError, match="verification found it bad"):
+            store.locate(profile)
+
+        flip(entry.path)
+        assert (await verified(daemon)).passed
+        assert store.locate(profile).path == entry.path
+
+
+async def test_a_shallow_look_clears_no_deep_fault(weights: Path) -> None:
+    """What failed against the source counts until it passes against the source."""
+    async with with_made(weights) as (daemon, store, _):
+        entry = store.entry(NAME, "q4_0-local")
+        assert entry is not None
+        bad = Checked(check="kl-divergence", passed=False, detail="mean 9.0 nats")
+        checks = tuple(bad if each.check == bad.check else each for each in entry.manifest.checks)
+        update = {"checks": checks, "rejection": "kl-divergence: mean 9.0 nats"}
+        store.record(entry.manifest.model_copy(update=update))
+
+        found = await verified(daemon)
+        assert not found.passed
+        assert names(found) == [*FILES, "no-alloc-load", "kl-divergence"]
+        assert "earlier verification" in found.checks[-1].detail
+        entry = store.entry(NAME, "q4_0-local")
+        assert entry is not None
+        assert entry.manifest.rejection == "kl-divergence: mean 9.0 nats"
+
+        assert (await verified(daemon, depth=FULL, variant="q4_0-local")).passed
+        entry = store.entry(NAME, "q4_0-local")
+        assert entry is not None
+        assert entry.manifest.rejection == ""
+
+
+async def test_a_source_that_has_changed_is_not_compared_with(weights: Path) -> None:
+    """A good variant would look like a bad one."""
+    async with with_made(weights) as (daemon, _, __):
+        assert "sampled-error" in names(await verified(daemon))
+        with changed(weights):
+            found = await verified(daemon)
+        assert found.passed
+        assert names(found) == [each for each in FILES if each != "sampled-error"] + [
+            "no-alloc-load"
+        ]
+
+
+async def test_a_file_of_the_users_is_checked_where_it_is(weights: Path) -> None:
+    """Nobody has said what its hash is; damage in its header is found all the same."""
+    async with serving() as daemon:
+        found = await verified(daemon, str(weights))
+        assert found.passed
+        assert names(found) == ["sizes", "container", "scales", "no-alloc-load"]
+        found = await verified(daemon, str(cut_of(weights)))
+        assert names(found) == ["sizes", "container"]
+        assert not found.passed
+
+
+async def test_what_cannot_be_verified_is_told() -> None:
+    """Unknown models and depths, and an engine whose files can be anything."""
+    async with serving() as daemon:
+        for model, depth, code in (
+            ("nobody", FULL, grpc.StatusCode.NOT_FOUND),
+            (MODEL, 77, grpc.StatusCode.INVALID_ARGUMENT),
+        ):
+            request = service.VerifyModelRequest(model=model, depth=depth)  # type: ignore[arg-type]
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await daemon.store.VerifyModel(request)
+            assert error.value.code() == code
+        begun = await daemon.store.VerifyModel(service.VerifyModelRequest(model=MODEL))
+        last = await ended(daemon, begun.operation)
+        assert last.error.reason == "UNSUPPORTED_INPUT"
