@@ -120,7 +120,7 @@ def prune(
         last = _pruned(client, output, dry_run=True, unused_for=unused_for, keep=keep)
         if not (dry_run or as_json):
             _show_plan(output, last)
-        if not dry_run and last.raw.prune.items:
+        if not dry_run and (yes or last.raw.prune.items):
             if not yes:
                 _confirm_pruning(session, last)
             planned = last

@@ -65,7 +65,7 @@ def follow_operation(
         raise CommandError(
             f"{_what(last)} was cancelled",
             Exit.FAILURE,
-            advice=(f"gemctl pull {last.model}",) if last.kind == "PULL" else (),
+            advice=_resuming(last),
         )
     return last
 
@@ -161,9 +161,21 @@ class _Follower:
         return True
 
 
+_NAMES = {"QUANTIZE": "quantization", "VERIFY": "verification", "DELETE": "removal"}
+"""Of kinds of operations, where it is another word."""
+
+
 def _what(operation: Operation) -> str:
-    what = f"the {operation.kind.lower()}"
+    what = f"the {_NAMES.get(operation.kind, operation.kind.lower())}"
     return f"{what} of {operation.model}" if operation.model else what
+
+
+def _resuming(operation: Operation) -> tuple[str, ...]:
+    """What begins a cancelled one again, if its snapshot has all that takes."""
+    if operation.kind != "PULL":
+        return ()
+    variant = operation.raw.variant
+    return (f"gemctl pull {operation.model}" + (f" --variant {variant}" if variant else ""),)
 
 
 def _go_on(operation: Operation) -> str:

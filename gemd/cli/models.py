@@ -67,8 +67,11 @@ def pull(
     size = human_bytes(result.size_bytes or last.total_bytes)
     origin = f" from {result.origin}" if result.origin else ""
     verb = "is on disk" if result.transferred_bytes else "is on disk already"
-    output.note(f"{last.model} {verb} ({size}{origin})")
-    output.hint(f"gemctl run --model {last.model} 'Why is the sky blue?'")
+    # The name alone means the first variant that is there, which may be another one.
+    asked = variant or ":" in name
+    pulled = f"{last.model}:{result.variant}" if asked and result.variant else last.model
+    output.note(f"{pulled} {verb} ({size}{origin})")
+    output.hint(f"gemctl run --model {pulled} 'Why is the sky blue?'")
 
 
 @click.command()

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gemd.cli.progress import Progress
-    from gemd.client import Operation
-    from gemd.client.resources import Unit
+    from gemd.client import Operation, Unit
 
 _MOST_LINES = 4
 _NAME_COLUMNS = 40
@@ -28,7 +27,8 @@ def show_operation(progress: Progress, before: Operation, now: Operation) -> Non
             f"{now.phase} {now.model}".rstrip(),
             current=now.current_bytes,
             total=now.total_bytes,
-            rate=now.rate or None,
+            # Nothing that moves is no reason to work one out from what came before.
+            rate=now.rate,
             remaining=now.remaining,
             detail=parts,
             # Of several files each has its phases: the count goes on over all of them.

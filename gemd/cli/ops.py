@@ -60,7 +60,9 @@ def cancel(session: Session, name: str, *, as_json: bool) -> None:
     if as_json:
         session.output.document(document(operation.raw))
     else:
-        session.output.note(f"{operation.name} is {operation.state.lower()}")
+        # One that had ended by then stays what it is.
+        verb = "has" if operation.state in {"SUCCEEDED", "FAILED"} else "is"
+        session.output.note(f"{operation.name} {verb} {operation.state.lower()}")
 
 
 def _full(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import textwrap
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +17,24 @@ from gemd.cli.session import Session, model_name, pass_session
 from gemd.quantities import human_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from gemd.cli.output import Output
     from gemd.client import Client, Model
 
 _NVFP4 = "NVFP4"
+_OPTIONS = {
+    "--to": "quantization",
+    "--from": "source",
+    "--variant": "variant",
+    "--imatrix": "imatrix",
+    "--dense": "dense",
+    "--discard-source": "discard_source",
+    "--accept-licence": "accept_licence",
+    "--force": "force",
+}
+_LEAST_COLUMNS = 20
+"""Narrower than that, nothing is wrapped: the terminal does it."""
 
 
 @click.command()
@@ -78,9 +92,8 @@ def quantize(session: Session, /, model: str, **options: Any) -> None:
     result = last.raw.quantize
     made = f"{last.model}:{result.variant}"
     show_checks(output, result.checks)
-    output.note(
-        f"{made} is made and on disk ({human_bytes(result.size_bytes)}, from {result.origin})"
-    )
+    verb = "is made and on disk" if last.current_bytes else "is on disk already"
+    output.note(f"{made} {verb} ({human_bytes(result.size_bytes)}, from {result.origin})")
     output.hint(f"gemctl run --model {made} 'Why is the sky blue?'")
 
 
@@ -96,8 +109,37 @@ def show_checks(output: Output, checks: Iterable[Any]) -> None:
         )
         for each in checks
     ]
-    if rows:
-        output.table(("check", "", "value", "limit", "found"), rows, right={"value", "limit"})
+    if not rows:
+        return
+    headers = ("check", "", "value", "limit", "found")
+    first, below = _wrapped(headers, rows, output.data_columns() if output.can_draw() else 0)
+    output.table(headers, first, right={"value", "limit"}, below=below)
+
+
+def _wrapped(
+    headers: Sequence[str], rows: Sequence[tuple[str, ...]], columns: int
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The rows with as much of the last cell as fits, and the rest as lines under each.
+
+    Args:
+        headers: Of the columns.
+        rows: Their cells.
+        columns: Of the terminal; 0 if it is none, and nothing is wrapped.
+
+    """
+    widths = (max(map(len, cells)) for cells in zip(headers, *rows, strict=True))
+    indent = sum(width + 2 for width in list(widths)[:-1])
+    if columns - indent < _LEAST_COLUMNS:
+        return list(rows), [""] * len(rows)
+    first, below = [], []
+    for *cells, last in rows:
+        # A name or a hash that is cut in two could not be copied.
+        lines = textwrap.wrap(
+            last, columns - indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+        first.append((*cells, lines[0]))
+        below.append("\n".join(" " * indent + line for line in lines[1:]))
+    return first, below
 
 
 def _figure(check: Any, name: str) -> str:
@@ -126,8 +168,17 @@ def _check_consent(session: Session, client: Client, name: str, options: dict[st
     raise CommandError(
         f"fetching {what} needs a yes",
         Exit.PRECONDITION,
-        advice=(f"gemctl quantize --yes {name} --to {options['quantization']}",),
+        advice=(shlex.join(("gemctl", "quantize", "--yes", name, *_as_typed(options))),),
     )
+
+
+def _as_typed(options: dict[str, Any]) -> list[str]:
+    """The options of a command line, but for those about how it is shown."""
+    typed: list[str] = []
+    for option, key in _OPTIONS.items():
+        if value := options[key]:
+            typed += [option] if value is True else [option, value]
+    return typed
 
 
 def _to_fetch(session: Session, model: Model, source: str, options: dict[str, Any]) -> int:

@@ -13,7 +13,9 @@ from gemd.cli.quantize import show_checks
 from gemd.cli.session import Session, model_name, pass_session
 
 if TYPE_CHECKING:
-    from gemd.client import Client, Operation
+    from collections.abc import Mapping, Sequence
+
+    from gemd.client import Client, Model, Operation, Variant
 
 
 @click.command()
@@ -32,7 +34,8 @@ def verify(
     """Check the files of MODEL, or of all models on disk.
 
     Sizes, hashes, structure and tensors always, without running the model. A variant that does not
-    pass is not served until it passes, or is fetched or made again. The exit code is then 1.
+    pass is not served until it passes, or is fetched or made again. The exit code is then 1. Files
+    that gemd has neither fetched nor made are checked too, and used all the same.
     """
     output = session.output
     if model is None and variant:
@@ -46,18 +49,49 @@ def verify(
             if not as_json:
                 output.heading(_name(last))
                 show_checks(output, last.raw.verify.checks)
+        failed = [each for each in ended if not each.raw.verify.passed]
+        found = {each.model: client.model(each.model) for each in failed}
     if as_json:
         output.document({"verifications": [document(each.raw) for each in ended]})
     elif not ended:
         output.note("no model is on disk")
-    failed = [each for each in ended if not each.raw.verify.passed]
     if failed:
-        raise CommandError(
-            f"{len(failed)} of {len(ended)} did not pass and will not be served: "
-            + ", ".join(map(_name, failed)),
-            Exit.FAILURE,
-            advice=tuple(f"gemctl rm {each.model}{_option(each)}" for each in failed),
-        )
+        raise _failure(failed, found, len(ended))
+
+
+def _failure(failed: Sequence[Operation], found: Mapping[str, Model], count: int) -> CommandError:
+    """What did not pass, what that means for each, and how it is mended."""
+    rejected, used, advice = [], [], list[str]()
+    for each in failed:
+        model = found[each.model]
+        variant = _variant(model, each.raw.variant)
+        if variant is not None and variant.source == "local" and not variant.rejection:
+            used.append(_name(each))
+            continue
+        rejected.append(_name(each))
+        advice += _mending(model, variant)
+    said = f"{len(failed)} of {count} did not pass"
+    parts = [f"will not be served: {', '.join(rejected)}"] if rejected else []
+    if used:
+        parts.append(f"used all the same, because gemd has not put it there: {', '.join(used)}")
+    return CommandError(f"{said}; {'; '.join(parts)}", Exit.FAILURE, advice=advice)
+
+
+def _variant(model: Model, variant: str) -> Variant | None:
+    """The one of that id; of an operation on all of them, the one that is preferred."""
+    wanted = variant or model.variant
+    return next((each for each in model.variants if each.id == wanted), None)
+
+
+def _mending(model: Model, variant: Variant | None) -> tuple[str, ...]:
+    if variant is None:
+        return (f"gemctl rm {model.id}",)
+    named = f" --variant {variant.id}"
+    if variant.source == "quantized":
+        again = f"gemctl quantize {model.id} --to {variant.quantization}{named} --force"
+    else:
+        again = f"gemctl pull {model.id}{named} --force"
+    return again, f"gemctl rm {model.id}{named}"
 
 
 def _wanted(client: Client, model: str | None, variant: str) -> list[tuple[str, str]]:
@@ -80,7 +114,3 @@ def _wanted(client: Client, model: str | None, variant: str) -> list[tuple[str, 
 def _name(operation: Operation) -> str:
     variant = operation.raw.variant
     return f"{operation.model}:{variant}" if variant else operation.model
-
-
-def _option(operation: Operation) -> str:
-    return f" --variant {operation.raw.variant}" if operation.raw.variant else ""

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         Model,
         Operation,
         Status,
+        Unit,
     )
     from gemd.client.retry import RetryPolicy
     from gemd.client.routing import ModelSpeed, RouteShare, Routing
@@ -157,6 +158,7 @@ _HOMES = {
     "TokenCount": "answers",
     "TokenLogprob": "events",
     "UnimplementedError": "errors",
+    "Unit": "resources",
     "Usage": "events",
     "Variant": "disk",
     "VariantVerdict": "plans",
@@ -243,6 +245,7 @@ __all__ = [
     "TokenCount",
     "TokenLogprob",
     "UnimplementedError",
+    "Unit",
     "Usage",
     "Variant",
     "VariantVerdict",

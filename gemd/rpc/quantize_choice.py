@@ -154,7 +154,11 @@ def of_path(
         profile = checkpoint(path)
         found = profile.variants[0]
         if found.engine != "diffusion":
-            raise _unfit(path, "NVFP4 is made of a directory with DiffusionGemma, and of no GGUF")
+            raise _unfit(
+                path,
+                "NVFP4 is made of a directory with DiffusionGemma, and of no GGUF",
+                advice=f"gemctl quantize {shlex.quote(str(path))} --to Q4_K_M",
+            )
         if found.quantization.upper() not in UNQUANTIZED:
             raise _unfit(path, f"its weights are {found.quantization} already")
         context, stem = profile.context_tokens, profile.display_name
@@ -269,10 +273,10 @@ def _checked(variant: str) -> str:
     return variant
 
 
-def _unfit(path: Path, why: str) -> InvalidRequestError:
+def _unfit(path: Path, why: str, *, advice: str = "") -> InvalidRequestError:
     return InvalidRequestError(
         f"{path} cannot be quantized to that",
         why=why,
-        advice=(f"ls -lL {shlex.quote(str(path))}",),
+        advice=(advice or f"ls -lL {shlex.quote(str(path))}",),
         metadata={"field": "model", "path": path},
     )

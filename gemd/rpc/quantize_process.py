@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 from gemd.engine.chores import Heard, run_chore
 from gemd.errors import EngineCrashedError
 from gemd.store.progress import Unit
-from gemd.wire.quantize import Made, Progress, Report
+from gemd.wire.quantize import Progress, Report, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ async def quantized(
     engine: Engine,
     tracker: Tracker,
     born: Callable[[int], None] = lambda _: None,
-) -> Made:
+) -> Told:
     """What the order asks for.
 
     A process that is killed, by whomever, is started again with the same order, and goes on from
@@ -86,7 +86,7 @@ async def quantized(
             tracker.enter("planning", message=f"{error.why}; it goes on where it was")
 
 
-def parsed(line: bytes) -> Heard[Progress, Made]:
+def parsed(line: bytes) -> Heard[Progress, Told]:
     """One line of the quantizer. Raises ValueError if it is none."""
     report = Report.model_validate_json(line)
     return Heard(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gemd.catalog import Variant
     from gemd.rpc.quantize_choice import Wanted
     from gemd.store import ModelFile
+    from gemd.store.provenance import Provenance
     from gemd.store.threads import Stop
 
 _READ: Final = (".safetensors", ".json", ".jinja", ".model")
@@ -117,6 +118,48 @@ def note_of_variant(wanted: Wanted, file: ModelFile, *, fetched: bool) -> Source
         ),
         fetched=fetched,
         manifest=manifest if fetched else None,
+    )
+
+
+def changed_file(note: SourceNote, *, gone: bool = False) -> str:
+    """Name of a file of a source that is not the one any more whose hash was noted; else empty.
+
+    Blocks: looks at each.
+
+    Args:
+        note: Of the source.
+        gone: Whether files may be missing: they are being used up.
+
+    """
+    path = Path(note.path)
+    folder = path if path.is_dir() else path.parent
+    for file in note.files:
+        try:
+            found = (folder / file.name).stat()
+        except OSError:
+            if gone:
+                continue
+            return file.name
+        if (found.st_size, found.st_mtime_ns) != (file.size_bytes, file.mtime_ns):
+            return file.name
+    return ""
+
+
+def is_made_of(made: Provenance, wanted: Wanted, recipe: Recipe) -> bool:
+    """Whether that is what is wanted now. Blocks: looks at the user's own source.
+
+    Of a model of the catalogue any source is as good as another.
+    """
+    if made.recipe != recipe:
+        return False
+    if wanted.path is None:
+        return True
+    noted = {file.name for file in made.source.files}
+    there = {file.name for file in source_files(wanted.path)}
+    return (
+        made.source.source == wanted.source_name
+        and noted == there
+        and not changed_file(made.source)
     )
 
 

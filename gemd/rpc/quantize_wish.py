@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gemd.rpc.quantize_choice import Wanted
-    from gemd.wire.quantize import Made, Order
+    from gemd.wire.quantize import Order, Told
 
 
 class Wish(BaseModel):
@@ -48,6 +48,11 @@ class Wish(BaseModel):
     importance: str
     since: float
 
+    @property
+    def result(self) -> tuple[str, str, bool, str, bool]:
+        """What decides about the result, and about what becomes of its source."""
+        return (self.quantization, self.source, self.dense, self.importance, self.discard_source)
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -63,7 +68,7 @@ class Finished:
 
     wanted: Wanted
     order: Order
-    made: Made
+    made: Told
     source: Path | None
 
 

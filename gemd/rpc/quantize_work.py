@@ -4,37 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import shlex
 import shutil
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
-from gemd.errors import ContentMismatchError, ModelNotFoundError
+from gemd.errors import BadModelFileError, ContentMismatchError, ModelNotFoundError
 from gemd.quantities import human_bytes
 from gemd.rpc.quantize_process import quantized
 from gemd.rpc.quantize_steps import (
+    changed_file,
     check_room,
+    is_made_of,
     note_of_found,
     note_of_variant,
     recipe_of,
     source_files,
 )
 from gemd.rpc.quantize_wish import Finished
-from gemd.store.accepting import accept, discard_work, forget, seal, sealed
+from gemd.store.accepting import accept, discard_work, seal, sealed
 from gemd.store.layout import Layout
-from gemd.store.made import Workplace, file_name
+from gemd.store.locks import exclusive
+from gemd.store.made import PROVENANCE, Workplace, file_name
 from gemd.store.manifest import Checked, Making
 from gemd.store.progress import Tracker, Unit
 from gemd.store.provenance import Provenance, ResultFile, SourceNote
-from gemd.store.releasing import Releasing
 from gemd.store.results import Quantized
 from gemd.store.snapshots import hub_cache
 from gemd.store.threads import in_thread
+from gemd.store.using_up import WEIGHTS, drop_rest, forget, may_be_used_up
 from gemd.wire.quantize import Order
 
 if TYPE_CHECKING:
@@ -44,15 +46,13 @@ if TYPE_CHECKING:
     from gemd.rpc.quantize_choice import Wanted
     from gemd.rpc.quantize_process import Engine
     from gemd.rpc.quantize_wish import Check, Wish
-    from gemd.store import ModelFile, PullProgress
+    from gemd.store import Entry, ModelFile, PullProgress
     from gemd.store.manifest import Manifest
     from gemd.store.provenance import Recipe
     from gemd.store.threads import Stop
-    from gemd.wire.quantize import Made
+    from gemd.wire.quantize import Told
 
     Report = Callable[[PullProgress], None]
-
-WEIGHTS: Final = (".gguf", ".safetensors")
 
 log = structlog.get_logger(__name__)
 
@@ -100,16 +100,29 @@ class Work:
             ContentMismatchError: The result did not pass a check; nothing of it is left.
 
         """
-        if there := await in_thread(lambda _: self._is_there(), abandon=True):
-            return there
         loop = asyncio.get_running_loop()
         tracker = Tracker(
             lambda progress: _soon(loop, report, progress), clock=time.monotonic, wall=self._wall
         )
-        tracker.enter("resolving")
+        layout = Layout(self._store.root)
+        with layout.refusals():
+            await asyncio.to_thread(layout.make)
+        lock = layout.variant_lock(self._wanted.model, self._wanted.variant)
+
+        def waiting() -> None:
+            tracker.enter("waiting", message="another gemd makes the same variant")
+
+        # Two daemons may share one store.
+        async with exclusive(lock, waiting):
+            return await self._alone(report, tracker)
+
+    async def _alone(self, report: Report, tracker: Tracker) -> Quantized:
         recipe = await in_thread(self._recipe)
+        if there := await in_thread(lambda _: self._is_there(recipe), abandon=True):
+            return there
+        tracker.enter("resolving")
         note = await self._source(report, tracker)
-        complete = await in_thread(lambda _: self._sealed(recipe, note))
+        complete = await in_thread(lambda stop: self._sealed(recipe, note, stop))
         if complete is None:
             complete = await self._make(recipe, note, tracker)
         provenance = complete
@@ -119,10 +132,13 @@ class Work:
         await asyncio.to_thread(self._drop_source, note)
         return _result(manifest)
 
-    def _is_there(self) -> Quantized | None:
+    def _is_there(self, recipe: Recipe) -> Quantized | None:
         """The variant, if it need not be made."""
-        entry = self._store.entry(self._wanted.model, self._wanted.variant)
+        entry = self._entry()
         if entry is None or not entry.intact or entry.manifest.rejection:
+            return None
+        made = Provenance.read(self._place.made / PROVENANCE)
+        if made is None or not is_made_of(made, self._wanted, recipe):
             return None
         if self._wish.force and entry.manifest.created.timestamp() < self._wish.since:
             return None
@@ -132,14 +148,20 @@ class Work:
         wish = self._wish
         return recipe_of(self._wanted, dense=wish.dense, importance=wish.importance, stop=stop)
 
-    def _sealed(self, recipe: Recipe, note: SourceNote) -> Provenance | None:
+    def _sealed(self, recipe: Recipe, note: SourceNote, stop: Stop) -> Provenance | None:
         """What an earlier try had completed, if that is the same."""
-        found = sealed(self._place)
+        found = sealed(self._place, self._entry(), stop.check)
         if found is None or not found.is_of(recipe, note):
             return None
         if self._wish.force and found.created.timestamp() < self._wish.since:
             return None
         return found
+
+    def _entry(self) -> Entry | None:
+        """The variant as it is on disk; one whose manifest is damaged is none."""
+        with contextlib.suppress(ContentMismatchError):
+            return self._store.entry(self._wanted.model, self._wanted.variant)
+        return None
 
     # --- the source ---------------------------------------------------------------------
 
@@ -153,16 +175,37 @@ class Work:
             note = await self._hashed(self._wanted.path, before, tracker)
         else:
             note = await self._of_variant(before, report, tracker)
-        if note.manifest is not None and not self._wish.discard_source:
+        if not await in_thread(lambda _: self._may_go(note), abandon=True):
             note = note.model_copy(update={"manifest": None})
+            if self._wish.discard_source:
+                tracker.enter(
+                    "resolving",
+                    message="the source stays: it was not fetched for this, or others need it too",
+                )
         await asyncio.to_thread(note.write, self._place.source_note)
         if note.manifest is not None:
             await asyncio.to_thread(forget, self._store.root, note.manifest)
         return note
 
+    def _may_go(self, note: SourceNote) -> bool:
+        """Whether the source is to go, and is nothing but what was fetched for this."""
+        if note.manifest is None or not self._wish.discard_source:
+            return False
+        return may_be_used_up(note.manifest, self._store.root, self._store.entries())
+
     def _noted(self) -> SourceNote | None:
+        """What an earlier try has noted of this source, as far as it is still true."""
         note = SourceNote.read(self._place.source_note)
-        return note if note is not None and note.source == self._wanted.source_name else None
+        if note is None or note.source != self._wanted.source_name:
+            return None
+        if note.manifest is None:
+            return note
+        entry = self._store.entry(note.manifest.model, note.manifest.variant)
+        if entry is None:
+            return note
+        # Either it was not forgotten yet, or somebody has pulled it since, and it is theirs.
+        fetched = entry.manifest == note.manifest
+        return note.model_copy(update={"fetched": fetched, "manifest": None})
 
     async def _of_variant(
         self, before: SourceNote | None, report: Report, tracker: Tracker
@@ -177,7 +220,7 @@ class Work:
             file = await in_thread(lambda _: self._store.locate(profile, source.id), abandon=True)
         else:
             fetched = True
-            await in_thread(lambda _: self._begin_fetching())
+            await in_thread(lambda _: self._check_room())
             file = await self._store.pull(
                 profile, report, variant=source.id, accept_licence=self._wish.accept_licence
             )
@@ -185,8 +228,8 @@ class Work:
             return await self._hashed(file.path, before, tracker)
         return note_of_variant(self._wanted, file, fetched=fetched)
 
-    def _begin_fetching(self) -> None:
-        """Before any byte: is there room, and a note that what comes was fetched for this."""
+    def _check_room(self) -> None:
+        """Before any byte of a source is fetched."""
         check_room(
             self._wanted,
             root=self._store.root,
@@ -194,8 +237,6 @@ class Work:
             discard=self._wish.discard_source,
             disk_usage=self._disk_usage,
         )
-        note = SourceNote(source=self._wanted.source_name, fetched=True)
-        note.write(self._place.source_note)
 
     async def _hashed(self, path: Path, before: SourceNote | None, tracker: Tracker) -> SourceNote:
         def work(stop: Stop) -> SourceNote:
@@ -219,9 +260,8 @@ class Work:
         with contextlib.suppress(OSError):
             # Its links went with its bytes; the folder of an empty commit would keep the rest.
             (path if path.is_dir() else path.parent).rmdir()
-        releasing = Releasing(Layout(self._store.root), self._store.entries)
-        freed = releasing.manifest(note.manifest).freed_bytes
-        log.info("quantize.source_discarded", path=note.path, freed_bytes=freed)
+        drop_rest(self._store.root, note.manifest, self._store.entries)
+        log.info("quantize.source_discarded", path=note.path)
 
     # --- the result ---------------------------------------------------------------------
 
@@ -246,6 +286,8 @@ class Work:
             tracker=tracker,
             born=lambda pid: log.info("quantize.started", model=wanted.model, pid=pid),
         )
+        if changed := await asyncio.to_thread(changed_file, note, gone=order.discard_source):
+            raise _changed(Path(note.path), changed)
         tracker.enter("verifying")
         source = None if order.discard_source else Path(note.path)
         checks = await self._check(Finished(wanted, order, made, source), tracker)
@@ -253,14 +295,14 @@ class Work:
         failed = next((check for check in checks if not check.passed), None)
         if failed is not None:
             await asyncio.to_thread(discard_work, self._place)
+            await asyncio.to_thread(self._drop_source, note)
             raise _rejected(wanted, failed)
         provenance = self._provenance(recipe, note, made, checks)
-        # In a thread, the listing too: a checkpoint with experts has tens of thousands.
-        await asyncio.to_thread(lambda: seal(self._place, provenance, _listing(made)))
+        await asyncio.to_thread(seal, self._place, provenance)
         return provenance
 
     def _provenance(
-        self, recipe: Recipe, note: SourceNote, made: Made, checks: tuple[Checked, ...]
+        self, recipe: Recipe, note: SourceNote, made: Told, checks: tuple[Checked, ...]
     ) -> Provenance:
         wanted = self._wanted
         return Provenance(
@@ -276,7 +318,7 @@ class Work:
             recipe=recipe,
             source=note.model_copy(update={"manifest": None}),
             licence=wanted.profile.licence if wanted.profile else "",
-            plan=dict(sorted(Counter(tensor.kind for tensor in made.tensors).items())),
+            plan=made.kinds,
             fallbacks=made.fallbacks,
             versions=made.versions,
             files=tuple(
@@ -288,11 +330,7 @@ class Work:
         )
 
 
-def _listing(made: Made) -> str:
-    return json.dumps([each.model_dump() for each in made.tensors])
-
-
-def _ratio(note: SourceNote, made: Made) -> Checked:
+def _ratio(note: SourceNote, made: Told) -> Checked:
     """How much smaller it has become: no gate, but what it was done for."""
     before = sum(file.size_bytes for file in note.files if file.name.endswith(WEIGHTS))
     after = sum(file.size_bytes for file in made.files if file.name.endswith(WEIGHTS))
@@ -334,6 +372,15 @@ def _gone(path: Path) -> ModelNotFoundError:
         why="no file or directory has that name any more",
         advice=(f"ls -l {path.parent}",),
         metadata={"path": path},
+    )
+
+
+def _changed(path: Path, file: str) -> BadModelFileError:
+    return BadModelFileError(
+        f"{path} has become another model meanwhile",
+        why=f"{file} was written to, or removed, after it had been read",
+        advice=(f"ls -lL {shlex.quote(str(path))}",),
+        metadata={"path": path, "file": file},
     )
 
 

@@ -10,7 +10,7 @@ from gemd.catalog.local import is_path, local_profile, size_on_disk
 from gemd.catalog.profile import LOCAL
 from gemd.catalog.quantizations import NVFP4, predicted_bytes
 from gemd.catalog.sources import LocalSource
-from gemd.errors import ModelNotFoundError
+from gemd.errors import ModelNotFoundError, OperationConflictError
 from gemd.rpc.convert.fields import invalid, required_model_id, short_text
 from gemd.rpc.quantize_choice import of_path, of_profile, quantization
 from gemd.rpc.quantize_process import Engine
@@ -53,6 +53,7 @@ class Quantizing:
         self._operations = operations
         self._check = check
         self._upkeep = upkeep
+        self._wishes: dict[tuple[str, str], Wish] = {}
         operations.register(Kind.QUANTIZE, self._again)
 
     def begin(self, request: service.QuantizeModelRequest) -> Operation:
@@ -91,6 +92,7 @@ class Quantizing:
                 "variant": wanted.variant,
             }
         )
+        self._check_joinable(settled, wanted)
         return self._operations.start(
             Kind.QUANTIZE,
             wanted.model,
@@ -100,12 +102,36 @@ class Quantizing:
             resume=settled.model_dump(),
         )
 
+    def _check_joinable(self, wish: Wish, wanted: Wanted) -> None:
+        """One that makes something else under the same name cannot be joined.
+
+        Raises:
+            OperationConflictError: Such a one is running.
+
+        """
+        running = self._operations.running_on(wanted.model)
+        known = self._wishes.get((wanted.model, wanted.variant))
+        if (
+            running
+            and known
+            and (running.kind, running.variant) == (Kind.QUANTIZE, wanted.variant)
+            and known.result != wish.result
+        ):
+            name = f"{wanted.model}:{wanted.variant}"
+            raise OperationConflictError(
+                f"{name} is being made already, from something else or in another way",
+                why=f"that makes {known.quantization} of {known.source or known.model}",
+                advice=(f"gemctl ops watch {running.id}", f"gemctl ops cancel {running.id}"),
+                metadata={"model": wanted.model, "operation": running.id},
+            )
+
     def _again(self, resume: Mapping[str, JsonValue]) -> Callable[[Report], Awaitable[Quantized]]:
         wish = Wish.model_validate(resume)
         return self._work(wish, self._wanted(wish))
 
     def _work(self, wish: Wish, wanted: Wanted) -> Callable[[Report], Awaitable[Quantized]]:
         engine = self._engine(wanted)
+        self._wishes[wanted.model, wanted.variant] = wish
         work = Work(
             library=self._library, wish=wish, wanted=wanted, engine=engine, check=self._check
         )
@@ -116,6 +142,13 @@ class Quantizing:
             return self._of_path(wish, Path(wish.model))
         profile, source = self._library.resolve(wish.model), wish.source
         if own := self._own_path(profile):
+            named = source or (profile.variants[0].id if profile.id != profile.model else "")
+            if named:
+                raise invalid(
+                    "source_variant",
+                    f"{wish.quantization} is not made of {profile.model}:{named}",
+                    why=f"what is made of {profile.model} is made of {own}; leave the variant out",
+                )
             return self._of_path(wish, own)
         if profile.id != profile.model:
             # MODEL:VARIANT names the source.

@@ -6,12 +6,12 @@ import shutil
 from typing import TYPE_CHECKING
 
 from gemd.rpc.convert.models import DiskUse, OnDisk
+from gemd.store.found import is_there, size_of
 from gemd.store.hub_cache import CachedRepository
 from gemd.store.kept import files_of, pointed_at
 from gemd.store.leftovers import Places
 from gemd.store.prune import held_of, take_stock
 from gemd.store.quota import exclusive_bytes
-from gemd.store.shelf import is_there, size_of
 from gemd.store.usage import Usage
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ def disk_use(store: Store, profiles: Iterable[Profile], *, quota_bytes: int) -> 
     """What models take there."""
     stock = take_stock(store.entries(), Usage(store.root), Places(store.root, store.hub_cache))
     shared: dict[str, int] = {}
+    recorded = set()
     for entry in store.entries():
+        if entry.intact:
+            recorded.add((entry.manifest.model, entry.manifest.variant))
         shared |= {
             str(each.content): each.stamp.size_bytes
             for each in files_of(entry.manifest, store.root)
@@ -64,6 +67,9 @@ def disk_use(store: Store, profiles: Iterable[Profile], *, quota_bytes: int) -> 
         shared = {path: size for path, size in shared.items() if path not in held.files}
     for profile in profiles:
         for variant in variants_of(profile):
+            if (profile.model, variant.id) in recorded:
+                # Its files are counted by now, one by one.
+                continue
             path = store.as_found(variant)
             if path is not None and is_there(variant, path):
                 shared.setdefault(str(path), size_of(variant, path))

@@ -16,6 +16,7 @@ from gemd.rpc.quantizing import Quantizing
 from gemd.rpc.upkeep import Upkeep
 from gemd.rpc.verifying import Verifying
 from gemd.store import Kind
+from gemd.store.threads import in_thread
 from gemd.v1 import store_service_pb2 as service
 from gemd.v1 import store_service_pb2_grpc as stubs
 
@@ -88,7 +89,7 @@ class StoreService(stubs.StoreServiceServicer):
         if profile.id != profile.model:
             # MODEL:VARIANT is that variant, and not all that is kept of the model.
             variant = profile.variants[0].id
-        holders = self._holders(profile, variant)
+        holders = await self._holders(profile, variant)
         if request.force:
             await self._cancel_running(profile)
         else:
@@ -133,12 +134,13 @@ class StoreService(stubs.StoreServiceServicer):
         await self._operations.recorded(begun.id)
         return to_message(begun)
 
-    def _holders(self, profile: Profile, variant: str) -> list[str]:
+    async def _holders(self, profile: Profile, variant: str) -> list[str]:
         """Names under which the files may be loaded: of the model, and of it with a variant."""
         file = None
         if variant:
             chosen = self._library.store.chosen(profile, variant)
-            file = str(self._library.file_of(profile, chosen))
+            found = await in_thread(lambda _: self._library.file_of(profile, chosen), abandon=True)
+            file = str(found)
         also = [
             seen.model
             for seen in self._manager.residences().values()

@@ -5,19 +5,17 @@ Everything here blocks: files are looked at, and small ones read.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from gemd.errors import UnsupportedInputError
 from gemd.footprint.split import part_paths
+from gemd.rpc.quantize_steps import changed_file
 from gemd.store.kept import files_of
-from gemd.store.made import PROVENANCE, TENSORS, Workplace
+from gemd.store.made import PROVENANCE, Workplace
 from gemd.store.provenance import Provenance
-from gemd.wire.quantize import MadeTensor
+from gemd.wire.quantize import TENSORS
 from gemd.wire.verify import Examine, WantedFile
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 Depth = Literal["files", "full"]
 _READ: Final = (".safetensors", ".json", ".jinja", ".model")
 """Endings of those files of a checkpoint that anybody reads."""
-_TENSORS: Final = TypeAdapter(tuple[MadeTensor, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +83,10 @@ def order_of(subject: Subject, root: Path, depth: Depth, means: Means) -> Examin
 
     """
     manifest = subject.manifest
-    tensors: tuple[MadeTensor, ...] = ()
-    source = ""
+    tensors = source = ""
     if manifest is not None and manifest.making is not None:
         made = Workplace(root, manifest.model, manifest.variant).made
-        tensors = _tensors(made / TENSORS)
+        tensors = str(made / TENSORS)
         provenance = Provenance.read(made / PROVENANCE)
         source = _unchanged(provenance.source) if provenance is not None else ""
     return Examine(
@@ -125,7 +121,7 @@ def order_of_made(finished: Finished, means: Means) -> Examine:
             for file in made.files
         ),
         quantization=order.quantization,
-        tensors=made.tensors,
+        tensors=str(folder / TENSORS),
         source=str(finished.source) if finished.source is not None else "",
         depth="full",
         chat_template=wanted.profile.chat_template if wanted.profile else None,
@@ -189,26 +185,9 @@ def _found(path: Path) -> tuple[WantedFile, ...]:
     ) or (WantedFile(name=path.name, path=str(path), size_bytes=0),)
 
 
-def _tensors(file: Path) -> tuple[MadeTensor, ...]:
-    """What its quantizer has written; nothing if the list is not there or damaged."""
-    try:
-        return _TENSORS.validate_python(json.loads(file.read_bytes()))
-    except (OSError, ValueError, ValidationError):
-        return ()
-
-
 def _unchanged(note: SourceNote) -> str:
     """Path of the source if its files are those that were read then; else nothing.
 
     A file that somebody has replaced would make a good variant look like a bad one.
     """
-    path = Path(note.path)
-    folder = path if path.is_dir() else path.parent
-    for file in note.files:
-        try:
-            found = (folder / file.name).stat()
-        except OSError:
-            return ""
-        if (found.st_size, found.st_mtime_ns) != (file.size_bytes, file.mtime_ns):
-            return ""
-    return note.path if note.files else ""
+    return note.path if note.files and not changed_file(note) else ""

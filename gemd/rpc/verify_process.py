@@ -123,6 +123,8 @@ class _Shown:
         if progress.check != self.check:
             self.check = progress.check
             if text := _SLOW.get(self.check):
+                # All that is read from end to end has been: there is no rate any more.
+                self._tracker.complete(self._unit)
                 self._tracker.enter("verifying", message=text.format(name=self._name))
         if progress.current_bytes > self._current:
             self._tracker.advance(self._unit, progress.current_bytes - self._current)

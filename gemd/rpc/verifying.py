@@ -181,10 +181,10 @@ class Verifying:
         root = self._library.store.root
         order = await in_thread(lambda _: order_of(subject, root, depth, means), abandon=True)
         found = await self._examined(order, subject.name, tracker, unit=_unit(subject.name, order))
-        found = self._with_loaded(subject, found)
-        if subject.manifest is None:
-            return found
-        return await asyncio.to_thread(self._noted, subject, found)
+        if subject.manifest is not None:
+            found = await asyncio.to_thread(self._noted, subject, found)
+        # Only now: what is loaded is no part of what the manifest says.
+        return self._with_loaded(subject, found)
 
     async def _examined(
         self, order: Examine, name: str, tracker: Tracker, *, unit: Unit
@@ -227,16 +227,11 @@ class Verifying:
         """The checks; the failed one says who goes on with the bad weights."""
         if all(each.passed for each in found):
             return found
-        loaded = [
-            each.model
+        said = "".join(
+            f"; {each.model} is loaded with it and goes on answering until it is unloaded "
+            f"(gemctl unload {each.model})"
             for each in self._manager.residences().values()
             if each.path == str(subject.path) and each.state in {State.READY, State.DRAINING}
-        ]
-        if not loaded:
-            return found
-        said = (
-            f"; {loaded[0]} is loaded with it and goes on answering until it is unloaded "
-            f"(gemctl unload {loaded[0]})"
         )
         return tuple(
             each if each.passed else each.model_copy(update={"detail": each.detail + said})

@@ -6,46 +6,59 @@ import contextlib
 import shutil
 from typing import TYPE_CHECKING
 
-from gemd.store.disk import sync_folder, write_whole
-from gemd.store.layout import Layout
-from gemd.store.made import PROVENANCE, TENSORS
+from gemd.store.disk import sha256_of, sync_folder
+from gemd.store.made import PROVENANCE
 from gemd.store.manifest import Manifest, Part, Stamp, listing_sha256
 from gemd.store.provenance import Provenance
+from gemd.wire.quantize import TENSORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from gemd.store.kept import Entry
     from gemd.store.made import Workplace
 
 
-def seal(place: Workplace, provenance: Provenance, tensors: str) -> None:
+def seal(place: Workplace, provenance: Provenance) -> None:
     """Makes what lies in the work folder complete: from here on only `accept` is left to do.
 
     Args:
         place: Where it lies.
         provenance: Of it.
-        tensors: The tensors of the result, as a JSON document.
 
     """
-    wanted = {file.name for file in provenance.files}
+    wanted = {TENSORS, *(file.name for file in provenance.files)}
     for path in sorted(place.files.iterdir()):
         # Journals and the like: what the quantizer needed to go on.
         if path.name not in wanted:
             _remove(path)
-    write_whole(place.files / TENSORS, tensors.encode() + b"\n")
     provenance.write(place.files / PROVENANCE)
 
 
-def sealed(place: Workplace) -> Provenance | None:
-    """What is complete in the work folder, or lies in its place already without a manifest."""
-    for folder in (place.files, place.made):
-        found = Provenance.read(folder / PROVENANCE)
-        if found is not None and all(
-            _size(folder / file.name) == file.size_bytes for file in found.files
-        ):
-            return found
-    return None
+def sealed(place: Workplace, entry: Entry | None, check: Callable[[], None]) -> Provenance | None:
+    """What is complete in the work folder, or lies in its place already without a manifest.
+
+    What lies there without one has lain for nobody knows how long: it is read.
+
+    Args:
+        place: Where it would be.
+        entry: The variant that there is.
+        check: Called between pieces of it; ends the reading by raising.
+
+    """
+    found = _complete(place.files)
+    if found is not None:
+        return found
+    found = _complete(place.made)
+    if found is None:
+        return None
+    if entry is not None and entry.manifest.created == found.created:
+        return found if entry.intact and not entry.manifest.rejection else None
+    same = all(
+        sha256_of(place.made / each.name, check=check) == each.sha256 for each in found.files
+    )
+    return found if same else None
 
 
 def accept(
@@ -74,19 +87,6 @@ def accept(
     record(manifest)
     discard_work(place)
     return manifest
-
-
-def forget(root: Path, manifest: Manifest) -> None:
-    """Makes a variant none any more, though its files are there: they are about to be used up.
-
-    Args:
-        root: Of the store.
-        manifest: Of the variant.
-
-    """
-    file = Layout(root).manifest(manifest.model, manifest.variant)
-    file.unlink(missing_ok=True)
-    sync_folder(file.parent)
 
 
 def discard_work(place: Workplace) -> None:
@@ -137,6 +137,13 @@ def manifest_of(place: Workplace, provenance: Provenance) -> Manifest:
             **common,
         }
     )
+
+
+def _complete(folder: Path) -> Provenance | None:
+    found = Provenance.read(folder / PROVENANCE)
+    if found is None or any(_size(folder / each.name) != each.size_bytes for each in found.files):
+        return None
+    return found
 
 
 def _size(path: Path) -> int | None:

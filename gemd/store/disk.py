@@ -109,6 +109,14 @@ def sha256_of(path: Path, *, check: Callable[[], None] = lambda: None) -> str:
     return digest.hexdigest()
 
 
+def size_of_file(path: Path) -> int:
+    """Bytes of a file, through links; 0 if it cannot be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def sync_folder(folder: Path) -> None:
     """Makes renames in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

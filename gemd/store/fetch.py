@@ -14,8 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from gemd.errors import ContentMismatchError, HubUnreachableError
-from gemd.store.disk import CHUNK_BYTES, PULL_AGAIN, disk_errors, opened, require_space
-from gemd.store.http import Http, Reply, UnreachableError, is_http, redacted
+from gemd.store.disk import (
+    CHUNK_BYTES,
+    PULL_AGAIN,
+    disk_errors,
+    opened,
+    require_space,
+    size_of_file,
+)
+from gemd.store.http import Http, Reply, UnreachableError, is_http, redacted, same_origin
 from gemd.store.xet import xet_stream
 
 if TYPE_CHECKING:
@@ -131,13 +138,13 @@ class Fetcher:
 
     def _once(self, wanted: Wanted, stop: Stop, xet: Places | None) -> str:
         with (
-            disk_errors(wanted.part, lambda: _size(wanted.part), wanted.size_bytes),
+            disk_errors(wanted.part, lambda: size_of_file(wanted.part), wanted.size_bytes),
             opened(wanted.part, wanted.mode) as file,
         ):
-            if _size(wanted.part) > wanted.size_bytes:
+            if size_of_file(wanted.part) > wanted.size_bytes:
                 _empty(file)
             digest = self._rehashed(wanted, file, stop)
-            present = _size(wanted.part)
+            present = size_of_file(wanted.part)
             require_space(wanted.size_bytes - present, wanted.part.parent, self.disk_usage)
             self.tracker.enter("downloading")
             self.tracker.begin(wanted.unit, current=present, reused=present)
@@ -157,7 +164,7 @@ class Fetcher:
         """The hash of what an earlier try left."""
         digest = wanted.digest()
         file.seek(0)
-        if _size(wanted.part):
+        if size_of_file(wanted.part):
             self.tracker.enter("checking")
         while chunk := file.read(CHUNK_BYTES):
             stop.check()
@@ -202,15 +209,19 @@ class Fetcher:
                 place,
                 size_bytes=wanted.size_bytes,
                 start=file.tell(),
-                token=wanted.token,
+                # As with a redirect: the pass for the storage may be another server's matter.
+                token=wanted.token if same_origin(place.refresh_url, wanted.url) else "",
                 environ=self.http.environ,
                 read_timeout_s=self.http.read_timeout_s,
                 stop=stop,
             ) as stream:
                 self._copy(wanted, stream, file, digest, stop)
+            failure = f"Xet storage ended after {file.tell()} of {wanted.size_bytes} bytes"
         except UnreachableError as error:
             stop.check()
-            self.tracker.enter("downloading", message=f"{error}; going on over HTTP")
+            failure = str(error)
+        if file.tell() < wanted.size_bytes:
+            self.tracker.enter("downloading", message=f"{failure}; going on over HTTP")
 
     def _attempt(self, wanted: Wanted, file: BinaryIO, digest: Digest, stop: Stop) -> Digest:
         """One request; appends what it brings, and raises `_TransientError` if that falls short."""
@@ -373,10 +384,3 @@ def _phrase(reply: Reply) -> str:
 def _empty(file: BinaryIO) -> None:
     file.seek(0)
     file.truncate()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

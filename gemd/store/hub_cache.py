@@ -41,6 +41,15 @@ _TAG: Final = "CACHEDIR.TAG"
 _TAG_TEXT: Final = "Signature: 8a477f597d28d172789f06886806bc55\n"
 """What tells programs that make backups to leave a folder out (bford.info/cachedir)."""
 
+_HALF_MADE: Final = ".gemd-"
+"""Begins the names of links that get another one at once, or go; 16 digits follow."""
+_HALF_MADE_NAME: Final = re.compile(r"\.gemd-[0-9a-f]{16}")
+
+
+def is_half_made(link: Path) -> bool:
+    """Whether it is a link that whoever made it did not come to give its name."""
+    return _HALF_MADE_NAME.fullmatch(link.name) is not None
+
 
 def is_safe_name(name: str) -> bool:
     """Whether a path inside a repository stays inside when it is used as a path here."""
@@ -150,9 +159,9 @@ class CachedRepository:
         with contextlib.suppress(OSError), (self.cache / _TAG).open("x") as file:
             file.write(_TAG_TEXT)
         # A file system without links is told before gigabytes are fetched onto it.
-        probe = self.blobs / f".gemd-{secrets.token_hex(8)}"
+        probe = self.blobs / f"{_HALF_MADE}{secrets.token_hex(8)}"
         probe.symlink_to("nothing")
-        probe.unlink()
+        probe.unlink(missing_ok=True)
 
     def finish(self, etag: str) -> None:
         """Makes a verified part the blob, for good."""
@@ -172,7 +181,7 @@ class CachedRepository:
         """Puts a link to a blob in the file's place, whatever was there."""
         place, blob = self.place(commit, file), self.blob(etag)
         place.parent.mkdir(parents=True, exist_ok=True)
-        beside = place.with_name(f".gemd-{secrets.token_hex(8)}")
+        beside = place.with_name(f"{_HALF_MADE}{secrets.token_hex(8)}")
         beside.symlink_to(os.path.relpath(blob, place.parent))
         try:
             beside.replace(place)
@@ -230,12 +239,24 @@ class CachedRepository:
                 if commit and not self.snapshot(commit).is_dir():
                     ref.unlink(missing_ok=True)
             _removed_if_empty(Path(folder))
+        for probe in filter(is_half_made, self.blobs.glob(f"{_HALF_MADE}*")):
+            probe.unlink(missing_ok=True)
+        if _has_files(self.snapshots):
+            # The hub's client, which has made a folder there, is about to open a file in `blobs`.
+            return
         _removed_if_empty(self.blobs)
         # A repository without the folder of snapshots is a damaged one to the hub's client.
         with contextlib.suppress(OSError):
             if {each.name for each in self.folder.iterdir()} <= {"snapshots"}:
                 _removed_if_empty(self.snapshots)
                 _removed_if_empty(self.folder)
+
+
+def _has_files(folder: Path) -> bool:
+    try:
+        return next(folder.iterdir(), None) is not None
+    except OSError:
+        return False
 
 
 def _removed_if_empty(folder: Path) -> bool:

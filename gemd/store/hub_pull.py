@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gemd.catalog.checkpoints import is_complete
@@ -11,9 +12,9 @@ from gemd.catalog.sources import HubSource, RepositorySource
 from gemd.errors import ContentMismatchError, ModelNotFoundError
 from gemd.footprint.checkpoint import INDEX
 from gemd.store import hub
-from gemd.store.disk import CHUNK_BYTES, PULL_AGAIN, require_space
+from gemd.store.brought import Brought, got_of
+from gemd.store.disk import CHUNK_BYTES, PULL_AGAIN, require_space, size_of_file
 from gemd.store.fetch import RefusedError, Wanted
-from gemd.store.http import redacted
 from gemd.store.hub_cache import (
     LOCK_MODE,
     CachedRepository,
@@ -22,11 +23,12 @@ from gemd.store.hub_cache import (
     no_cache,
 )
 from gemd.store.hub_tree import check_index
+from gemd.store.kept import pointed_at, real, stamp_of, stays_ours
 from gemd.store.locks import exclusive
-from gemd.store.manifest import Part, Stamp, listing_sha256
+from gemd.store.manifest import Stamp
 from gemd.store.notes import Begun, Note, read_note, write_note
 from gemd.store.progress import Unit
-from gemd.store.request import Got
+from gemd.store.refs import move_ref
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from gemd.store.hub import HubFile
     from gemd.store.kept import Kept
     from gemd.store.layout import Layout
-    from gemd.store.request import Request
+    from gemd.store.request import Got, Request
     from gemd.store.threads import Stop
     from gemd.store.transport import Transport
 
@@ -45,16 +47,6 @@ if TYPE_CHECKING:
 _SHA256_DIGITS: Final = 64
 _SHARED: Final = 0o666
 """Who else may read a file of the hub's cache is the umask's matter, as with the hub's client."""
-
-
-@dataclass(frozen=True)
-class _Brought:
-    """A verified file in the cache, and what of it is gemd's."""
-
-    file: HubFile
-    sha256: str
-    stamp: Stamp
-    begun: Begun
 
 
 @dataclass(frozen=True)
@@ -123,7 +115,7 @@ class HubPull:
         if not commit or not is_safe_name(source.file):
             return None
         place = repository.place(commit, source.file)
-        etag = repository.etag(commit, source.file)
+        etag = repository.etag(commit, source.file) or sha256
         if not etag or not place.is_file():
             return None
         large = len(etag) == _SHA256_DIGITS
@@ -157,6 +149,7 @@ class _Work:
         self._tracker = pull.fetcher.tracker
         self._place = pull.layout.begun(request.profile.model, request.variant.id)
         self._known: dict[Path, Kept] = {}
+        self._owned: set[Path] = set()
         self._links: set[Path] = set()
         self._note: Note
         self._limit_s: float | None = None
@@ -166,8 +159,9 @@ class _Work:
         self._limit_s = None if last else self._pull.transport.hub_timeout_s
         known = await in_thread(lambda _: self._prepared(files, commit), abandon=True)
         # Of two that name the same bytes the one counts that says whose they are.
-        self._known = {each.content: each for each in sorted(known, key=lambda each: each.owned)}
-        self._links = {each.place for each in known if each.linked}
+        self._known = {
+            real(each.content): each for each in sorted(known, key=lambda each: each.owned)
+        }
         self._tracker.plan(
             tuple(Unit(each.name, each.name, total=each.size_bytes) for each in files)
         )
@@ -177,7 +171,7 @@ class _Work:
             if file.name == INDEX and isinstance(self._source, RepositorySource):
                 await in_thread(lambda _: self._check_index(files, commit), abandon=True)
         await in_thread(lambda _: self._finish(commit), abandon=True)
-        return self._got(commit, brought)
+        return got_of(self._repository, self._source, commit, brought)
 
     def _prepared(self, files: tuple[HubFile, ...], commit: str) -> tuple[Kept, ...]:
         """Makes folders, writes down what is begun, and looks whether there is room for it."""
@@ -191,9 +185,12 @@ class _Work:
                 Begun(name=each.name, etag=each.etag, size_bytes=each.size_bytes) for each in files
             ),
         )
-        earlier = read_note(self._place)
+        noted = earlier = read_note(self._place)
+        if earlier and os.path.realpath(earlier.cache) == os.path.realpath(note.cache):
+            # By another of its names.
+            earlier = earlier.model_copy(update={"cache": note.cache}).still(repository.blob)
         self._note = note.after(earlier)
-        if self._note != earlier:
+        if self._note != noted:
             if earlier:
                 self._pull.let_go(earlier, note)
                 # It may have been all that there was of the repository.
@@ -201,12 +198,17 @@ class _Work:
             write_note(self._place, self._note)
         self._adopt(files)
         missing = sum(
-            max(0, each.size_bytes - _size(repository.part(each.etag)))
+            max(0, each.size_bytes - size_of_file(repository.part(each.etag)))
             for each in {each.etag: each for each in files}.values()
             if not repository.blob(each.etag).exists()
+            and not repository.place(commit, each.name).is_file()
         )
         require_space(missing, repository.blobs, self._pull.fetcher.disk_usage)
-        return self._pull.known()
+        known = self._pull.known()
+        ours = [each for each in known if stays_ours(each.stamp, stamp_of(each.place))]
+        self._owned = {real(each.content) for each in ours if each.owned}
+        self._links = {real(each.place) for each in ours if each.linked}
+        return known
 
     def _adopt(self, files: tuple[HubFile, ...]) -> None:
         """Goes on with what an earlier version has fetched into the store."""
@@ -218,49 +220,67 @@ class _Work:
                 with contextlib.suppress(OSError):
                     old.rename(part)
 
-    async def _one(self, file: HubFile) -> _Brought:
+    async def _one(self, file: HubFile) -> Brought:
         lock = self._repository.lock(file.etag)
         async with exclusive(lock, self._waiting, mode=LOCK_MODE):
-            sha256 = await self._reused(file)
-            if sha256 is None:
-                sha256 = await self._fetched(file)
-            else:
-                self._tracker.begin(file.name, reused=file.size_bytes)
-                self._tracker.complete(file.name)
-            verified = sha256
+            brought = await in_thread(
+                lambda stop: self._without_link(file, stop), tick=self._tracker.tick
+            )
+            if brought is not None:
+                return brought
+            blob = self._repository.blob(file.etag)
+            sha256 = await in_thread(
+                lambda stop: self._reused(file, blob, stop), tick=self._tracker.tick
+            )
+            verified = await self._fetched(file) if sha256 is None else sha256
             return await in_thread(lambda _: self._linked(file, verified))
 
     def _waiting(self) -> None:
         self._tracker.enter("waiting", message="another process fetches the same file")
 
-    async def _reused(self, file: HubFile) -> str | None:
+    def _without_link(self, file: HubFile, stop: Stop) -> Brought | None:
+        """What somebody has put in the file's place without the usual link, if it is the file.
+
+        So it is where links are switched off, and where a cache was copied.
+        """
+        repository = self._repository
+        place = repository.place(file.commit, file.name)
+        if repository.etag(file.commit, file.name) == file.etag or not place.is_file():
+            return None
+        sha256 = self._reused(file, content := pointed_at(place), stop)
+        if sha256 is None:
+            return None
+        begun = self._note.file(file.name)
+        return Brought(file, content, sha256, Stamp.of(place.stat()), begun)
+
+    def _reused(self, file: HubFile, content: Path, stop: Stop) -> str | None:
         """SHA-256 of what the cache has already, if that is the file; None if it has to be fetched.
 
         What a manifest tells is believed, unless every byte is to be checked.
         """
-        blob = self._repository.blob(file.etag)
-        if not blob.is_file():
+        if size_of_file(content) != file.size_bytes or not content.is_file():
             return None
-        known = self._known.get(blob)
-        trusted = known is not None and known.is_intact() and not self._request.force
-        if known and trusted:
-            return known.sha256
-        self._tracker.enter("checking")
-        self._tracker.begin(file.name)
-        with contextlib.suppress(ContentMismatchError):
-            return await in_thread(
-                lambda stop: self._read(blob, file, stop), tick=self._tracker.tick
-            )
-        return None
+        known = self._known.get(real(content))
+        sha256 = known.sha256 if known and known.is_intact() and not self._request.force else ""
+        if not sha256:
+            self._tracker.enter("checking")
+            self._tracker.begin(file.name)
+            with contextlib.suppress(ContentMismatchError):
+                sha256 = self._read(content, file, stop)
+        if not sha256:
+            return None
+        self._tracker.begin(file.name, reused=file.size_bytes)
+        self._tracker.complete(file.name)
+        return sha256
 
-    def _read(self, blob: Path, file: HubFile, stop: Stop) -> str:
+    def _read(self, path: Path, file: HubFile, stop: Stop) -> str:
         digest = self._wanted(file).digest()
-        with blob.open("rb") as content:
+        with path.open("rb") as content:
             while chunk := content.read(CHUNK_BYTES):
                 stop.check()
                 digest.update(chunk)
                 self._tracker.advance(file.name, len(chunk))
-        digest.check(str(blob))
+        digest.check(str(path))
         return digest.sha256
 
     async def _fetched(self, file: HubFile) -> str:
@@ -273,8 +293,8 @@ class _Work:
                 advice=(PULL_AGAIN,),
                 metadata={"path": self._repository.blob(file.etag), "file": file.name},
             )
-        if not self._repository.blob(file.etag).exists():
-            await in_thread(lambda _: self._write_down(file, ours=True, linked=True))
+        # A deletion may have found the folder empty since it was made.
+        await in_thread(lambda _: self._repository.blobs.mkdir(parents=True, exist_ok=True))
         wanted = self._wanted(file)
         # Once a server has sent something, patience is that of transfers.
         limit_s, self._limit_s = self._limit_s, None
@@ -285,7 +305,7 @@ class _Work:
         except RefusedError as error:
             endpoint = pull.transport.hub_endpoint
             raise hub.refused(self._source, endpoint, error, with_token=bool(file.token)) from error
-        await in_thread(lambda _: self._repository.finish(file.etag))
+        await in_thread(lambda _: self._put(file))
         return sha256
 
     def _wanted(self, file: HubFile) -> Wanted:
@@ -302,29 +322,47 @@ class _Work:
             mode=_SHARED,
         )
 
-    def _linked(self, file: HubFile, sha256: str) -> _Brought:
+    def _linked(self, file: HubFile, sha256: str) -> Brought:
         repository = self._repository
+        blob = repository.blob(file.etag)
         if repository.etag(file.commit, file.name) != file.etag:
-            self._write_down(file, ours=False, linked=True)
+            self._write_down(file, stamp_of(blob), ours=False, linked=True)
             repository.link(file.commit, file.name, file.etag)
         place = repository.place(file.commit, file.name)
-        known = self._known.get(repository.blob(file.etag))
         begun = self._note.file(file.name)
-        ours = (known and known.owned) or any(
-            each.ours for each in self._note.files if each.etag == file.etag
+        ours = real(blob) in self._owned or any(
+            each.still(blob).ours for each in self._note.files if each.etag == file.etag
         )
         begun = begun.model_copy(
-            update={"ours": bool(ours), "linked": begun.linked or place in self._links}
+            update={"ours": bool(ours), "linked": begun.linked or real(place) in self._links}
         )
-        return _Brought(file, sha256, Stamp.of(place.stat()), begun)
+        return Brought(file, blob, sha256, Stamp.of(place.stat()), begun)
 
-    def _write_down(self, file: HubFile, *, ours: bool, linked: bool) -> None:
+    def _put(self, file: HubFile) -> None:
+        """Makes a verified part the blob, and says before whose it is.
+
+        Not before it is fetched: until then others may put it there.
+        """
+        repository = self._repository
+        blob = repository.blob(file.etag)
+        known = self._known.get(real(blob))
+        # What somebody else has there with other bytes is mended for them.
+        if (known and known.owned) or not blob.exists():
+            linked = repository.etag(file.commit, file.name) != file.etag
+            linked = linked or (known is not None and known.linked)
+            stamp = stamp_of(repository.part(file.etag))
+            self._write_down(file, stamp, ours=True, linked=linked)
+        repository.finish(file.etag)
+
+    def _write_down(self, file: HubFile, stamp: Stamp | None, *, ours: bool, linked: bool) -> None:
         """Notes, before it is done, what of a file is going to be gemd's."""
-        # A deletion may have found the folder empty since it was made.
-        self._repository.blobs.mkdir(parents=True, exist_ok=True)
         begun = self._note.file(file.name)
         changed = begun.model_copy(
-            update={"ours": begun.ours or ours, "linked": begun.linked or linked}
+            update={
+                "ours": begun.ours or ours,
+                "stamp": stamp,
+                "linked": begun.linked or linked,
+            }
         )
         if changed != begun:
             self._note = self._note.with_file(changed)
@@ -346,52 +384,4 @@ class _Work:
                     advice=(f"ls -lL {folder}",),
                     metadata={"repository": self._source.repository, "commit": commit},
                 )
-        self._repository.point(self._source.revision, commit)
-
-    def _got(self, commit: str, brought: list[_Brought]) -> Got:
-        repository, source = self._repository, self._source
-        first = brought[0]
-        got = Got(
-            path=repository.snapshot(commit),
-            source="hub",
-            origin=f"{source.repository}@{commit}",
-            sha256=first.sha256,
-            stamp=first.stamp,
-            url=redacted(first.file.url),
-            owned=first.begun.ours,
-            linked=first.begun.linked,
-        )
-        if isinstance(source, HubSource):
-            place = repository.place(commit, source.file)
-            got = replace(got, path=place, hub_file=source.file)
-            if len(brought) == 1:
-                return got
-        hashes = {each.file.name: each.sha256 for each in brought}
-        total = sum(each.stamp.size_bytes for each in brought)
-        parts = sorted((self._part(each) for each in brought), key=lambda part: part.name)
-        return replace(
-            got,
-            sha256=listing_sha256(hashes),
-            stamp=Stamp(size_bytes=total, mtime_ns=0, inode=0),
-            parts=tuple(parts),
-        )
-
-    def _part(self, brought: _Brought) -> Part:
-        name = brought.file.name
-        if isinstance(self._source, HubSource):
-            name = name.rpartition("/")[2]
-        return Part(
-            name=name,
-            path=str(self._repository.blob(brought.file.etag)),
-            sha256=brought.sha256,
-            stamp=brought.stamp,
-            owned=brought.begun.ours,
-            linked=brought.begun.linked,
-        )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+        move_ref(self._pull.layout.root, self._repository, self._source.revision, commit)

@@ -61,6 +61,14 @@ class Kept:
         return stamp_of(self.place) == self.stamp
 
 
+def stays_ours(before: Stamp, now: Stamp | None) -> bool:
+    """Whether a file of the hub's cache is the one that gemd put there, be it moved with its time.
+
+    Inodes tell little: file systems use that of a removed file for the next one.
+    """
+    return now is None or now.mtime_ns == before.mtime_ns
+
+
 def files_of(manifest: Manifest, root: Path) -> tuple[Kept, ...]:
     """The files that a manifest in the store at `root` names, in its order."""
     if not manifest.parts:
@@ -80,6 +88,19 @@ def files_of(manifest: Manifest, root: Path) -> tuple[Kept, ...]:
         Kept(folder / part.name, root / part.path, part.sha256, part.stamp, part.owned, part.linked)
         for part in manifest.parts
     )
+
+
+def places_of(manifest: Manifest, root: Path) -> set[Path]:
+    """Where those files are found."""
+    return {each.place for each in files_of(manifest, root)}
+
+
+def real(place: Path) -> Path:
+    """The place by the real name of its folder; it may be a link itself.
+
+    A folder has several names where a cache was moved and a link left in its place.
+    """
+    return Path(os.path.realpath(place.parent), place.name)
 
 
 def stamp_of(path: Path) -> Stamp | None:

@@ -10,6 +10,7 @@
     <root>/used/<model>/<variant>           empty; its time is that of the last use
     <root>/partial/<sha256>.*               unfinished, resumable
     <root>/begun/<model>/<variant>.json     what an unfinished pull puts into the hub's cache
+    <root>/refs/<cache>/<repository>/       what refs of the hub's cache meant before a pull
     <root>/announced/<model>/<variant>      hash of a file that an earlier version left unfinished
     <root>/locks/<name>.lock                flock of whoever fetches that blob or variant
 
@@ -103,6 +104,10 @@ class Layout:
     def begun(self, model: str, variant: str) -> Path:
         """The note of what a pull puts into the hub's cache, until it has ended."""
         return self._begun / checked_id(model) / f"{checked_id(variant)}.json"
+
+    def replaced(self, model: str, variant: str) -> Path:
+        """The note of what a variant had in the hub's cache before, until that is gone."""
+        return self._begun / checked_id(model) / f"{checked_id(variant)}.replaced.json"
 
     def announced(self, model: str, variant: str) -> Path:
         """A note of an earlier version: which file was being fetched for a variant."""

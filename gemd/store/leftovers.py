@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from gemd.errors import ConfigError, ContentMismatchError
 from gemd.store.hub_cache import LOCK_MODE, PART, CachedRepository
-from gemd.store.kept import files_of
+from gemd.store.kept import files_of, real
 from gemd.store.layout import Layout
 from gemd.store.locks import if_idle
 from gemd.store.manifest import Manifest
 from gemd.store.notes import read_announced, read_note
+from gemd.store.refs import stale_ref_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -80,6 +81,7 @@ def find_leftovers(places: Places) -> list[Leftover]:
         *_unknown_parts(places.hub_cache, {path for each in pulls for path in each.paths}),
         *_orphans(layout, named),
         *_stale_notes(layout),
+        *(each for note in stale_ref_notes(places.root) for each in _some(_of([note], "orphaned"))),
     ]
 
 
@@ -107,7 +109,7 @@ def remove(leftover: Leftover, places: Places, discard: Discard) -> int | None:
 
 def sweep_empty_folders(root: Path) -> None:
     """Removes the folders of single models and variants in which nothing is any more. Blocks."""
-    for kind in ("manifests", "begun", "announced", "used", "work", "made"):
+    for kind in ("manifests", "begun", "announced", "refs", "used", "work", "made"):
         for folder in sorted((root / kind).glob("*/**/"), reverse=True):
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -133,11 +135,14 @@ def _removed(leftover: Leftover, places: Places, discard: Discard) -> int | None
 def _is_named(paths: Collection[Path], places: Places) -> bool:
     """Whether a manifest names one of these files now."""
     named = _named(Layout(places.root))
-    return named is None or any(path in named for path in paths)
+    return named is None or any(real(path) in named for path in paths)
 
 
 def _named(layout: Layout) -> set[Path] | None:
-    """Places and contents of all files of all manifests; None if not all of those can be read."""
+    """Places and contents of all files of all manifests, by their `real` names.
+
+    None if not all of those can be read.
+    """
     found: set[Path] = set()
     for file in layout.manifests.glob("*/*.json"):
         try:
@@ -146,9 +151,9 @@ def _named(layout: Layout) -> set[Path] | None:
             # Nobody knows what the damaged one names.
             return None
         if manifest:
-            found.add(manifest.file(layout.root))
+            found.add(real(manifest.file(layout.root)))
             for each in files_of(manifest, layout.root):
-                found |= {each.place, each.content}
+                found |= {real(each.place), real(each.content)}
     return found
 
 
@@ -169,8 +174,8 @@ def _unfinished_work(root: Path) -> Iterator[Leftover]:
 
 def _half_written(root: Path) -> Iterator[Leftover]:
     """What `write_whole` was writing when its process was killed."""
-    for kind in ("manifests", "begun"):
-        for path in sorted((root / kind).glob("*/.*")):
+    for pattern in ("manifests/*/.*", "begun/*/.*", "refs/*/*/.*"):
+        for path in sorted(root.glob(pattern)):
             yield from _some(_of([path], "unfinished"))
 
 
@@ -182,9 +187,10 @@ def _unfinished_pulls(layout: Layout, named: Collection[Path]) -> Iterator[Lefto
             continue
         repository = CachedRepository.named(Path(note.cache), note.repository)
         paths = [repository.part(each.etag) for each in note.files]
-        paths += [repository.blob(each.etag) for each in note.files if each.ours]
+        blobs = [(each, repository.blob(each.etag)) for each in note.files]
+        paths += [blob for each, blob in blobs if each.still(blob).ours]
         # Without the note nobody would know of the others.
-        there = [file, *(path for path in paths if path.exists() and path not in named)]
+        there = [file, *(path for path in paths if path.exists() and real(path) not in named)]
         reason: PruneReason = "unfinished" if len(there) > 1 else "orphaned"
         model, variant = file.parent.name, file.stem
         found = _of(
@@ -211,11 +217,11 @@ def _orphans(layout: Layout, named: Collection[Path] | None) -> Iterator[Leftove
     if named is None:
         return
     for path in sorted(layout.blobs.glob("*")):
-        if path not in named:
+        if real(path) not in named:
             lock = layout.lock(path.name.partition(".")[0])
             yield from _some(_of([path], "orphaned", lock=lock))
     for folder in sorted((layout.root / "made").glob("*/*")):
-        if not any(path == folder or folder in path.parents for path in named):
+        if not any(path.is_relative_to(real(folder)) for path in named):
             yield from _some(
                 _of([folder], "orphaned", model=folder.parent.name, variant=folder.name)
             )

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from gemd.store.manifest import Making, Manifest
 
 PROVENANCE: Final = "provenance.json"
-TENSORS: Final = "tensors.json"
 _SUFFIX: Final = "-local"
 _LONGEST_STEM: Final = 150
 

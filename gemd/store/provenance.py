@@ -63,7 +63,7 @@ class SourceNote(_Note):
         path: Where it is.
         quantization: Its own.
         origin: Repository and commit, packages, or path.
-        files: Its files; empty while they are being fetched.
+        files: Its files.
         fetched: Whether it was fetched for this, so that it may go.
         manifest: The one it had, of what was fetched for this and goes: it is no variant any more.
 

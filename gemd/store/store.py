@@ -132,14 +132,14 @@ class Store(Shelf):
         """
         chosen = self.chosen(profile, variant)
         request = Request(profile, chosen, force, source, _unusual(chosen, revision))
-        if path := self._needs_no_pull(request):
-            return found_file(profile, chosen, path)
+        found, there = await in_thread(lambda _: self._looked_at(request), abandon=True)
+        if found is not None:
+            return found
         key = (profile.model, chosen.id)
         while (shared := self._running.get(key)) and shared.task.cancelling():
             # That one ends because nobody wanted it any more; its end is not ours.
             await asyncio.wait({shared.task})
         if shared is None:
-            there = self.path_of(profile, chosen) is not None
             _check_terms(profile, chosen, accepted=accept_licence or there)
             shared = self._start(request)
         return await self._joined(shared, profile, chosen, report)
@@ -174,6 +174,12 @@ class Store(Shelf):
                     advice=("cancel the pull first",),
                     metadata={"model": model, "variant": pulled},
                 )
+
+    def _looked_at(self, request: Request) -> tuple[ModelFile | None, bool]:
+        """What will do without a pull, and whether anything is there. Blocks."""
+        if path := self._needs_no_pull(request):
+            return found_file(request.profile, request.variant, path), True
+        return None, self.path_of(request.profile, request.variant) is not None
 
     def _needs_no_pull(self, request: Request) -> Path | None:
         """Where the bytes of the user's are that the variant is, if they will do."""
@@ -227,16 +233,7 @@ class Store(Shelf):
     async def _pull(self, request: Request, tracker: Tracker) -> None:
         if not request.force and await in_thread(lambda _: self._is_here(request), abandon=True):
             return
-        pulling = Pulling(
-            self._layout,
-            self._transport,
-            tracker,
-            hub_cache=self.hub_cache,
-            shelf=self,
-            record=self._record,
-            disk_usage=self._disk_usage,
-            wall=self._wall,
-        )
+        pulling = await in_thread(lambda _: self._pulling(tracker), abandon=True)
         with (
             _advice_for(request.profile, request.variant),
             self._layout.refusals(),
@@ -248,6 +245,19 @@ class Store(Shelf):
         ):
             await asyncio.to_thread(self._layout.make)
             await pulling.run(request)
+
+    def _pulling(self, tracker: Tracker) -> Pulling:
+        """Blocks: looks for package indexes in the user's settings."""
+        return Pulling(
+            self._layout,
+            self._transport,
+            tracker,
+            hub_cache=self.hub_cache,
+            shelf=self,
+            record=self._record,
+            disk_usage=self._disk_usage,
+            wall=self._wall,
+        )
 
     def _is_here(self, request: Request) -> bool:
         """Whether what is asked for is on disk, and is what was pulled. Blocks.

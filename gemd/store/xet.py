@@ -13,6 +13,7 @@ import os
 import select
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -79,6 +80,10 @@ class XetReader:
     def __init__(self, process: subprocess.Popen[bytes], read_timeout_s: float) -> None:
         self._process = process
         self._timeout = read_timeout_s
+        assert process.stderr is not None, "as opened"
+        self._errors = process.stderr.fileno()
+        self._said = b""
+        self._silent = False
 
     def read(self, limit: int) -> bytes:
         """The next bytes, at most so many; empty at the end of the file.
@@ -89,17 +94,36 @@ class XetReader:
         """
         assert self._process.stdout is not None, "as opened"
         descriptor = self._process.stdout.fileno()
-        ready, _, _ = select.select([descriptor], [], [], self._timeout)
-        if not ready:
-            raise UnreachableError(f"Xet storage gave nothing for {self._timeout:g} s")
+        deadline = time.monotonic() + self._timeout
+        while not self._ready(descriptor, deadline - time.monotonic()):
+            if time.monotonic() >= deadline:
+                raise UnreachableError(f"Xet storage gave nothing for {self._timeout:g} s")
         chunk = os.read(descriptor, limit)
         if not chunk and self._process.wait() != 0:
-            raise UnreachableError(f"Xet storage failed: {self._said()}")
+            raise UnreachableError(f"Xet storage failed: {self._last_words()}")
         return chunk
 
-    def _said(self) -> str:
-        assert self._process.stderr is not None, "as opened"
-        said = self._process.stderr.read()[-_SAID_BYTES:].decode("utf-8", "replace").strip()
+    def _ready(self, descriptor: int, wait_s: float) -> bool:
+        """Whether there is something to read, or the end; takes what is said meanwhile."""
+        watched = select.poll()
+        watched.register(descriptor, select.POLLIN)
+        if not self._silent:
+            watched.register(self._errors, select.POLLIN)
+        found = {each for each, _ in watched.poll(max(0.0, wait_s) * 1000.0)}
+        if self._errors in found:
+            # A library that is told to log would wait for ever on a pipe that nobody empties.
+            self._listen()
+        return descriptor in found
+
+    def _listen(self) -> None:
+        said = os.read(self._errors, _SAID_BYTES)
+        self._silent = not said
+        self._said = (self._said + said)[-_SAID_BYTES:]
+
+    def _last_words(self) -> str:
+        while not self._silent:
+            self._listen()
+        said = self._said.decode("utf-8", "replace").strip()
         return said.splitlines()[-1] if said else f"exit code {self._process.returncode}"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections import Counter
+from typing import Final
+
+from pydantic import Field, TypeAdapter
 
 from gemd.wire.base import ErrorBody, Message
 
@@ -80,9 +83,39 @@ class Made(Message):
     """Bytes of the result that an earlier try had written."""
 
 
+TENSORS: Final = "tensors.json"
+"""In the order's directory: all tensors of the result. Of a checkpoint with experts that is a list
+of tens of thousands, which the daemon has no need to hold."""
+
+TENSOR_LIST: Final = TypeAdapter(tuple[MadeTensor, ...])
+"""Reads and writes that list."""
+
+
+class Told(Message):
+    """What an order ended with, as the daemon hears of it. Fields as in `Made`."""
+
+    files: tuple[MadeFile, ...]
+    kinds: dict[str, int]
+    """How many tensors there are of each type."""
+    fallbacks: int = 0
+    versions: dict[str, str] = Field(default_factory=dict)
+    resumed_bytes: int = 0
+
+    @classmethod
+    def of(cls, made: Made) -> Told:
+        """The same without the list."""
+        return cls(
+            files=made.files,
+            kinds=dict(sorted(Counter(tensor.kind for tensor in made.tensors).items())),
+            fallbacks=made.fallbacks,
+            versions=made.versions,
+            resumed_bytes=made.resumed_bytes,
+        )
+
+
 class Report(Message):
     """One line of the quantizer. Exactly one of the three is set; the last two end it."""
 
     progress: Progress | None = None
-    made: Made | None = None
+    made: Told | None = None
     error: ErrorBody | None = None

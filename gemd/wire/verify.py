@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field
 
 from gemd.wire.base import ErrorBody, Message
-from gemd.wire.quantize import MadeTensor  # noqa: TC001 - pydantic reads it
 
 
 class WantedFile(Message):
@@ -34,8 +33,9 @@ class Examine(Message):
     """All of them; where nobody has said how large one is, as it was found."""
     quantization: str = ""
     """Such as ``Q4_K_M``: how much of the source may be lost."""
-    tensors: tuple[MadeTensor, ...] = ()
-    """What its quantizer has written; empty if that is not known."""
+    tensors: str = ""
+    """Path of the list of what its quantizer has written (`gemd.wire.quantize.TENSOR_LIST`); empty
+    if that is not known."""
     source: str = ""
     """Path of what it was made from, if that is here."""
     depth: Literal["files", "full"] = "files"

@@ -240,6 +240,10 @@ def test_prune_as_json_is_the_operation(inside: Inside, daemon: FakeDaemon) -> N
     shown = json.loads(inside("prune", "--yes", "--json").stdout)
     assert shown["prune"]["dry_run"] is False
     assert shown["prune"]["items"][0]["reason"] == "REASON_UNUSED"
+    daemon.script.prunes = [_prune(dry_run=True), _prune(dry_run=False)]
+    shown = json.loads(inside("prune", "--yes", "--json").stdout)
+    # Nothing was there to go, and not because it was only asked for.
+    assert (shown["prune"]["items"], shown["prune"]["dry_run"]) == ([], False)
 
 
 @pytest.mark.parametrize("option", ["--unused-for=30", "--keep=50", "--keep=0GB"])

@@ -236,6 +236,22 @@ def test_several_files_on_eighty_columns() -> None:
     assert after.text == "using a mirror\n"
 
 
+def test_what_has_no_rate_any_more_gets_none_from_what_came_before() -> None:
+    """Nor a time left: a comparison that follows the reading takes as long as it takes."""
+    stderr, clock = io.StringIO(), Clock()
+    before = Operation.of(operation("RUNNING"))
+    with Progress(Output(io.StringIO(), stderr, {}), clock=clock) as progress:
+        for current in (0, 400, 900):
+            clock.now += 1
+            now = operation("RUNNING", phase="verifying", current=current, total=1000)
+            now.rate_bytes_per_second = 0
+            now.ClearField("estimated_remaining")
+            show_operation(progress, before, Operation.of(now))
+    assert "/s" not in stderr.getvalue()
+    assert " left" not in stderr.getvalue()
+    assert "verifying smollm2-135m   90 %" in stderr.getvalue()
+
+
 def test_several_files_in_a_pipe_are_sparse_lines() -> None:
     """A line every tenth, whatever the phases of single files are."""
     stderr, clock = io.StringIO(), Clock()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemd.cli.failures import Exit
-from tests.support.daemon_says import operation
+from tests.support.daemon_says import model, operation
 
 if TYPE_CHECKING:
     from tests.support.fake_daemon import FakeDaemon
@@ -47,6 +47,19 @@ def test_pull_shows_progress_and_where_it_came_from(inside: Inside, daemon: Fake
     assert request.request_id
 
 
+@pytest.mark.parametrize("arguments", [("smollm2-135m", "--variant", "q8"), ("smollm2-135m:q8",)])
+def test_who_pulled_a_variant_is_told_how_to_run_that_one(
+    inside: Inside, daemon: FakeDaemon, arguments: tuple[str, ...]
+) -> None:
+    """The bare name would run the first one that is on disk."""
+    last = operation("SUCCEEDED", current=1000)
+    last.pull.variant = "q8"
+    daemon.script.pull = [last]
+    daemon.script.models[arguments[0]] = model("smollm2-135m")
+    done = inside("pull", *arguments)
+    assert "gemctl run --model smollm2-135m:q8 " in done.stderr
+
+
 def test_pull_of_what_is_there_is_quick_and_fine(inside: Inside, daemon: FakeDaemon) -> None:
     """An operation that has ended already is not watched; one that only verified says the same."""
     last = operation("SUCCEEDED", current=1000)
@@ -82,7 +95,12 @@ def test_a_pull_that_fails_says_why(inside: Inside, daemon: FakeDaemon) -> None:
     daemon.script.pull = [operation("RUNNING"), operation("CANCELLED")]
     done = inside("pull", "smollm2-135m")
     assert done.returncode == Exit.FAILURE
-    assert "was cancelled" in done.stderr
+    assert (
+        "the pull of smollm2-135m was cancelled\n  try: gemctl pull smollm2-135m\n" in done.stderr
+    )
+    daemon.script.pull = [operation("RUNNING"), operation("CANCELLED", variant="q8")]
+    done = inside("pull", "smollm2-135m", "--variant", "q8")
+    assert "  try: gemctl pull smollm2-135m --variant q8\n" in done.stderr
 
 
 def test_ctrl_c_leaves_a_pull_running(gemctl: Gemctl, daemon: FakeDaemon) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemd.cli.failures import Exit
+from gemd.cli.quantize import _wrapped
+from gemd.cli.text import table
 from gemd.v1 import model_pb2, operation_pb2
 from tests.support.daemon_says import model, operation
 
@@ -152,3 +154,45 @@ def test_what_is_missing_is_a_matter_of_usage(inside: Inside, daemon: FakeDaemon
     done = inside("quantize", "smollm2-135m", "--to", "Q4_0", "--imatrix", "/nowhere")
     assert done.returncode == Exit.USAGE
     assert daemon.asked("QuantizeModel") == []
+
+
+def test_what_was_made_before_is_said_to_be_there(inside: Inside, daemon: FakeDaemon) -> None:
+    """Nothing was made now."""
+    last = made()
+    last.current_bytes = last.total_bytes = 0
+    daemon.script.pull = [last]
+    done = inside("quantize", "smollm2-135m", "--to", "Q4_K_M", "--yes")
+    assert "smollm2-135m:q4_k_m-local is on disk already (100 MiB" in done.stderr
+
+
+def test_the_command_that_says_yes_is_the_one_that_was_typed(
+    inside: Inside, daemon: FakeDaemon
+) -> None:
+    """With all its options: one that is left out may leave 50 GB on the disk."""
+    daemon.script.models = {"smollm2-135m": bf16(5_000_000_000, on_disk=False)}
+    typed = ["--to", "Q4_0", "--from", "f16", "--variant", "mine", "--discard-source", "--force"]
+    done = inside("quantize", "smollm2-135m", *typed)
+    assert done.returncode == Exit.PRECONDITION
+    (line,) = [line for line in done.stderr.splitlines() if "  try: " in line]
+    assert line.split()[1:] == ["gemctl", "quantize", "--yes", "smollm2-135m", *typed]
+    assert daemon.asked("QuantizeModel") == []
+
+
+@pytest.mark.parametrize("columns", [30, 80, 200])
+def test_what_was_found_is_wrapped_beside_its_check(columns: int) -> None:
+    """On a terminal: no line is wider, no word is lost, and the column stays clear."""
+    headers = ("check", "", "value", "limit", "found")
+    text = "worst of 272 is blk.23.attn_v.weight with 0.0064; means: Q4_K 0.0183, Q5_0 0.0440"
+    rows = [
+        ("sampled-error", "passed", "0.006413", "0.0108", text),
+        ("sizes", "passed", "", "", ""),
+    ]
+    first, below = _wrapped(headers, rows, columns)
+    lines = table(headers, first)
+    lines = [lines[1], *below[0].splitlines(), lines[2]]
+    assert below[1] == ""
+    if columns > 30:
+        assert max(map(len, lines)) <= columns
+        assert all(line.startswith(" " * 41) for line in lines[1:-1])
+    assert " ".join(" ".join(lines[:-1]).split()).endswith(text)
+    assert _wrapped(headers, rows, 0)[0] == rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from gemd.cli.failures import Exit
 from gemd.v1 import operation_pb2
 from gemd.v1 import store_service_pb2 as service
@@ -42,15 +44,42 @@ def test_a_table_of_checks_with_their_figures(inside: Inside, daemon: FakeDaemon
     assert (request.variant, request.depth) == ("q4", REQUEST.DEPTH_HASHES)
 
 
-def test_a_failed_check_is_the_exit_code(inside: Inside, daemon: FakeDaemon) -> None:
-    """And the last line says that it is not served, and how it goes."""
-    daemon.script.verifications = [verified(passed=False)]
-    done = inside("verify", "smollm2-135m", "--variant", "q4", "--full")
+@pytest.mark.parametrize(
+    "source, mending",
+    [
+        ("quantized", "gemctl quantize smollm2-135m --to Q4_1 --variant q4_1 --force"),
+        ("hub", "gemctl pull smollm2-135m --variant q4_1 --force"),
+    ],
+)
+def test_a_failed_check_is_the_exit_code(
+    inside: Inside, daemon: FakeDaemon, source: str, mending: str
+) -> None:
+    """And the last lines say that it is not served, what mends it, and how it goes."""
+    found = model("smollm2-135m")
+    found.variants[0].source = source
+    daemon.script.models = {"smollm2-135m": found}
+    daemon.script.verifications = [verified(passed=False, variant="q4_1")]
+    done = inside("verify", "smollm2-135m", "--variant", "q4_1", "--full")
     assert done.returncode == Exit.FAILURE
     assert "FAILED" in done.stdout
-    assert "1 of 1 did not pass and will not be served: smollm2-135m:q4" in done.stderr
-    assert "gemctl rm smollm2-135m --variant q4" in done.stderr
+    assert "1 of 1 did not pass; will not be served: smollm2-135m:q4_1" in done.stderr
+    assert f"  try: {mending}\n       gemctl rm smollm2-135m --variant q4_1\n" in done.stderr
     assert daemon.asked("VerifyModel")[0].depth == REQUEST.DEPTH_FULL
+
+
+def test_a_bad_file_of_the_users_is_told_of_and_used(inside: Inside, daemon: FakeDaemon) -> None:
+    """Nothing is written down about it, so nothing keeps it from being served; and it is theirs."""
+    own = model("local/own")
+    own.variants[0].source = "local"
+    daemon.script.models = {"local/own": own}
+    last = verified(passed=False, variant="")
+    last.model = "models/local/own"
+    daemon.script.verifications = [last]
+    done = inside("verify", "local/own")
+    assert done.returncode == Exit.FAILURE
+    assert "used all the same" in done.stderr
+    assert "not be served" not in done.stderr
+    assert "gemctl rm" not in done.stderr
 
 
 def test_every_variant_on_disk_is_one_verification(inside: Inside, daemon: FakeDaemon) -> None:

@@ -16,7 +16,7 @@ import pytest
 from gemd.engine.chores import run_chore
 from gemd.errors import EngineCrashedError, EngineMissingError, InvalidRequestError
 from gemd.rpc.quantize_process import parsed
-from gemd.wire.quantize import Made, Order, Progress
+from gemd.wire.quantize import Order, Progress, Told
 from tests.support.desktop import alive, wait_until
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ async def run(
     report: Callable[[Progress], None] = lambda _: None,
     born: Callable[[int], None] = lambda _: None,
     python: str = sys.executable,
-) -> Made:
+) -> Told:
     """What a process makes of an order that says how it is to end."""
     return await run_chore(
         MODULE,
@@ -51,7 +51,7 @@ async def test_progress_and_the_result_arrive() -> None:
     seen: list[Progress] = []
     made = await run("made", report=seen.append)
     assert [each.current_bytes for each in seen] == [1, 2, 3]
-    assert len(made.tensors) == 20_000
+    assert len(made.files) == 20_000
 
 
 async def test_it_steps_back_and_runs_in_a_session_of_its_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,6 @@ from tests.support.app import Running, fails, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 SOURCE = HubSource(repository="someone/tiny", file="tiny.gguf")
 
@@ -137,3 +137,28 @@ async def test_an_unknown_variant_is_met_with_those_there_are(running: Running) 
     failure = await fails(running.generation.Generate(request))
     assert failure.reason == "MODEL_NOT_FOUND"
     assert "it has a, b" in failure.metadata["why"]
+
+
+async def test_one_that_was_found_bad_gives_way_to_a_sound_one(running: Running) -> None:
+    """By the model's name alone; by its own it is refused, and so is the model without others."""
+    request = model_service_pb2.GetModelRequest(name="tiny")
+    found = (await running.models.GetModel(request)).model
+    store = Store(Path(found.variants[0].path).parents[1])
+
+    async def refused(name: str) -> bool:
+        request = generation.GenerateRequest(text="hello", model=name)
+        return (await fails(running.generation.Generate(request))).reason == "CONTENT_MISMATCH"
+
+    def reject(name: str) -> None:
+        entry = store.entry("tiny", name)
+        assert entry is not None
+        store.record(entry.manifest.model_copy(update={"rejection": "smoke: it says nothing"}))
+
+    reject("a")
+    assert await refused("tiny:a")
+    await warm(running, "tiny")
+    assert (await loaded(running))["tiny"].variant == "b"
+    await running.models.UnloadModel(model_service_pb2.UnloadModelRequest(model="tiny"))
+    reject("b")
+    assert await refused("tiny:b")
+    assert await refused("tiny")

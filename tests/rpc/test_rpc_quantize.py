@@ -105,6 +105,15 @@ async def test_a_file_of_the_users_becomes_a_variant(weights: Path, tmp_path: Pa
             next_one.library.resolve("tiny-bf16")
 
 
+async def test_a_made_variant_that_is_named_is_no_source(weights: Path, tmp_path: Path) -> None:
+    """The user's own file is; another one than was named is not taken in silence."""
+    async with shop(tmp_path) as one:
+        await one.made(weights, "q4_0")
+        for named in (("tiny-bf16:q4_0-local", ""), ("tiny-bf16", "q4_0-local")):
+            with pytest.raises(InvalidRequestError, match="not made of tiny-bf16:q4_0-local"):
+                one.begin(named[0], "Q8_0", source_variant=named[1])
+
+
 async def test_namesakes_are_told_apart(weights: Path, tmp_path: Path) -> None:
     """A file called as a model of the catalogue, and two files of one name."""
     first, second = tmp_path / "a" / "tiny.gguf", tmp_path / "b" / "other.gguf"

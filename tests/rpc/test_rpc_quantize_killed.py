@@ -11,6 +11,7 @@ import pytest
 from gemd.errors import (
     EngineCrashedError,
     GemdError,
+    OperationConflictError,
 )
 from gemd.store import Kind, State
 from tests.support.quantizing import (
@@ -39,6 +40,8 @@ async def test_two_ask_for_one_thing(weights: Path, tmp_path: Path) -> None:
         assert first.id == second.id
         with pytest.raises(GemdError, match="cannot quantize tiny-bf16 now"):
             one.begin(weights, "Q8_0")
+        with pytest.raises(OperationConflictError, match="made already, from something else"):
+            one.begin(weights, "Q8_0", variant=first.variant)
         await one.operations.cancel(first.id)
 
 

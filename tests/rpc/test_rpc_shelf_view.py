@@ -13,7 +13,7 @@ from gemd.rpc.shelf_view import disk_use, on_disk
 from gemd.store import Store, Transport
 from gemd.store.hub_cache import CachedRepository
 from gemd.v1 import model_pb2
-from tests.support.stocks import blob, snapshot
+from tests.support.stocks import COMMIT, blob, snapshot
 from tests.support.stores import profile_of
 
 if TYPE_CHECKING:
@@ -80,6 +80,17 @@ def test_what_two_models_share_is_exclusive_to_none(store: Store) -> None:
     assert [found[name]["q4"].exclusive_bytes for name in "ab"] == [0, 0]
     use = disk_use(store, profiles, quota_bytes=5)
     assert (use.owned_bytes, use.shared_bytes, use.quota_bytes) == (1000, 0, 5)
+
+
+def test_what_was_pulled_into_the_hubs_cache_is_counted_once(store: Store, tmp_path: Path) -> None:
+    """As gemd's own, though it lies where what others fetched would be found."""
+    whole = {"model.safetensors": b"a" * 100, "config.json": b"{}"}
+    snapshot(store, tmp_path / "hub", "ours", whole)
+    CachedRepository.named(tmp_path / "hub", "someone/ours").point("main", COMMIT)
+    profile = _of_several("ours")
+    assert store.as_found(profile.variants[0]) is not None
+    use = disk_use(store, [profile], quota_bytes=0)
+    assert (use.owned_bytes, use.shared_bytes) == (102, 0)
 
 
 def test_what_others_fetched_is_shared(store: Store, tmp_path: Path) -> None:

@@ -138,6 +138,27 @@ async def test_what_is_made_is_checked_and_what_is_damaged_is_not_served(weights
         assert store.locate(profile).path == entry.path
 
 
+async def test_who_goes_on_with_damaged_weights_is_said_now_and_not_written_down(
+    weights: Path,
+) -> None:
+    """Under whichever names it is loaded; what it is rejected for is true after that, too."""
+    async with with_made(weights) as (daemon, store, _):
+        entry = store.entry(NAME, "q4_0-local")
+        assert entry is not None
+        both = (NAME, f"{NAME}:q4_0-local")
+        for name in both:
+            async for _loading in daemon.models.LoadModel(models.LoadModelRequest(model=name)):
+                pass
+        flip(entry.path)
+        found = await verified(daemon)
+        for name in both:
+            assert f"{name} is loaded with it" in found.checks[-1].detail
+        again = store.entry(NAME, "q4_0-local")
+        assert again is not None
+        assert again.manifest.rejection.startswith("sha256: ")
+        assert "loaded" not in again.manifest.rejection
+
+
 async def test_a_shallow_look_clears_no_deep_fault(weights: Path) -> None:
     """What failed against the source counts until it passes against the source."""
     async with with_made(weights) as (daemon, store, _):

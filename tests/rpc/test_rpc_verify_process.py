@@ -14,7 +14,7 @@ import pytest
 from gemd.engine.spec import checkout_directory
 from gemd.errors import EngineCrashedError
 from gemd.rpc import verify_process
-from gemd.rpc.verify_process import Engine, examined
+from gemd.rpc.verify_process import Engine, _Shown, examined
 from gemd.store.progress import PullProgress, Tracker, Unit
 from gemd.wire.verify import Examine, Progress, Report, WantedFile
 
@@ -35,6 +35,19 @@ def tracker_of(seen: list[PullProgress], path: Path) -> Tracker:
     tracker.plan((Unit("u", path.name, total=path.stat().st_size),))
     tracker.begin("u")
     return tracker
+
+
+async def test_what_follows_the_reading_is_counted_in_no_bytes(tmp_path: Path) -> None:
+    """No time left is told for a comparison, which is longer than all that was before."""
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF" * 25)
+    seen: list[PullProgress] = []
+    shown = _Shown(tracker_of(seen, path), "u", "m:q4")
+    shown.show(Progress(check="scales", current_bytes=99, total_bytes=100))
+    shown.show(Progress(check="kl-divergence", current_bytes=99, total_bytes=100))
+    assert "read the same text" in seen[-1].message
+    assert (seen[-1].current_bytes, seen[-1].total_bytes) == (100, 100)
+    assert seen[-1].remaining_s is None
 
 
 async def test_the_process_reports_and_ends(tmp_path: Path) -> None:

@@ -178,10 +178,10 @@ async def test_only_the_hub_has_revisions(tmp_path: Path) -> None:
     for revision in ("", "v2"):
         with pytest.raises(InvalidRequestError, match="cannot be pulled") as caught:
             await store.pull(profile, revision=revision)
-        assert caught.value.advice == ("gemctl quantize tiny --to NVFP4",)
+        assert caught.value.advice == ("gemctl quantize tiny --to NVFP4 --variant nvfp4",)
     with pytest.raises(ModelNotFoundError) as missing:
         store.locate(profile, "nvfp4")
-    assert missing.value.advice[0] == "gemctl quantize tiny --to NVFP4"
+    assert missing.value.advice[0] == "gemctl quantize tiny --to NVFP4 --variant nvfp4"
 
 
 async def test_deleting_spares_what_another_model_has(hub: HubServer, tmp_path: Path) -> None:

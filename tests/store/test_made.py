@@ -133,9 +133,13 @@ def provenance(contents: dict[str, bytes], **changes: Any) -> Provenance:
 def worked(place: Workplace, contents: dict[str, bytes]) -> None:
     """What a quantizer leaves."""
     place.files.mkdir(parents=True)
-    for name, data in {**contents, "journal.jsonl": b"{}\n"}.items():
+    for name, data in {**contents, "journal.jsonl": b"{}\n", "tensors.json": b"[]"}.items():
         (place.files / name).write_bytes(data)
     place.source_note.write_text("{}")
+
+
+def _unhurried() -> None:
+    """Nobody wants it to stop."""
 
 
 class PowerFailedError(Exception):
@@ -154,8 +158,8 @@ def test_a_result_gets_its_place(tmp_path: Path, engine: str) -> None:
         contents,
         making=Making.model_validate({"quantization": "X", "engine": engine, "source": "bf16"}),
     )
-    seal(place, about, "[]")
-    assert sealed(place) == about
+    seal(place, about)
+    assert sealed(place, None, _unhurried) == about
     written: list[Manifest] = []
     made = accept(place, about, written.append)
     assert written == [made]
@@ -182,11 +186,11 @@ def test_a_power_failure_at_any_step_is_mended(
     place = Workplace(tmp_path, "m", "v")
     old, new = {"a.gguf": b"old"}, {"a.gguf": b"new one"}
     worked(place, old)
-    seal(place, provenance(old), "[]")
+    seal(place, provenance(old))
     accept(place, provenance(old), lambda _: None)
     worked(place, new)
     about = provenance(new, created=NOON + timedelta(days=1))
-    seal(place, about, "[]")
+    seal(place, about)
     count = 0
 
     def step(call: Any) -> Any:
@@ -203,7 +207,7 @@ def test_a_power_failure_at_any_step_is_mended(
         for name in ("rename", "rmdir", "unlink", "mkdir"):
             patch.setattr(f"os.{name}", step(getattr(__import__("os"), name)))
         accept(place, about, step(lambda _: None))
-    found = sealed(place)
+    found = sealed(place, None, _unhurried)
     assert found == about
     made = accept(place, found, lambda _: None)
     assert made.file(tmp_path).read_bytes() == b"new one"
@@ -213,15 +217,32 @@ def test_a_power_failure_at_any_step_is_mended(
 def test_what_is_not_complete_is_not_sealed(tmp_path: Path) -> None:
     """Without provenance, with a damaged one, or with a file of another size."""
     place = Workplace(tmp_path, "m", "v")
-    assert sealed(place) is None
+    assert sealed(place, None, _unhurried) is None
     worked(place, {"a.gguf": b"first"})
-    assert sealed(place) is None
+    assert sealed(place, None, _unhurried) is None
     (place.files / "provenance.json").write_text("{}")
-    assert sealed(place) is None
-    seal(place, provenance({"a.gguf": b"first"}), "[]")
-    assert sealed(place) is not None
+    assert sealed(place, None, _unhurried) is None
+    seal(place, provenance({"a.gguf": b"first"}))
+    assert sealed(place, None, _unhurried) is not None
     (place.files / "a.gguf").write_bytes(b"longer than first")
-    assert sealed(place) is None
+    assert sealed(place, None, _unhurried) is None
+
+
+def test_what_lies_in_its_place_is_not_taken_unread(tmp_path: Path) -> None:
+    """Without a manifest only with the right bytes; with its own, unless that finds it wanting."""
+    place = Workplace(tmp_path, "m", "v")
+    worked(place, {"a.gguf": b"first"})
+    about = provenance({"a.gguf": b"first"})
+    seal(place, about)
+    made = accept(place, about, lambda _: None)
+    file = made.file(tmp_path)
+    assert sealed(place, None, _unhurried) == about
+    assert sealed(place, Entry.of(made, tmp_path), _unhurried) == about
+    rejected = made.model_copy(update={"rejection": "scales: NaN"})
+    assert sealed(place, Entry.of(rejected, tmp_path), _unhurried) is None
+    file.write_bytes(b"other")
+    assert sealed(place, None, _unhurried) is None
+    assert sealed(place, Entry.of(made, tmp_path), _unhurried) is None
 
 
 def test_a_result_is_that_of_its_recipe_and_source() -> None:

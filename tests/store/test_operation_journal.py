@@ -226,7 +226,7 @@ async def test_a_starter_that_refuses_ends_it(tmp_path: Path) -> None:
     errors = {kind: str(each.error) for kind, each in ended.items()}
     assert errors[Kind.PULL] == "there is no model m any more"
     assert "secret" not in errors[Kind.VERIFY]
-    assert "cannot go on with a quantize of m" in errors[Kind.QUANTIZE]
+    assert "cannot go on with a quantization of m" in errors[Kind.QUANTIZE]
     assert _kept(tmp_path) == []
 
 

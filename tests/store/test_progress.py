@@ -46,6 +46,21 @@ def test_the_rate_falls_when_nothing_comes() -> None:
     assert average.bytes_per_second() < 500
 
 
+def test_where_every_unit_is_done_there_is_no_rate() -> None:
+    """What then still takes time, as a comparison does, is not measured in bytes."""
+    clock, seen = Clock(), list[PullProgress]()
+    tracker = Tracker(seen.append, clock=clock, wall=clock)
+    tracker.plan((Unit("u", "u", total=1000),))
+    tracker.begin("u")
+    clock.now += 1
+    tracker.advance("u", 500)
+    assert seen[-1].remaining_s == pytest.approx(1.0)
+    tracker.complete("u")
+    clock.now += 60
+    tracker.enter("verifying", message="both read the same text")
+    assert (seen[-1].rate_bytes_per_second, seen[-1].remaining_s) == (0, None)
+
+
 def test_bursts_are_evened_out() -> None:
     """Many chunks at one instant do not make an infinite rate."""
     clock = Clock()

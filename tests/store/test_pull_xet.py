@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from gemd.store import xet
+from gemd.store.http import UnreachableError
+from gemd.store.threads import Stop
 from gemd.store.xet import xet_installed
 from tests.support.hub_server import COMMIT
 from tests.support.stores import (
@@ -23,7 +26,7 @@ from tests.support.stores import (
 from tests.support.xet_storage import XetHub, XetStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from email.message import Message
     from pathlib import Path
 
@@ -97,6 +100,7 @@ async def test_what_xet_fails_to_give_comes_over_http(hub: XetHub, tmp_path: Pat
     got = await make_store(tmp_path, hub=hub.url, xet=True).pull(hub_profile(DATA), seen.append)
     assert got.path.read_bytes() == DATA
     assert fetched_over_http(hub)
+    assert any("going on over HTTP" in each.message for each in seen)
 
 
 async def test_a_storage_without_address_is_told(hub: XetHub, tmp_path: Path) -> None:
@@ -134,6 +138,72 @@ async def test_the_token_is_for_the_hub(
         asked.headers.get("authorization"),
     }
     assert not fetched_over_http(hub)
+
+
+class Misleading(XetHub):
+    """A hub that names another server for passes."""
+
+    other: XetHub
+
+    def extra_headers(self, path: str) -> Mapping[str, str]:
+        """With the other one's address."""
+        headers = super().extra_headers(path)
+        return {name: value.replace(self.url, self.other.url) for name, value in headers.items()}
+
+
+async def test_the_token_goes_to_no_other_server(
+    hub: XetHub,
+    storage: XetStorage,
+    xet_hash: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever address the hub gives for passes."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with Misleading(storage) as misleading:
+        misleading.other, misleading.token = hub, "hf_secret"
+        misleading.add(REPOSITORY, FILE, DATA)
+        misleading.xet_hashes[FILE] = xet_hash
+        got = await make_store(tmp_path, hub=misleading.url, xet=True).pull(hub_profile(DATA))
+    assert got.path.read_bytes() == DATA
+    [asked] = hub.asked("GET", ROUTE)
+    assert "hf_secret" not in str(dict(asked.headers))
+
+
+_TALKATIVE = """
+import json, sys
+order = json.loads(sys.stdin.readline())
+for _ in range(100):
+    sys.stderr.write("word " * 1000 + chr(10))
+if order["hash"] == "fails":
+    sys.exit("it is over")
+sys.stdout.buffer.write(bytes(order["size"]))
+"""
+
+
+def test_a_library_that_logs_is_listened_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for a pipe that nobody empties; the last words are the reason."""
+    program = tmp_path / "talkative.py"
+    program.write_text(_TALKATIVE)
+    monkeypatch.setattr(xet, "_PROGRAM", program)
+
+    def read(name: str) -> int:
+        with xet.xet_stream(
+            xet.XetPlace(name, "http://127.0.0.1:9"),
+            size_bytes=1_000_000,
+            start=0,
+            token="",
+            environ=environ(tmp_path),
+            read_timeout_s=60,
+            stop=Stop(),
+        ) as stream:
+            return sum(map(len, iter(lambda: stream.read(1 << 18), b"")))
+
+    assert read("gives") == 1_000_000
+    with pytest.raises(UnreachableError, match="it is over"):
+        read("fails")
 
 
 class Silent(XetHub):

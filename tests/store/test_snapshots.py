@@ -139,5 +139,8 @@ def test_what_is_made_here_names_what_makes_it(tmp_path: Path) -> None:
     """No pull brings it."""
     with pytest.raises(ModelNotFoundError) as caught:
         store_of(tmp_path).locate(profile(REPOSITORY), "q4")
-    assert caught.value.advice == ("gemctl quantize tiny --to BF16", "gemctl plan tiny")
+    assert caught.value.advice == (
+        "gemctl quantize tiny --to BF16 --variant q4",
+        "gemctl plan tiny",
+    )
     assert "made here from bf16" in caught.value.why

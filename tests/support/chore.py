@@ -10,12 +10,10 @@ import threading
 
 from gemd.errors import InvalidRequestError
 from gemd.wire.base import ErrorBody
-from gemd.wire.quantize import Made, MadeTensor, Order, Progress, Report
+from gemd.wire.quantize import MadeFile, Order, Progress, Report, Told
 from gemd.worker.chore import Chore
 
-TENSOR = MadeTensor(
-    name="blk.0", kind="Q4_0", shape=(1,), file="f", offset=0, size_bytes=1, sha256="0" * 64
-)
+FILE = MadeFile(name="f", size_bytes=1, sha256="0" * 64)
 
 
 def main() -> None:
@@ -29,7 +27,7 @@ def main() -> None:
         step = Progress(phase="quantizing", current_bytes=count, total_bytes=3)
         chore.progress(lambda: Report(progress=step), always=True)  # noqa: B023 - called at once
     if act == "made":
-        chore.say(Report(made=Made(files=(), tensors=(TENSOR,) * 20_000)))
+        chore.say(Report(made=Told(files=(FILE,) * 20_000, kinds={})))
     elif act == "refused":
         error = InvalidRequestError("it cannot be", why="because", metadata={"field": "name"})
         chore.say(Report(error=ErrorBody.of(error)))

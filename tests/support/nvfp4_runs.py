@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from gemd.wire.quantize import Order
 from gemd.worker.quantize.nvfp4 import Limits, make_nvfp4
+from gemd.worker.quantize.nvfp4.journal import JOURNAL
 from tests.support.diffusion_headers import RELEASED, published
 from tests.support.safetensors_files import entries
 from tests.support.tiny_diffusion import TINY, read_tensors
@@ -34,6 +35,21 @@ if TYPE_CHECKING:
 SMALL: Final = Limits(shard_bytes=600_000, sync_bytes=64 * 1024)
 """Four files of the tiny model, and a journal that grows every few experts."""
 _PIECE: Final = 1 << 22
+
+
+class StopError(Exception):
+    """Ends a run from outside."""
+
+
+def stopping(at: int) -> Callable[[Progress], None]:
+    """Takes progress until it is enough."""
+    left = iter(range(at - 1))
+
+    def told(_: Progress) -> None:
+        if next(left, None) is None:
+            raise StopError
+
+    return told
 
 
 def order_of(source: Path, target: Path, **fields: Any) -> Order:
@@ -76,8 +92,10 @@ def peak_of(source: Path, target: Path, **fields: Any) -> tuple[int, int]:
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
-    """All files of a folder."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """All files of a result; the journal is none of it."""
+    return {
+        path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != JOURNAL
+    }
 
 
 def write_split(target: Path, *, dtype: torch.dtype = torch.bfloat16) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import gguf
 import numpy as np
 
 from gemd.footprint import read_gguf_header
-from gemd.wire.quantize import MadeTensor
+from gemd.wire.quantize import TENSOR_LIST, TENSORS, MadeTensor
 from gemd.wire.verify import Examine, Examined, WantedFile
 from gemd.worker.verify.examination import examine
 from tests.support.llama_quantizer import oracle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Mapping
     from pathlib import Path
 
     from gemd.footprint import Tensor
@@ -57,7 +57,17 @@ def order_for(path: Path, **more: object) -> Examine:
         "memory_bytes": PLENTY,
         "windows": 1,
     }
-    return Examine.model_validate(values | more)
+    return Examine.model_validate(values | with_list(path, more))
+
+
+def with_list(path: Path, fields: Mapping[str, object]) -> dict[str, object]:
+    """Fields of an order; its `tensors`, if they are said, are put into a file beside the model."""
+    tensors = fields.get("tensors")
+    if tensors is None:
+        return dict(fields)
+    file = path.with_name(f"{path.name}.{TENSORS}")
+    file.write_bytes(TENSOR_LIST.dump_json(cast("tuple[MadeTensor, ...]", tensors)))
+    return {**fields, "tensors": str(file)}
 
 
 def looked_at(order: Examine) -> Examined:

@@ -99,7 +99,7 @@ class Model:
         log: Where llama.cpp says why it refuses.
 
     Raises:
-        BadModelFileError: llama.cpp refuses the file.
+        BadModelFileError: llama.cpp refuses the file, or it has no vocabulary.
 
     """
 
@@ -129,6 +129,15 @@ class Model:
                 f"llama.cpp cannot load {path}",
                 why=log.explain() or "it gave no reason",
                 advice=(f"gemctl run --model {path} after replacing the file",),
+                metadata={"path": path},
+            )
+        if c.llama_vocab_type(c.llama_model_get_vocab(self.handle)) == c.LLAMA_VOCAB_TYPE_NONE:
+            self.close()
+            raise BadModelFileError(
+                f"{path} has no vocabulary",
+                # Asked about a token all the same, llama.cpp ends the process.
+                why="texts can be neither read nor written with it",
+                advice=("gemctl list",),
                 metadata={"path": path},
             )
         self.vocabulary = Vocabulary(self.handle)

@@ -7,17 +7,18 @@ with the same order where it was.
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemd.errors import GemdError, InvalidRequestError
 from gemd.wire.base import ErrorBody
-from gemd.wire.quantize import Made, Order, Report
+from gemd.wire.quantize import TENSOR_LIST, TENSORS, Order, Report, Told
 from gemd.worker.chore import Chore
 
 if TYPE_CHECKING:
-    from gemd.wire.quantize import Progress
+    from gemd.wire.quantize import Made, Progress
     from gemd.worker.quantize.source import Step, TensorSource
 
 NVFP4: Final = "NVFP4"
@@ -34,7 +35,10 @@ def main() -> None:
         phase = progress.phase
 
     try:
-        report = Report(made=carried_out(Order.model_validate_json(chore.order), step))
+        order = Order.model_validate_json(chore.order)
+        made = carried_out(order, step)
+        _list(made, Path(order.target) / TENSORS)
+        report = Report(made=Told.of(made))
     except GemdError as error:
         report = Report(error=ErrorBody.of(error))
     chore.say(report)
@@ -68,6 +72,16 @@ def carried_out(order: Order, step: Step) -> Made:
         return make_gguf(order, source, step)
     finally:
         source.close()
+
+
+def _list(made: Made, file: Path) -> None:
+    """Writes which tensors there are, whole or not at all."""
+    beside = file.with_suffix(".part")
+    with beside.open("wb") as written:
+        written.write(TENSOR_LIST.dump_json(made.tensors))
+        written.flush()
+        os.fsync(written.fileno())
+    beside.replace(file)
 
 
 def _source(order: Order) -> TensorSource:

@@ -79,15 +79,15 @@ class CheckpointChecks:
 
     def census(self) -> Iterator[CheckMade]:
         """The tensors that its quantizer has written, if that is known."""
-        order = self._job.order
-        if not order.tensors:
+        tensors = self._job.tensors
+        if not tensors:
             return
         found = [
             Entry(tensor.name, tensor.shape, tensor.dtype)
             for _, header in self.files
             for tensor in header.tensors
         ]
-        wanted = [Entry(each.name, each.shape, each.kind) for each in order.tensors]
+        wanted = [Entry(each.name, each.shape, each.kind) for each in tensors]
         if problems := differences(found, wanted):
             yield failed(CENSUS, first_of(problems), value=len(problems), limit=0)
         else:

@@ -112,7 +112,7 @@ class DiffusionChecks:
             opened = self._target
             check(opened.census, self._job.path)
         # Ours have to load in other engines too, which multiply with both as one matrix.
-        if self._job.order.tensors and (problem := _unshared(opened)):
+        if self._job.tensors and (problem := _unshared(opened)):
             yield failed(CENSUS, problem)
             return
         yield passed(

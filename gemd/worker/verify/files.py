@@ -56,7 +56,7 @@ def check_hashes(job: Job) -> Iterator[CheckMade]:
     for file in known:
         found = _sha256(job, Path(file.path))
         if found != file.sha256:
-            where = _damaged(Path(file.path), file.name, job.order.tensors)
+            where = _damaged(Path(file.path), file.name, job.tensors)
             yield failed(SHA256, f"{file.name} has {found}, not {file.sha256}{where}")
             return
     yield passed(SHA256, f"{_files(known)}, {sum(file.size_bytes for file in known)} bytes")

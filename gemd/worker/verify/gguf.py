@@ -102,10 +102,10 @@ class GgufChecks:
 
     def census(self) -> Iterator[CheckMade]:
         """The tensors of the plan, if there is one, and those of the source."""
-        order = self._job.order
+        tensors = self._job.tensors
         wanted = []
-        if order.tensors:
-            wanted.append(Entry(each.name, each.shape, each.kind) for each in order.tensors)
+        if tensors:
+            wanted.append(Entry(each.name, each.shape, each.kind) for each in tensors)
         if self._source is not None:
             wanted.append(Entry(each.name, each.shape) for each in self._source.tensors())
         if not wanted:

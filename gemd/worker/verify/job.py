@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemd.errors import BadModelFileError, ContentMismatchError, ModelNotFoundError
+from gemd.wire.quantize import TENSOR_LIST
 from gemd.wire.verify import CheckMade, LeftOut, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from gemd.wire.quantize import MadeTensor
     from gemd.wire.verify import Examine
 
 BROKEN = (BadModelFileError, ContentMismatchError, ModelNotFoundError)
 """Errors about the files themselves. Any other one is about this machine, and no verdict."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Job:
     """What all checks of one examination share.
 
@@ -41,6 +44,16 @@ class Job:
     def path(self) -> Path:
         """The file or directory."""
         return Path(self.order.path)
+
+    @functools.cached_property
+    def tensors(self) -> tuple[MadeTensor, ...]:
+        """What its quantizer has written; nothing if that is not known, or the list is damaged."""
+        if not self.order.tensors:
+            return ()
+        try:
+            return TENSOR_LIST.validate_json(Path(self.order.tensors).read_bytes())
+        except (OSError, ValueError):
+            return ()
 
     @property
     def source(self) -> Path | None:

@@ -14,6 +14,7 @@ from gemd import wire
 from gemd.errors import BadModelFileError
 from tests.support.engine_host import chat
 from tests.support.llama import CHATML, Bench, loaded
+from tests.support.unquantized import DENSE, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -469,3 +470,10 @@ def test_llama_cpps_log_callback_outlives_the_engine(smollm2: Path) -> None:
     from gemd.worker.llama.binding import Log  # noqa: PLC0415 - after the library
 
     assert isinstance(Log._installed, ctypes._CFuncPtr)  # type: ignore[attr-defined]
+
+
+def test_a_model_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
+    """Llama.cpp loads it, and ends the process at the first question about a token."""
+    path = write_model(tmp_path / "m.gguf", DENSE)
+    with pytest.raises(BadModelFileError, match="has no vocabulary"), loaded(path):
+        pass

@@ -58,7 +58,9 @@ def _beside_a_growing_answer(bench: Bench, message: wire.Work) -> int:
     return aside
 
 
-@pytest.mark.parametrize("continuations", [(LONG,), ((7, 8), LONG)])
+@pytest.mark.parametrize(
+    "continuations", [((7, 8), LONG), pytest.param((LONG,), marks=pytest.mark.slow)]
+)
 def test_scores_are_whole_and_in_place_after_being_set_aside(
     crowded: Bench, continuations: tuple[tuple[int, ...], ...]
 ) -> None:

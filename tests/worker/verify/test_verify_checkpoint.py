@@ -15,7 +15,7 @@ from gemd.footprint import read_safetensors_header
 from gemd.wire.quantize import MadeTensor
 from gemd.wire.verify import Examine, Examined, WantedFile
 from tests.support.tiny_diffusion import TINY, UNDERTRAINED, write_nvfp4
-from tests.support.verify_files import PLENTY, looked_at, sha256, verdicts
+from tests.support.verify_files import PLENTY, looked_at, sha256, verdicts, with_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def examined(folder: Path, *, engine: str = "diffusion", **more: object) -> Exam
         "quantization": "NVFP4",
         "memory_bytes": PLENTY,
     }
-    return looked_at(Examine.model_validate(values | more))
+    return looked_at(Examine.model_validate(values | with_list(folder, more)))
 
 
 @dataclass

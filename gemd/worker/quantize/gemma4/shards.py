@@ -19,7 +19,7 @@ import numpy as np
 from gemd.errors import BadModelFileError, ModelNotFoundError
 from gemd.footprint import checkpoint_headers, open_local, safetensors_header, safetensors_index
 from gemd.footprint.checkpoint import INDEX, SafetensorsIndex
-from gemd.worker.quantize.gguf.files import forget, remove, sync_folder
+from gemd.worker.quantize.files import forget, remove, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gemd.wire.quantize import Made
-from gemd.worker.quantize.gguf.files import sync_data, sync_folder
+from gemd.worker.quantize.files import sync_data, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,6 +110,14 @@ def read(folder: Path) -> Record | None:
         return _record(lines)
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def drop(folder: Path) -> None:
+    """Remove the record of an earlier try, for good."""
+    journal = folder / JOURNAL
+    if journal.exists():
+        journal.unlink()
+        sync_folder(folder)
 
 
 def _record(lines: list[bytes]) -> Record | None:

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from gemd.errors import ContentMismatchError
-from gemd.worker.quantize.gguf.files import forget, full, sync_data, sync_folder
+from gemd.worker.quantize.files import forget, full, sync_data, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

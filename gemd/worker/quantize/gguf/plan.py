@@ -19,8 +19,8 @@ from llama_cpp import llama_cpp as c
 
 from gemd.errors import BadModelFileError, InvalidRequestError
 from gemd.footprint.types import TENSOR_TYPES
+from gemd.worker.quantize.files import full
 from gemd.worker.quantize.gguf import kernels
-from gemd.worker.quantize.gguf.files import full
 from gemd.worker.quantize.gguf.header import (
     ALIGNMENT,
     ALIGNMENT_KEY,

@@ -15,8 +15,8 @@ from gemd.footprint.gguf import gguf_header
 from gemd.footprint.source import open_local
 from gemd.footprint.split import part_paths
 from gemd.footprint.twin import sparse_twin
+from gemd.worker.quantize.files import forget, remove, sync_folder
 from gemd.worker.quantize.gguf import kernels
-from gemd.worker.quantize.gguf.files import forget, remove, sync_folder
 from gemd.worker.quantize.gguf.header import read_fields
 from gemd.worker.quantize.source import SourceTensor
 
@@ -37,11 +37,20 @@ _SPLIT: Final = re.compile(r"split\.(no|count|tensors\.count)")
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One file, and the place of each of its tensors in it."""
+    """One file, and the place of each of its tensors in it.
+
+    Attributes:
+        path: Of it.
+        header: Its header.
+        offsets: From the beginning of the file.
+        stamp: Size and time of change when that was read; None of a file that is gone.
+
+    """
 
     path: Path
     header: GgufHeader
     offsets: dict[str, int]
+    stamp: tuple[int, int] | None
 
 
 class GgufSource:
@@ -122,10 +131,11 @@ class GgufSource:
         self._open.clear()
 
     def _part(self, path: Path) -> _Part:
+        stamp = _stamp(path.stat()) if path.exists() else None
         with open_local(self._header_of(path)) as source:
             header = gguf_header(source)
         offsets = {tensor.name: header.data_offset + tensor.offset for tensor in header.tensors}
-        return _Part(path, header, offsets)
+        return _Part(path, header, offsets, stamp)
 
     def _fields_of(self, path: Path) -> list[Field]:
         with open_local(self._header_of(path)) as source:
@@ -163,6 +173,9 @@ class GgufSource:
                 self._open[name] = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 raise _bad(part.path, error.strerror or str(error)) from None
+            # Another file's weights would be read at this one's places.
+            if _stamp(os.fstat(self._open[name])) != part.stamp:
+                raise _bad(part.path, "it has been written to meanwhile")
         return self._open[name]
 
     def _fill(self, part: _Part, descriptor: int, offset: int, data: NDArray[np.uint8]) -> None:
@@ -176,6 +189,10 @@ class GgufSource:
                 raise _bad(part.path, "it has become shorter meanwhile", offset + at)
             at += got
         forget(descriptor, offset, len(view))
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
 
 
 def kept_header(kept: Path, file: str) -> Path:

@@ -19,9 +19,9 @@ from llama_cpp import __version__ as llama_cpp_version
 
 from gemd.errors import BadModelFileError, ContentMismatchError, InvalidRequestError
 from gemd.wire.quantize import Made, MadeFile, MadeTensor, Progress
+from gemd.worker.quantize.files import FreeBytes, free_bytes, remove, require_space
 from gemd.worker.quantize.gguf import journal as journals
 from gemd.worker.quantize.gguf import kernels
-from gemd.worker.quantize.gguf.files import FreeBytes, free_bytes, remove, require_space
 from gemd.worker.quantize.gguf.importance import Importance
 from gemd.worker.quantize.gguf.journal import Essentials, Finished, Journal
 from gemd.worker.quantize.gguf.part import PartFile, part_of, put_in_place
@@ -97,15 +97,20 @@ def finished(order: Order) -> Made | None:
     record = journals.read(path.parent)
     if record is None or record.made is None or not _same(order, record):
         return None
-    if part_of(path).exists():
+    size = record.made.files[0].size_bytes
+    if not _has_size(path, size):
+        if not _has_size(part_of(path), size):
+            return None
         put_in_place(path)
-    if not path.exists() or path.stat().st_size != record.made.files[0].size_bytes:
-        return None
     if order.discard_source:
         for file in record.essentials.stamps:
             remove(_base(order) / file)
             kept_header(path.parent, file).unlink(missing_ok=True)
     return record.made
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def _same(order: Order, record: Record) -> bool:
@@ -159,6 +164,8 @@ def _begun(setting: _Setting, part: PartFile) -> tuple[Journal, dict[str, Finish
             advice=("gemctl pull MODEL",),
             metadata={"path": order.source, "file": missing[0], "missing": len(missing)},
         )
+    # Until there is a new one, an old one would speak of what is being overwritten.
+    journals.drop(folder)
     part.begin(anew=True)
     return Journal.begin(folder, essentials), {}
 
@@ -174,7 +181,7 @@ def _goes_on(setting: _Setting, essentials: Essentials, record: Record, part: Pa
     # What the journal notes was on the disk before, and all of it is read back at the end; one
     # look finds a file that is another one now, before hours of work are added to it.
     last = next(reversed(record.finished.values()), None)
-    return last is None or part.holds(last)
+    return last is not None and part.holds(last)
 
 
 def _by_file(setting: _Setting) -> dict[str, list[PlannedTensor]]:
@@ -209,7 +216,8 @@ class _Work:
     def run(self) -> Made:
         setting = self._setting
         weights = sum(planned.size_bytes for planned in setting.plan.tensors)
-        require_space(weights - self._written, Path(setting.order.target), setting.free)
+        if missing := weights - self._written:
+            require_space(missing, Path(setting.order.target), setting.free)
         kernels.prepare(planned.kind for planned in setting.plan.tensors)
         groups = _by_file(setting)
         stamps = _stamps(setting.order, groups)

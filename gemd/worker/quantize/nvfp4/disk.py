@@ -1,4 +1,4 @@
-"""Reading and writing so that a kill loses nothing, and what is done with leaves the page cache."""
+"""Reading and writing whole pieces of files, so that a kill loses nothing."""
 
 from __future__ import annotations
 
@@ -10,49 +10,16 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from gemd.errors import BadModelFileError, DiskFullError
+from gemd.worker.quantize.files import FULL, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-SPARE_BYTES: Final = 64 << 20
-"""Left free on the disk: this work must not be what fills it."""
 CHUNK_BYTES: Final = 8 << 20
 """That are copied or hashed at once."""
 PART: Final = ".part"
 """Behind the name of a file that is not whole yet."""
-
-_FULL: Final = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file system or a limit of the process does not allow a file that large",
-}
-
-
-def require_space(
-    needed: int, folder: Path, disk_usage: Callable[[Path], tuple[int, int, int]]
-) -> None:
-    """See that so many bytes fit into a folder's file system, and `SPARE_BYTES` beside them.
-
-    Raises:
-        DiskFullError: They do not.
-
-    """
-    free = disk_usage(folder)[2]
-    missing = needed + SPARE_BYTES - free
-    if missing > 0:
-        raise DiskFullError(
-            f"{folder} has {free} bytes free, {needed} are needed",
-            why=f"{missing} bytes are missing, {SPARE_BYTES} that are kept free included",
-            advice=(f"df -h {shlex.quote(str(folder))}", "gemctl list", "gemctl rm MODEL"),
-            metadata={
-                "path": folder,
-                "free_bytes": free,
-                "needed_bytes": needed,
-                "spare_bytes": SPARE_BYTES,
-                "missing_bytes": missing,
-            },
-        )
 
 
 @contextlib.contextmanager
@@ -61,11 +28,11 @@ def full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         raise DiskFullError(
             f"{folder} takes no more bytes",
-            why=_FULL[error.errno],
+            why=FULL[error.errno],
             advice=(f"df -h {shlex.quote(str(folder))}", "gemctl list", "gemctl rm MODEL"),
             metadata={"path": folder, "errno": errno.errorcode[error.errno]},
         ) from error
@@ -97,28 +64,6 @@ def read_all(descriptor: int, into: memoryview, offset: int, path: Path) -> None
                 metadata={"path": path, "offset": offset + done},
             )
         done += count
-
-
-def sync_data(descriptor: int) -> None:
-    """Wait until what was written is on the disk."""
-    # macOS has no fdatasync.
-    getattr(os, "fdatasync", os.fsync)(descriptor)
-
-
-def forget(descriptor: int, offset: int = 0, count: int = 0) -> None:
-    """Let these bytes, or all of a file, leave the page cache: they are not needed again soon."""
-    # macOS has no such call.
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, offset, count, os.POSIX_FADV_DONTNEED)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in it, and what they name, outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_whole(path: Path, content: bytes) -> None:

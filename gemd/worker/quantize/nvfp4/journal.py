@@ -3,7 +3,9 @@
 The head says what is made of what, so that a try of something else is told from one that goes on.
 It lists the source's tensors too: a source that is removed while it is used up cannot be asked
 again. A line is written after the data that it speaks of have been synced. A process that is killed
-may leave a last line that is torn; it counts for nothing.
+may leave a last line that is torn; it counts for nothing. The journal stays beside the result, so
+that an order given again finds it although its source is gone; whoever takes the result away
+removes the directory.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from pydantic import ValidationError
 
 from gemd.footprint.safetensors import SafeTensor, SafetensorsHeader
 from gemd.wire.base import Message
-from gemd.worker.quantize.nvfp4.disk import sync_data, write_all, write_whole
+from gemd.worker.quantize.files import sync_data
+from gemd.worker.quantize.nvfp4.disk import write_all, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,26 +6,23 @@ import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gemd.errors import BadModelFileError
-from gemd.footprint.checkpoint import INDEX
 from gemd.footprint.diffusion_config import architecture_of
 from gemd.worker.quantize.nvfp4.disk import PART
-from gemd.worker.quantize.nvfp4.journal import JOURNAL, Done, Head, read_journal
+from gemd.worker.quantize.nvfp4.journal import Done, Head, read_journal
 from gemd.worker.quantize.nvfp4.layout import Sizes, files_of, plan
 from gemd.worker.quantize.nvfp4.quantization import described
 from gemd.worker.quantize.nvfp4.shards import hash_of, lay_out, peak_bytes
 from gemd.worker.quantize.nvfp4.source_files import freed_bytes, list_files, source_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from gemd.wire.quantize import Order
     from gemd.worker.quantize.nvfp4.layout import Job
     from gemd.worker.quantize.nvfp4.shards import Shard
-
-_SHARDS: Final = "model-*-of-*.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +131,8 @@ def _check_source(source: Path, jobs: Iterable[Job]) -> None:
         )
 
 
-def clear(target: Path) -> None:
-    """Remove what an earlier try of another order left."""
-    names = (INDEX, JOURNAL, JOURNAL + PART)
-    left = [target / name for name in names]
-    left += [*target.glob(_SHARDS), *target.glob(_SHARDS + PART)]
-    for path in left:
-        path.unlink(missing_ok=True)
+def clear(target: Path, *, keep: Collection[str]) -> None:
+    """Remove the files that an earlier try left, all but those of these names."""
+    for path in target.iterdir():
+        if path.name not in keep and not path.is_dir():
+            path.unlink()

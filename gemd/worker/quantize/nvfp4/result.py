@@ -8,17 +8,16 @@ import shlex
 from typing import TYPE_CHECKING
 
 from gemd.errors import ContentMismatchError
-from gemd.footprint.checkpoint import INDEX, safetensors_index
-from gemd.footprint.safetensors import read_safetensors_header
-from gemd.footprint.source import open_local
 from gemd.wire.quantize import MadeFile, MadeTensor
-from gemd.worker.quantize.nvfp4.disk import CHUNK_BYTES, forget, hash_of_file, read_all
-from gemd.worker.quantize.nvfp4.layout import Output
-from gemd.worker.quantize.nvfp4.shards import Place, Shard
+from gemd.worker.quantize.files import forget
+from gemd.worker.quantize.nvfp4.disk import CHUNK_BYTES, hash_of_file, read_all
+from gemd.worker.quantize.nvfp4.journal import JOURNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+    from gemd.worker.quantize.nvfp4.shards import Shard
 
 
 def read_back(path: Path, shard: Shard, told: Callable[[int], None]) -> tuple[str, dict[str, str]]:
@@ -84,30 +83,6 @@ def _mismatch(path: Path, what: str, expected: str, actual: str) -> ContentMisma
     )
 
 
-def shards_in(folder: Path) -> tuple[Shard, ...]:
-    """The files of a whole result, by their own headers; no jobs are known of them.
-
-    Raises:
-        ModelNotFoundError: There is none.
-        BadModelFileError: A file is missing or damaged.
-
-    """
-    with open_local(folder / INDEX) as source:
-        names = safetensors_index(source).files
-    return tuple(_shard_in(folder / name) for name in names)
-
-
-def _shard_in(path: Path) -> Shard:
-    header = read_safetensors_header(path)
-    with path.open("rb") as file:
-        text = file.read(header.data_offset)
-    places = tuple(
-        Place(Output(each.name, each.dtype, each.shape), header.data_offset + each.begin)
-        for each in header.tensors
-    )
-    return Shard(path.name, text, places, ())
-
-
 def made_tensors(shards: Iterable[Shard], hashes: Mapping[str, str]) -> tuple[MadeTensor, ...]:
     """All tensors of a result, in the order of their data."""
     return tuple(
@@ -140,5 +115,5 @@ def made_files(folder: Path, known: Mapping[str, str]) -> tuple[MadeFile, ...]:
             sha256=known.get(path.name) or hash_of_file(path),
         )
         for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and path.name != JOURNAL
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemd.errors import BadModelFileError, ModelNotFoundError
@@ -14,11 +13,13 @@ from gemd.footprint.diffusion_config import CONFIG, read_config
 from gemd.footprint.diffusion_files import SINGLE
 from gemd.footprint.safetensors import read_safetensors_header
 from gemd.footprint.source import open_local
-from gemd.worker.quantize.nvfp4.disk import forget, read_all
+from gemd.worker.quantize.files import forget, remove
+from gemd.worker.quantize.nvfp4.disk import read_all
 from gemd.worker.quantize.nvfp4.journal import Listing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
     from typing import Any, Self
 
     from gemd.footprint.safetensors import SafetensorsHeader
@@ -138,13 +139,22 @@ class SourceFiles:
 
     Args:
         directory: That they are in.
+        files: As they were when their headers were read.
         remaining: How many jobs will read each file, by its name.
         discard: Remove each as soon as it is used up.
 
     """
 
-    def __init__(self, directory: Path, remaining: Mapping[str, int], *, discard: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        files: Iterable[Listing],
+        remaining: Mapping[str, int],
+        *,
+        discard: bool,
+    ) -> None:
         self._directory = directory
+        self._stamps = {each.name: (each.size_bytes, each.modified_ns) for each in files}
         self._remaining = dict(remaining)
         self._discard = discard
         self._open: dict[str, int] = {}
@@ -160,13 +170,15 @@ class SourceFiles:
         """Fill a buffer with bytes of a part, from so many bytes on.
 
         Raises:
-            BadModelFileError: The file has become shorter, or cannot be read.
+            BadModelFileError: The file is another one by now, has become shorter, or cannot be
+                read.
 
         """
         path = self._directory / part.file
         try:
             if part.file not in self._open:
                 self._open[part.file] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                self._check_same(part.file, os.fstat(self._open[part.file]))
             descriptor = self._open[part.file]
             read_all(descriptor, into, part.offset + offset, path)
             forget(descriptor, part.offset + offset, len(into))
@@ -186,12 +198,26 @@ class SourceFiles:
                 self.let_go(file)
 
     def let_go(self, file: str) -> None:
-        """Nothing of this file will be read again."""
+        """Nothing of this file will be read again.
+
+        Raises:
+            BadModelFileError: It has been written to since its header was read.
+
+        """
         if file in self._open:
             os.close(self._open.pop(file))
-        if not self._discard:
-            return
         path = self._directory / file
-        # What a link points to first: without the link nobody would find it again.
-        for each in (Path(os.path.realpath(path)), path):
-            each.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self._check_same(file, path.stat())
+        if self._discard:
+            remove(path)
+
+    def _check_same(self, file: str, found: os.stat_result) -> None:
+        if (found.st_size, found.st_mtime_ns) != self._stamps[file]:
+            path = self._directory / file
+            raise BadModelFileError(
+                f"{path} cannot be quantized",
+                why="it has been written to meanwhile",
+                advice=(f"ls -lL {shlex.quote(str(path))}",),
+                metadata={"path": path},
+            )

@@ -12,26 +12,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import gemd
-from gemd.errors import EngineMissingError, GemdError
+from gemd.errors import EngineMissingError
 from gemd.footprint.checkpoint import INDEX
 from gemd.footprint.diffusion_config import CONFIG
 from gemd.wire.quantize import Made, Progress
+from gemd.worker.quantize.files import (
+    FreeBytes,
+    forget,
+    free_bytes,
+    require_space,
+    sync_data,
+    sync_folder,
+)
 from gemd.worker.quantize.nvfp4 import result
 from gemd.worker.quantize.nvfp4.disk import (
     CHUNK_BYTES,
     PART,
     copy_whole,
-    forget,
     full_disk,
-    require_space,
-    sync_data,
-    sync_folder,
     write_all,
     write_whole,
 )
@@ -43,7 +46,7 @@ from gemd.worker.quantize.nvfp4.shards import index_of
 from gemd.worker.quantize.nvfp4.source_files import SourceFiles, side_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gemd.wire.quantize import Order
     from gemd.worker.quantize.nvfp4.convert import Converter
@@ -51,8 +54,6 @@ if TYPE_CHECKING:
     from gemd.worker.quantize.nvfp4.prepare import Prepared
     from gemd.worker.quantize.nvfp4.shards import Place, Shard
     from gemd.worker.quantize.source import Step
-
-    DiskUsage = Callable[[Path], tuple[int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def make_nvfp4(
     report: Step,
     *,
     limits: Limits = _LIMITS,
-    disk_usage: DiskUsage = shutil.disk_usage,
+    free: FreeBytes = free_bytes,
 ) -> Made:
     """Write a DiffusionGemma checkpoint anew in NVFP4.
 
@@ -87,7 +88,7 @@ def make_nvfp4(
         report: Called every thousandth of the bytes at most; what it raises ends the work, which
             another call goes on with.
         limits: How much at once.
-        disk_usage: As `shutil.disk_usage`.
+        free: Bytes that a folder's file system has left.
 
     Raises:
         EngineMissingError: Torch is not installed.
@@ -103,18 +104,9 @@ def make_nvfp4(
     target = Path(order.target)
     target.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(_converter(order)) as converter, full_disk(target):
-        finished = _finished_before(target)
-        try:
-            prepared = prepare(order, shard_bytes=limits.shard_bytes)
-        except GemdError:
-            if not finished:
-                raise
-            # The source was used up: all that was left to do was to say so.
-            return _made_before(target, finished, 0, report)
-        if finished and _is_of(finished, prepared, target):
-            return _made_before(target, finished, prepared.fallbacks, report)
-        require_space(prepared.needed_bytes(order), target, disk_usage)
-        return _Maker(order, prepared, converter, report, limits, disk_usage).make()
+        prepared = prepare(order, shard_bytes=limits.shard_bytes)
+        require_space(prepared.needed_bytes(order), target, free)
+        return _Maker(order, prepared, converter, report, limits, free).make()
 
 
 def _converter(order: Order) -> Converter:
@@ -128,36 +120,6 @@ def _converter(order: Order) -> Converter:
             metadata={"module": error.name or ""},
         ) from error
     return Converter(order.device, order.threads)
-
-
-def _finished_before(target: Path) -> tuple[Shard, ...]:
-    """The files of a result whose try was ended only before it could say so; none otherwise."""
-    if (target / JOURNAL).exists() or not (target / INDEX).exists():
-        return ()
-    with contextlib.suppress(GemdError):
-        return result.shards_in(target)
-    return ()
-
-
-def _is_of(shards: Sequence[Shard], prepared: Prepared, target: Path) -> bool:
-    """Whether a finished result has these tensors, and no younger source."""
-    finished_ns = (target / INDEX).stat().st_mtime_ns
-    return [(each.name, each.header) for each in shards] == [
-        (each.name, each.header) for each in prepared.shards
-    ] and all(listing.modified_ns <= finished_ns for listing in prepared.head.files)
-
-
-def _made_before(target: Path, shards: Sequence[Shard], fallbacks: int, report: Step) -> Made:
-    teller = Teller(report, shards)
-    files: dict[str, str] = {}
-    tensors: dict[str, str] = {}
-    teller.enter("checking")
-    for shard in shards:
-        files[shard.name], found = result.read_back(
-            target / shard.name, shard, teller.advancing(shard.name)
-        )
-        tensors |= found
-    return _made(target, shards, files, tensors, fallbacks, teller.total)
 
 
 def _made(
@@ -187,7 +149,7 @@ class _Maker:
         converter: Converter,
         report: Step,
         limits: Limits,
-        disk_usage: DiskUsage,
+        free: FreeBytes,
     ) -> None:
         self._source = Path(order.source)
         self._target = Path(order.target)
@@ -195,7 +157,7 @@ class _Maker:
         self._prepared = prepared
         self._converter = converter
         self._limits = limits
-        self._disk_usage = disk_usage
+        self._free = free
         self._shards = prepared.shards
         self._done = prepared.done
         self._teller = Teller(report, self._shards)
@@ -205,8 +167,7 @@ class _Maker:
 
     def make(self) -> Made:
         """Do all that is not done."""
-        if self._done.head is None:
-            clear(self._target)
+        clear(self._target, keep=self._kept())
         for file in side_files(self._source):
             copy_whole(file, self._target / file.name)
         write_whole(self._target / CONFIG, self._prepared.config)
@@ -217,7 +178,9 @@ class _Maker:
             if place.output.name in self._done.tensors
         )
         remaining = used_by(self._prepared.open_jobs())
-        self._files = SourceFiles(self._source, remaining, discard=self._discard)
+        self._files = SourceFiles(
+            self._source, self._prepared.head.files, remaining, discard=self._discard
+        )
         self._journal = Journal(self._target, self._prepared.head, self._done)
         with contextlib.closing(self._journal), self._files:
             for listing in self._prepared.head.files:
@@ -230,8 +193,6 @@ class _Maker:
             for shard in self._shards:
                 self._check(shard)
         write_whole(self._target / INDEX, index_of(self._shards))
-        (self._target / JOURNAL).unlink()
-        sync_folder(self._target)
         return _made(
             self._target,
             self._shards,
@@ -240,6 +201,12 @@ class _Maker:
             self._prepared.fallbacks,
             resumed,
         )
+
+    def _kept(self) -> set[str]:
+        """Names of files that this goes on with; all others are another order's."""
+        if self._done.head is None:
+            return set()
+        return {JOURNAL, *(shard.name + end for shard in self._shards for end in ("", PART))}
 
     def _write(self, shard: Shard) -> None:
         """Make the tensors of a file that are not there yet."""
@@ -304,7 +271,7 @@ class _Maker:
         self._done.tensors |= {line.tensor: line.sha256 for line in self._waiting}
         self._files.finished(self._read)
         self._waiting, self._read, self._unsynced = [], [], 0
-        require_space(0, self._target, self._disk_usage)
+        require_space(0, self._target, self._free)
 
     def _check(self, shard: Shard) -> None:
         """Read a file once, and give it its name."""

@@ -16,8 +16,8 @@ from gemd.errors import (
     InvalidRequestError,
 )
 from gemd.footprint.gguf import read_gguf_header
+from gemd.worker.quantize.files import SPARE_BYTES
 from gemd.worker.quantize.gguf import finished
-from gemd.worker.quantize.gguf.files import SPARE_BYTES
 from gemd.worker.quantize.gguf.journal import JOURNAL
 from tests.support.gguf_orders import digest, made, order, parts_of, tensors
 from tests.support.llama_quantizer import oracle
@@ -261,3 +261,37 @@ def test_each_part_goes_when_it_is_used_up(
     oracle(models["experts"], target / "expected.gguf", "Q4_0")
     assert digest(target / "expected.gguf") == result.files[0].sha256
     assert finished(order(first, target, discard=True)) == result
+
+
+def test_a_try_of_another_order_spoils_nothing_that_is_complete(
+    models: dict[str, Path], target: Path
+) -> None:
+    """It ends before its first byte, or before its first line in the journal."""
+    first = order(models["dense"], target)
+    report = made(first)
+    good, journal = digest(target / "r.gguf"), (target / JOURNAL).read_bytes()
+    # A process is killed with its part made, and nothing in it; then with a hole of the full size.
+    for size in (0, report.files[0].size_bytes):
+        with (target / "r.gguf.part").open("wb") as file:
+            file.truncate(size)
+        assert finished(first) == report
+        assert digest(target / "r.gguf") == good
+    # From its first byte on there is no record of what it overwrites.
+    with pytest.raises(DiskFullError):
+        made(order(models["experts"], target), free=lambda _: 0)
+    assert not (target / JOURNAL).exists() or (target / JOURNAL).read_bytes() != journal
+    assert finished(first) is None
+    assert made(first).resumed_bytes == 0
+    assert digest(target / "r.gguf") == good
+
+
+def test_a_journal_without_its_part_is_none(models: dict[str, Path], target: Path) -> None:
+    """With nothing finished in it either: the part may be of any size."""
+    what = order(models["dense"], target)
+    with pytest.raises(DiskFullError):
+        made(what, free=lambda _: 0)
+    part = target / "r.gguf.part"
+    part.write_bytes(b"x" * (part.stat().st_size + 4096))
+    made(what)
+    oracle(models["dense"], target / "expected.gguf", "Q4_0")
+    assert digest(target / "r.gguf") == digest(target / "expected.gguf")

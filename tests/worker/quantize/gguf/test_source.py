@@ -118,11 +118,23 @@ def test_a_file_that_becomes_shorter_is_noticed(model: Path, tmp_path: Path) -> 
     path = tmp_path / "m.gguf"
     path.write_bytes(model.read_bytes())
     source = GgufSource(path)
+    first, last = source.tensors()[0], source.tensors()[-1]
+    source.rows(first, 0, 1)
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
-    last = source.tensors()[-1]
     with pytest.raises(BadModelFileError, match="shorter"):
         source.rows(last, 0, 1)
+    source.close()
+
+
+def test_a_file_that_is_another_one_by_then_is_noticed(model: Path, tmp_path: Path) -> None:
+    """Its weights would be read at the places of the first one's."""
+    path = tmp_path / "m.gguf"
+    path.write_bytes(model.read_bytes())
+    source = GgufSource(path)
+    path.write_bytes(model.read_bytes() + bytes(32))
+    with pytest.raises(BadModelFileError, match="written to meanwhile"):
+        source.rows(source.tensors()[0], 0, 1)
     source.close()
 
 

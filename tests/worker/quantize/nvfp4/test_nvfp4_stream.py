@@ -20,25 +20,26 @@ from gemd.errors import (
     InvalidRequestError,
     ModelNotFoundError,
 )
+from gemd.worker.quantize.files import SPARE_BYTES
 from gemd.worker.quantize.nvfp4 import make_nvfp4
-from gemd.worker.quantize.nvfp4.disk import SPARE_BYTES
 from tests.support import nvfp4_reference as reference
 from tests.support.diffusion import bench
 from tests.support.nvfp4_runs import (
     SMALL,
+    StopError,
     content_of,
     killed,
     order_of,
     peak_of,
     quietly,
     run,
+    stopping,
     write_real_experts,
     write_split,
 )
 from tests.support.tiny_diffusion import ANSWERS, TINY, change_json, read_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from gemd.wire.quantize import Made, Progress
@@ -47,10 +48,6 @@ INDEX: Final = "model.safetensors.index.json"
 JOURNAL: Final = "journal.jsonl"
 FIRST: Final = "model-00001-of-00003.safetensors"
 GIB: Final = 1024**3
-
-
-class StopError(Exception):
-    """Ends a run from outside."""
 
 
 @pytest.fixture(autouse=True)
@@ -63,17 +60,6 @@ def _whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Made]:
     """The tiny model with packed experts, made in one go."""
     target = tmp_path_factory.mktemp("whole")
     return target, run(TINY, target)
-
-
-def stopping(at: int) -> Callable[[Progress], None]:
-    """Takes progress until it is enough."""
-    left = iter(range(at - 1))
-
-    def told(_: Progress) -> None:
-        if next(left, None) is None:
-            raise StopError
-
-    return told
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -278,70 +264,6 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
 
 
-def linked_source(folder: Path) -> Path:
-    """The tiny model in three files that are links, as in the hub client's cache."""
-    blobs, links = folder / "blobs", folder / "snapshot"
-    write_split(blobs)
-    links.mkdir()
-    for path in blobs.iterdir():
-        (links / path.name).symlink_to(path)
-    return links
-
-
-def test_a_used_up_source_is_removed_while_the_work_goes_on(tmp_path: Path) -> None:
-    """Each link with what it points to, as soon as nothing of it is needed; never before."""
-    write_split(tmp_path / "kept")
-    run(tmp_path / "kept", tmp_path / "expected")
-    source, blobs = linked_source(tmp_path), tmp_path / "blobs"
-    target = tmp_path / "target"
-    left: list[int] = []
-
-    def told(progress: Progress) -> None:
-        if progress.phase == "quantizing":
-            left.append(len(list(blobs.glob("*.safetensors"))))
-
-    run(source, target, told=told, discard_source=True)
-    assert left[0] == 3
-    assert {1, 2} & set(left), "one was removed before the last was read"
-    assert not list(blobs.glob("*.safetensors"))
-    assert {path.name for path in source.iterdir()} == {
-        path.name for path in TINY.iterdir() if path.suffix != ".safetensors"
-    } | {INDEX}
-    assert content_of(target) == content_of(tmp_path / "expected")
-
-
-@pytest.mark.parametrize("at", [120, 260, pytest.param(200, marks=pytest.mark.slow)])
-def test_ended_with_a_part_of_the_source_gone_it_still_goes_on(tmp_path: Path, at: int) -> None:
-    """What was removed is known from the journal, and what was made of it is there."""
-    write_split(tmp_path / "kept")
-    run(tmp_path / "kept", tmp_path / "expected")
-    source, target = linked_source(tmp_path), tmp_path / "target"
-    with pytest.raises(StopError):
-        run(source, target, told=stopping(at), discard_source=True)
-    made = run(source, target, discard_source=True)
-    assert not list(source.glob("*.safetensors"))
-    assert content_of(target) == content_of(tmp_path / "expected")
-    again = run(source, target, discard_source=True)
-    assert (again.tensors, again.files) == (made.tensors, made.files)
-    assert again.resumed_bytes == sum(each.size_bytes for each in made.tensors)
-
-
-def test_a_source_that_is_gone_too_early_is_told(tmp_path: Path) -> None:
-    """By the file's name, and nothing that is there is lost."""
-    source, target = tmp_path / "source", tmp_path / "target"
-    write_split(source)
-    with pytest.raises(StopError):
-        run(source, target, told=stopping(60))
-    journal = (target / JOURNAL).read_bytes()
-    (source / FIRST).rename(tmp_path / "elsewhere")
-    with pytest.raises(BadModelFileError, match=FIRST) as caught:
-        run(source, target)
-    assert caught.value.metadata["file"] == FIRST
-    assert (target / JOURNAL).read_bytes() == journal
-    (tmp_path / "elsewhere").rename(source / FIRST)
-    assert run(source, target).resumed_bytes > 0
-
-
 def test_another_order_or_another_source_starts_anew(
     tmp_path: Path, whole: tuple[Path, Made]
 ) -> None:
@@ -369,19 +291,19 @@ def test_a_disk_without_room_is_told_before_and_during(
     target = tmp_path / "target"
     total = sum(each.size_bytes for each in whole[1].tensors)
     order = order_of(TINY, target)
-    free = [SPARE_BYTES + total - 1]
+    left = [SPARE_BYTES + total - 1]
 
-    def disk_usage(_: Path) -> tuple[int, int, int]:
-        return (0, 0, free.pop() if len(free) > 1 else free[0])
+    def free(_: Path) -> int:
+        return left.pop() if len(left) > 1 else left[0]
 
     with pytest.raises(DiskFullError) as caught:
-        make_nvfp4(order, quietly, limits=SMALL, disk_usage=disk_usage)
+        make_nvfp4(order, quietly, limits=SMALL, free=free)
     assert caught.value.metadata["missing_bytes"] == "1"
     assert caught.value.metadata["needed_bytes"] == str(total)
     # Room in the beginning, and for a while; then somebody else takes it.
-    free = [SPARE_BYTES - 5, SPARE_BYTES, SPARE_BYTES + total]
+    left = [SPARE_BYTES - 5, SPARE_BYTES, SPARE_BYTES + total]
     with pytest.raises(DiskFullError, match="5 bytes are missing"):
-        make_nvfp4(order, quietly, limits=SMALL, disk_usage=disk_usage)
+        make_nvfp4(order, quietly, limits=SMALL, free=free)
     assert run(TINY, target).resumed_bytes > 0
     assert content_of(target) == content_of(whole[0])
 

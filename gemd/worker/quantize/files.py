@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -19,11 +20,12 @@ SPARE_BYTES: Final = 64 << 20
 FreeBytes = Callable[["Path"], int]
 """Bytes that may still be written to the file system of a folder."""
 
-_FULL: Final = {
+FULL: Final = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file system or a limit of the process does not allow a file that large",
 }
+"""Errors of a file system that takes no more, in words."""
 # macOS has no fdatasync and no posix_fadvise.
 _sync_data: Final = getattr(os, "fdatasync", os.fsync)
 _advise: Final = getattr(os, "posix_fadvise", None)
@@ -35,19 +37,19 @@ def free_bytes(folder: Path) -> int:
 
 
 def require_space(needed: int, folder: Path, free: FreeBytes) -> None:
-    """Checks that so much more fits into a folder's file system.
+    """Checks that so much more fits into a folder's file system, and `SPARE_BYTES` beside it.
 
     Raises:
-        DiskFullError: It does not, with `SPARE_BYTES` to be left free.
+        DiskFullError: It does not.
 
     """
     there = free(folder)
     missing = needed + SPARE_BYTES - there
-    if needed and missing > 0:
+    if missing > 0:
         raise DiskFullError(
             f"{folder} has {there} bytes free, {needed} are needed",
             why=f"{missing} bytes are missing, {SPARE_BYTES} that are kept free included",
-            advice=(f"df -h {folder}", "gemctl list", "gemctl rm MODEL"),
+            advice=(f"df -h {shlex.quote(str(folder))}", "gemctl list", "gemctl rm MODEL"),
             metadata={
                 "path": folder,
                 "free_bytes": there,
@@ -60,12 +62,12 @@ def require_space(needed: int, folder: Path, free: FreeBytes) -> None:
 
 def full(error: OSError, path: Path, total: int) -> DiskFullError | None:
     """What an error says if it is about room for a file of that size."""
-    if error.errno not in _FULL:
+    if error.errno not in FULL:
         return None
     return DiskFullError(
         f"cannot write {path}, which is to have {total} bytes",
-        why=_FULL[error.errno],
-        advice=(f"df -h {path.parent}", "gemctl list", "gemctl rm MODEL"),
+        why=FULL[error.errno],
+        advice=(f"df -h {shlex.quote(str(path.parent))}", "gemctl list", "gemctl rm MODEL"),
         metadata={
             "path": path,
             "needed_bytes": total,
