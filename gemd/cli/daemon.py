@@ -134,7 +134,8 @@ def print_operations(operations: Iterable[Operation], output: Output) -> None:
         ("operation", "kind", "model", "state", "done", "total"),
         [
             (
-                one.name,
+                # The rest of the name is the same for all, and a line has eighty columns.
+                one.name.removeprefix("operations/"),
                 one.kind.lower(),
                 one.model,
                 one.state.lower(),

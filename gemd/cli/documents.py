@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from gemd.client.decisions import Decision
     from gemd.client.leases import Lease
-    from gemd.client.resources import Device, Model, Operation
+    from gemd.client.operations import Operation
+    from gemd.client.resources import Device, Model
     from gemd.client.yielded import YieldedMemory
 
 

@@ -40,11 +40,22 @@ def verify(
     output = session.output
     if model is None and variant:
         raise click.UsageError("--variant needs a MODEL")
+    from gemd.client import GemdClientError
+
     ended: list[Operation] = []
+    refused: list[GemdClientError] = []
     with session.client(start=True) as client:
         for name, chosen in _wanted(client, model, variant or ""):
-            begun = client.verify(name, variant=chosen, full=full)
-            last = follow_operation(client, begun, output, revive=session.revive)
+            try:
+                begun = client.verify(name, variant=chosen, full=full)
+                last = follow_operation(client, begun, output, revive=session.revive)
+            except GemdClientError as error:
+                if model is not None:
+                    raise
+                # Of all models one that is just being pulled keeps nobody from the others.
+                output.note(f"{name}:{chosen} is left out: {error}")
+                refused.append(error)
+                continue
             ended.append(last)
             if not as_json:
                 output.heading(_name(last))
@@ -53,10 +64,12 @@ def verify(
         found = {each.model: client.model(each.model) for each in failed}
     if as_json:
         output.document({"verifications": [document(each.raw) for each in ended]})
-    elif not ended:
+    elif not ended and not refused:
         output.note("no model is on disk")
     if failed:
         raise _failure(failed, found, len(ended))
+    if refused:
+        raise refused[0]
 
 
 def _failure(failed: Sequence[Operation], found: Mapping[str, Model], count: int) -> CommandError:

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     )
     from gemd.client.inputs import Gap, Message, Sampling
     from gemd.client.leases import Lease
+    from gemd.client.operations import Operation, Unit
     from gemd.client.plans import (
         MemoryEstimate,
         Plan,
@@ -77,9 +78,7 @@ if TYPE_CHECKING:
         Event,
         Info,
         Model,
-        Operation,
         Status,
-        Unit,
     )
     from gemd.client.retry import RetryPolicy
     from gemd.client.routing import ModelSpeed, RouteShare, Routing
@@ -132,7 +131,7 @@ _HOMES = {
     "Model": "resources",
     "ModelNotFoundError": "errors",
     "ModelSpeed": "routing",
-    "Operation": "resources",
+    "Operation": "operations",
     "Plan": "plans",
     "PlannedDevice": "plans",
     "PlannedModel": "plans",
@@ -158,7 +157,7 @@ _HOMES = {
     "TokenCount": "answers",
     "TokenLogprob": "events",
     "UnimplementedError": "errors",
-    "Unit": "resources",
+    "Unit": "operations",
     "Usage": "events",
     "Variant": "disk",
     "VariantVerdict": "plans",

@@ -9,7 +9,7 @@ from gemd.client.aio_daemon import AsyncDaemonClient
 from gemd.client.settings import QUICK_SECONDS
 
 if TYPE_CHECKING:
-    from gemd.client.resources import Operation
+    from gemd.client.operations import Operation
 
 
 class AsyncMakingClient(AsyncDaemonClient):

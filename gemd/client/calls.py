@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gemd.client import inputs
-from gemd.client.resources import Model, Operation
+from gemd.client.operations import Operation
+from gemd.client.resources import Model
 from gemd.v1 import (
     generation_pb2,
     generation_service_pb2,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gemd.client.events import LoadEvent
-    from gemd.client.resources import Operation
+    from gemd.client.operations import Operation
 
 
 def ready_model(events: Sequence[LoadEvent]) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gemd.client import inputs
 from gemd.client.calls import Unary
 from gemd.client.disk import DiskUse
-from gemd.client.resources import Operation
+from gemd.client.operations import Operation
 from gemd.v1 import model_service_pb2, store_service_pb2
 
 

@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from gemd.v1 import error_pb2
+
 DAEMON_UNREACHABLE = "DAEMON_UNREACHABLE"
 """The one reason that is ours: a daemon that does not answer cannot give one."""
 
@@ -182,3 +184,15 @@ def error_class(reason: str | None, code: str) -> type[GemdClientError]:
     if reason is None:
         return _BY_CODE.get(code, GemdClientError)
     return _BY_REASON.get(reason, GemdClientError)
+
+
+def failure(proto: error_pb2.ErrorDetail) -> GemdClientError:
+    """An error that is part of a resource, as the exception that it would have been."""
+    return error_class(proto.reason, "")(
+        proto.message,
+        reason=proto.reason,
+        code="",
+        why=proto.why,
+        advice=proto.advice,
+        metadata=proto.metadata,
+    )

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gemd.client.errors import failure
 from gemd.client.protos import enum_word, model_id, optional, seconds
-from gemd.client.resources import Model, failure
+from gemd.client.resources import Model
 
 if TYPE_CHECKING:
     from gemd.client.errors import GemdClientError

@@ -1,4 +1,4 @@
-"""What the daemon has, as plain values: models, operations, devices, its status.
+"""What the daemon has, as plain values: models, devices, its status.
 
 Each carries the proto message it was made from under `raw`, with everything that the
 common path does not need. Models are named by their bare id throughout.
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from gemd.client.decisions import Decision
 from gemd.client.disk import Variant
-from gemd.client.errors import GemdClientError, error_class
+from gemd.client.errors import GemdClientError, failure
 from gemd.client.leases import Lease
+from gemd.client.operations import Operation
 from gemd.client.protos import device_id, enum_word, model_id, optional, seconds, unix_time
 from gemd.client.routing import RouteShare, Routing
 from gemd.client.schedules import Schedule
@@ -22,23 +23,9 @@ if TYPE_CHECKING:
 
     from gemd.v1 import (
         device_pb2,
-        error_pb2,
         event_pb2,
         model_pb2,
-        operation_pb2,
         status_pb2,
-    )
-
-
-def failure(proto: error_pb2.ErrorDetail) -> GemdClientError:
-    """An error that is part of a resource, as the exception that it would have been."""
-    return error_class(proto.reason, "")(
-        proto.message,
-        reason=proto.reason,
-        code="",
-        why=proto.why,
-        advice=proto.advice,
-        metadata=proto.metadata,
     )
 
 
@@ -107,85 +94,6 @@ class Model:
             queued_requests=proto.queued_requests,
             operation=proto.operation,
             failure=failure(proto.failure) if proto.HasField("failure") else None,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
-    """One file or step of long work."""
-
-    name: str
-    current: int
-    total: int
-    """0 if unknown."""
-    measure: str
-    """What is counted: ``BYTES``, ``TENSORS``, ``CHECKS``, or ``UNSPECIFIED``."""
-    begun: bool
-    done: bool
-
-    @classmethod
-    def of(cls, proto: operation_pb2.Operation.Unit) -> Unit:
-        """Convert the proto message."""
-        return cls(
-            name=proto.name,
-            current=proto.current,
-            total=proto.total,
-            measure=enum_word(proto, "measure"),
-            begun=proto.HasField("started"),
-            done=proto.HasField("completed"),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """A snapshot of long work on files."""
-
-    raw: operation_pb2.Operation = field(repr=False, compare=False)
-    name: str
-    """``operations/{id}``."""
-    kind: str
-    """``PULL``, ``QUANTIZE``, ``VERIFY``, ``DELETE`` or ``PRUNE``."""
-    state: str
-    """``PENDING``, ``RUNNING``, ``CANCELLING``, ``SUCCEEDED``, ``FAILED`` or ``CANCELLED``."""
-    model: str
-    source: str
-    phase: str
-    message: str
-    """One line for people about the present step or a notable turn."""
-    current_bytes: int
-    total_bytes: int
-    """0 if unknown."""
-    rate: float
-    """Bytes per second."""
-    remaining: float | None
-    """Seconds left, if known."""
-    error: GemdClientError | None
-    units: tuple[Unit, ...] = ()
-    """Files or steps, in the order of work."""
-
-    @property
-    def done(self) -> bool:
-        """Whether this is the last snapshot."""
-        return self.state in {"SUCCEEDED", "FAILED", "CANCELLED"}
-
-    @classmethod
-    def of(cls, proto: operation_pb2.Operation) -> Operation:
-        """Convert the proto message."""
-        return cls(
-            raw=proto,
-            name=proto.name,
-            kind=enum_word(proto, "kind"),
-            state=enum_word(proto, "state"),
-            model=model_id(proto.model),
-            source=proto.source,
-            phase=proto.phase,
-            message=proto.message,
-            current_bytes=proto.current_bytes,
-            total_bytes=proto.total_bytes,
-            rate=float(proto.rate_bytes_per_second),
-            remaining=seconds(proto, "estimated_remaining"),
-            error=failure(proto.error) if proto.HasField("error") else None,
-            units=tuple(map(Unit.of, proto.units)),
         )
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from gemd.client.disk import DiskUse
     from gemd.client.events import LoadEvent
     from gemd.client.leases import Lease
-    from gemd.client.resources import Model, Operation
+    from gemd.client.operations import Operation
+    from gemd.client.resources import Model
     from gemd.v1 import generation_pb2
 
 

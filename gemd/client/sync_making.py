@@ -9,7 +9,7 @@ from gemd.client.settings import QUICK_SECONDS
 from gemd.client.sync_daemon import DaemonClient
 
 if TYPE_CHECKING:
-    from gemd.client.resources import Operation
+    from gemd.client.operations import Operation
 
 
 class MakingClient(DaemonClient):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gemd.client.calls import Unary
-from gemd.client.resources import Operation
+from gemd.client.operations import Operation
 from gemd.v1 import store_service_pb2
 
 

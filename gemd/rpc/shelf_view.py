@@ -35,7 +35,8 @@ def on_disk(store: Store, profiles: Iterable[Profile]) -> dict[str, dict[str, On
     entries = {
         (entry.manifest.model, entry.manifest.variant): entry
         for entry in store.entries()
-        if entry.intact
+        # What was found to be damaged is told of, also where somebody has written to it since.
+        if entry.intact or (entry.manifest.rejection and entry.path.exists())
     }
     holdings = [held_of(entry, usage.since(entry), store.root) for entry in entries.values()]
     elsewhere = _linked_elsewhere(store, entries.values())

@@ -211,7 +211,10 @@ class Model(_message.Message):
     name: _builtins.str
     """Resource name, `models/{id}`."""
     id: _builtins.str
-    """Id in the catalogue, such as `gemma4-26b-a4b`. Requests take it in place of the resource name."""
+    """Id in the catalogue, such as `gemma4-26b-a4b`. Requests take it in place of the resource name;
+    `{id}:{variant}` is one variant of it, and an absolute path a GGUF file or a directory with a
+    checkpoint of the user's own.
+    """
     display_name: _builtins.str
     """Name for people, such as `Gemma 4 26B-A4B`."""
     state: Global___Model.State.ValueType

@@ -19,7 +19,7 @@ from gemd.cli.output import Output
 from gemd.cli.progress import Progress
 from gemd.cli.text import width
 from gemd.client import Client, Operation
-from gemd.client.resources import Unit
+from gemd.client.operations import Unit
 from gemd.v1 import operation_pb2
 from tests.support.clock import Clock
 from tests.support.daemon_says import abort, operation

@@ -122,8 +122,8 @@ def test_operations_can_be_listed_and_cancelled(inside: Inside, daemon: FakeDaem
     """A bare number is enough of a name; an unknown one is exit code 4."""
     daemon.script.pull = [operation("RUNNING", current=512, total=1024)]
     assert inside("ops", "list").stdout.splitlines() == [
-        "OPERATION     KIND  MODEL         STATE     DONE    TOTAL",
-        "operations/7  pull  smollm2-135m  running  512 B  1.0 KiB",
+        "OPERATION  KIND  MODEL         STATE     DONE    TOTAL",
+        "7          pull  smollm2-135m  running  512 B  1.0 KiB",
     ]
     assert inside("ops", "cancel", "7").stderr == "operations/7 is cancelling\n"
     assert inside("ops", "cancel", "operations/8").returncode == Exit.NOT_FOUND

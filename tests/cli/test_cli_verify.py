@@ -100,6 +100,24 @@ def test_every_variant_on_disk_is_one_verification(inside: Inside, daemon: FakeD
     assert [each["verify"].get("passed", False) for each in shown] == [True, False]
 
 
+def test_one_that_cannot_be_looked_at_keeps_nobody_from_the_others(
+    inside: Inside, daemon: FakeDaemon
+) -> None:
+    """Of all models; it is named, and the exit code is its own."""
+    found = model("smollm2-135m")
+    found.variants[0].on_disk = True
+    first = found.variants[0].id
+    found.variants.add(id="q8", quantization="Q8_0", on_disk=True)
+    daemon.script.models = {"smollm2-135m": found}
+    failed = operation("FAILED", kind=VERIFY, variant=first)
+    failed.error.reason, failed.error.message = "OPERATION_CONFLICT", "it is being pulled"
+    daemon.script.verifications = [failed, verified(variant="q8")]
+    done = inside("verify")
+    assert done.returncode == Exit.FAILURE
+    assert f"smollm2-135m:{first} is left out: it is being pulled" in done.stderr
+    assert done.stdout.splitlines()[0] == "smollm2-135m:q8"
+
+
 def test_nothing_on_disk_is_no_failure(inside: Inside, daemon: FakeDaemon) -> None:
     """There is nothing wrong then."""
     daemon.script.models = {}

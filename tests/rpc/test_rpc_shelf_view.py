@@ -116,6 +116,11 @@ def test_a_rejected_variant_is_not_on_disk_but_takes_room(store: Store) -> None:
     assert shown.state == model_pb2.Model.STATE_ABSENT
     assert (variant.on_disk, variant.disk_bytes) == (False, 1000)
     assert variant.rejection == "3 tensors differ"
+    # Whoever damaged it has written to it: that is no reason to say less.
+    entry.path.chmod(0o600)
+    entry.path.write_bytes(b"other")
+    [variant] = [each for each in _view(profile, store).variants if each.rejection]
+    assert not variant.on_disk
 
 
 def test_free_bytes_are_those_of_the_disk_that_the_store_will_be_on(tmp_path: Path) -> None:
