@@ -123,7 +123,11 @@ def test_gpus_of_all_vendors_are_in_one_numbering(tmp_path: Path) -> None:
     root = machine("arc-b580", tmp_path)
     sensor = Sensors(root=root, nvml=FakeNvml([rtx_4090()])).sensor()
     sample = sensor.read({})
-    assert sensor.read({}).devices == sample.devices
+    # Of GPUs only: what is free of this machine's real memory changes by itself.
+    gpu_readings = [
+        [each for each in read.devices if each.device != RAM] for read in (sample, sensor.read({}))
+    ]
+    assert gpu_readings[0] == gpu_readings[1]
     gpus = inventory_of(sample, CPU).gpus
     assert [(gpu.device, gpu.vendor) for gpu in gpus] == [
         ("gpu0", "nvidia"),
