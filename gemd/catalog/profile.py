@@ -139,10 +139,14 @@ class Profile(Value):
         """The id under which its files are kept: without the variant of ``model:variant``."""
         return self.id.partition(":")[0]
 
+    @property
+    def every_variant(self) -> tuple[Variant, ...]:
+        """The variants, and the unquantized weights of which others are made."""
+        return (*self.variants, *((self.checkpoint,) if self.checkpoint else ()))
+
     def variant(self, variant_id: str) -> Variant | None:
         """The variant of that id, the checkpoint included."""
-        known = (*self.variants, *((self.checkpoint,) if self.checkpoint else ()))
-        return next((variant for variant in known if variant.id == variant_id), None)
+        return next((each for each in self.every_variant if each.id == variant_id), None)
 
 
 _COUNTS = {"canvas_length": 1} | {f"parameters.{group}": 0 for group in GROUPS}

@@ -111,6 +111,3 @@ Source = Annotated[
     HubSource | RepositorySource | QuantizedSource | PackageSource | LocalSource,
     Field(discriminator="kind"),
 ]
-
-OneFile = HubSource | PackageSource | LocalSource
-"""Sources of one file; a `LocalSource` may be a directory instead (`Variant.several_files`)."""

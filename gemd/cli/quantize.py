@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from gemd.cli.output import Output
     from gemd.client import Client, Model
 
-_NVFP4 = "NVFP4"
 _OPTIONS = {
     "--to": "quantization",
     "--from": "source",
@@ -183,7 +182,7 @@ def _as_typed(options: dict[str, Any]) -> list[str]:
 
 def _to_fetch(session: Session, model: Model, source: str, options: dict[str, Any]) -> int:
     """Bytes that have to be fetched first; 0 if none, or if the daemon will say that it cannot."""
-    from gemd.catalog.quantizations import UNQUANTIZED
+    from gemd.catalog.quantizations import NVFP4, UNQUANTIZED
 
     sources = {each.id: each for each in model.variants if each.quantization.upper() in UNQUANTIZED}
     if any(each.on_disk for each in sources.values() if source in {"", each.id}):
@@ -192,7 +191,7 @@ def _to_fetch(session: Session, model: Model, source: str, options: dict[str, An
     if source:
         known = sources.get(source)
         return known.size_bytes if known else checkpoint
-    if checkpoint and options["quantization"].upper() != _NVFP4:
+    if checkpoint and options["quantization"].upper() != NVFP4:
         return checkpoint
     return max((each.size_bytes for each in sources.values()), default=0)
 

@@ -178,7 +178,9 @@ def model_name(given: str) -> str:
     if not given.strip():
         raise click.UsageError("the model's name is empty; `gemctl list` shows the names")
 
-    looks_like_path = given.endswith(".gguf") or given.startswith(("/", "./", "../", "~"))
+    looks_like_path = (
+        given.endswith(".gguf") or given in {".", ".."} or given.startswith(("/", "./", "../", "~"))
+    )
     if looks_like_path or ("/" in given and Path(given).exists()):
         return str(Path(given).expanduser().absolute())
     return given

@@ -13,7 +13,6 @@ import structlog
 from gemd.errors import GemdError, ModelBusyError
 from gemd.residency.states import State
 from gemd.rpc.convert.fields import seconds
-from gemd.rpc.shelf_view import variants_of
 from gemd.store import Kind, Pruned
 from gemd.store.leftovers import Places, remove, sweep_empty_folders
 from gemd.store.progress import Tracker, Unit
@@ -209,7 +208,7 @@ class Cleaning:
         known |= {
             (profile.model, variant.id)
             for profile in self._library.profiles()
-            for variant in variants_of(profile)
+            for variant in profile.every_variant
             if self._store.as_found(variant) is not None
         }
         self._usage.forget(known)

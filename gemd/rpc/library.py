@@ -111,7 +111,9 @@ class Library:
 
     async def on_disk(self) -> dict[str, dict[str, OnDisk]]:
         """Complete files by model and variant."""
-        return await in_thread(lambda _: on_disk(self.store, self.catalog.profiles), abandon=True)
+        # Not in the thread: the catalogue is the loop's.
+        profiles = self.catalog.profiles
+        return await in_thread(lambda _: on_disk(self.store, profiles), abandon=True)
 
     @property
     def store_quota(self) -> int:

@@ -182,7 +182,7 @@ def of_path(
 def _best(profile: Profile, kind: str, on_disk: Callable[[Variant], bool]) -> Variant:
     """The one with the most bits that is here, else what a profile makes it from."""
     able = sorted(
-        (each for each in _sources(profile) if _fits(each, kind)),
+        (each for each in profile.every_variant if _fits(each, kind)),
         key=lambda each: -UNQUANTIZED[each.quantization.upper()],
     )
     for each in able:
@@ -216,7 +216,7 @@ def _best(profile: Profile, kind: str, on_disk: Callable[[Variant], bool]) -> Va
 def _named(profile: Profile, kind: str, source: str) -> Variant:
     found = profile.variant(source)
     if found is None:
-        known = ", ".join(each.id for each in _sources(profile))
+        known = ", ".join(each.id for each in profile.every_variant)
         raise invalid(
             "source_variant", f"{profile.id} has no variant {source!r}", why=f"it has {known}"
         )
@@ -230,10 +230,6 @@ def _named(profile: Profile, kind: str, source: str) -> Variant:
             )
         raise invalid("source_variant", f"{kind} is not made of {profile.model}:{source}", why=why)
     return found
-
-
-def _sources(profile: Profile) -> tuple[Variant, ...]:
-    return (*profile.variants, *((profile.checkpoint,) if profile.checkpoint else ()))
 
 
 def _fits(variant: Variant, kind: str) -> bool:

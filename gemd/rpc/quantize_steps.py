@@ -14,6 +14,7 @@ from gemd.catalog.sources import HubSource, RepositorySource
 from gemd.errors import ModelNotFoundError
 from gemd.footprint.split import part_paths
 from gemd.store.disk import CHUNK_BYTES, require_space, sha256_of
+from gemd.store.hub_cache import CachedRepository
 from gemd.store.provenance import Recipe, SourceFile, SourceNote
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def _there(source: Variant, cache: Path | None) -> int:
     }
     total = 0
     for repository in repositories:
-        blobs = cache / f"models--{repository.replace('/', '--')}" / "blobs"
+        blobs = CachedRepository.named(cache, repository).blobs
         try:
             total += sum(entry.stat().st_size for entry in os.scandir(blobs))
         except OSError:

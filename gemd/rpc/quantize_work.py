@@ -27,6 +27,7 @@ from gemd.rpc.quantize_steps import (
 )
 from gemd.rpc.quantize_wish import Finished
 from gemd.store.accepting import accept, discard_work, seal, sealed
+from gemd.store.disk import size_of_file
 from gemd.store.layout import Layout
 from gemd.store.locks import exclusive
 from gemd.store.made import PROVENANCE, Workplace, file_name
@@ -242,7 +243,7 @@ class Work:
         def work(stop: Stop) -> SourceNote:
             if not path.exists():
                 raise _gone(path)
-            total = _size(source_files(path))
+            total = sum(map(size_of_file, source_files(path)))
             tracker.plan((Unit("source", path.name, total=total),))
             tracker.enter("checking")
             tracker.begin("source")
@@ -345,16 +346,6 @@ def _ratio(note: SourceNote, made: Told) -> Checked:
 
 def _soon(loop: asyncio.AbstractEventLoop, report: Report, progress: PullProgress) -> None:
     loop.call_soon_threadsafe(report, progress)
-
-
-def _size(files: list[Path]) -> int:
-    total = 0
-    for file in files:
-        try:
-            total += file.stat().st_size
-        except OSError:
-            continue
-    return total
 
 
 def _result(manifest: Manifest) -> Quantized:

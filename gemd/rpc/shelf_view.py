@@ -15,18 +15,11 @@ from gemd.store.quota import exclusive_bytes
 from gemd.store.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from gemd.catalog import Profile, Variant
     from gemd.store import Entry, Store
-
-
-def variants_of(profile: Profile) -> Iterator[Variant]:
-    """The variants of a model, and the unquantized weights of which others are made."""
-    yield from profile.variants
-    if profile.checkpoint is not None:
-        yield profile.checkpoint
 
 
 def on_disk(store: Store, profiles: Iterable[Profile]) -> dict[str, dict[str, OnDisk]]:
@@ -44,7 +37,7 @@ def on_disk(store: Store, profiles: Iterable[Profile]) -> dict[str, dict[str, On
     return {
         profile.id: {
             variant.id: found
-            for variant in variants_of(profile)
+            for variant in profile.every_variant
             if (found := _found(store, profile, variant, entries, exclusive, usage))
         }
         for profile in profiles
@@ -53,10 +46,11 @@ def on_disk(store: Store, profiles: Iterable[Profile]) -> dict[str, dict[str, On
 
 def disk_use(store: Store, profiles: Iterable[Profile], *, quota_bytes: int) -> DiskUse:
     """What models take there."""
-    stock = take_stock(store.entries(), Usage(store.root), Places(store.root, store.hub_cache))
+    entries = store.entries()
+    stock = take_stock(entries, Usage(store.root), Places(store.root, store.hub_cache))
     shared: dict[str, int] = {}
     recorded = set()
-    for entry in store.entries():
+    for entry in entries:
         if entry.intact:
             recorded.add((entry.manifest.model, entry.manifest.variant))
         shared |= {
@@ -67,7 +61,7 @@ def disk_use(store: Store, profiles: Iterable[Profile], *, quota_bytes: int) -> 
     for held in (*stock.holdings, *stock.lost):
         shared = {path: size for path, size in shared.items() if path not in held.files}
     for profile in profiles:
-        for variant in variants_of(profile):
+        for variant in profile.every_variant:
             if (profile.model, variant.id) in recorded:
                 # Its files are counted by now, one by one.
                 continue

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from gemd.errors import GemdError
 from gemd.residency.states import State, StateChanged
-from gemd.rpc.shelf_view import variants_of
 from gemd.store.threads import in_thread
 from gemd.store.usage import Usage
 
@@ -61,6 +60,6 @@ class UseNotes:
         await in_thread(lambda _: self._touch(profile, path))
 
     def _touch(self, profile: Profile, path: str) -> None:
-        for variant in variants_of(profile):
+        for variant in profile.every_variant:
             if str(self._library.store.path_of(profile, variant)) == path:
                 self._usage.touch(profile.model, variant.id)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gemd.errors import UnsupportedInputError
-from gemd.footprint.split import part_paths
-from gemd.rpc.quantize_steps import changed_file
+from gemd.rpc.quantize_steps import changed_file, source_files
 from gemd.store.kept import files_of
 from gemd.store.made import PROVENANCE, Workplace
 from gemd.store.provenance import Provenance
@@ -19,6 +18,8 @@ from gemd.wire.quantize import TENSORS
 from gemd.wire.verify import Examine, WantedFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gemd.catalog import Profile, Variant
     from gemd.rpc.quantize_wish import Finished
     from gemd.store import Store
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from gemd.store.provenance import SourceNote
 
 Depth = Literal["files", "full"]
-_READ: Final = (".safetensors", ".json", ".jinja", ".model")
-"""Endings of those files of a checkpoint that anybody reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ def order_of_made(finished: Finished, means: Means) -> Examine:
     )
 
 
-def subjects_of(store: Store, profile: Profile, variants: list[Variant]) -> list[Subject]:
+def subjects_of(store: Store, profile: Profile, variants: Iterable[Variant]) -> list[Subject]:
     """Those of the variants that are on disk.
 
     Raises:
@@ -175,12 +174,9 @@ def _kept(manifest: Manifest, root: Path) -> tuple[WantedFile, ...]:
 
 def _found(path: Path) -> tuple[WantedFile, ...]:
     """Files that nobody has promised anything about, as they are."""
-    files = part_paths(path)
-    if path.is_dir():
-        files = sorted(each for each in path.iterdir() if each.name.endswith(_READ))
     return tuple(
         WantedFile(name=each.name, path=str(each), size_bytes=each.stat().st_size)
-        for each in files
+        for each in source_files(path)
         if each.is_file()
     ) or (WantedFile(name=path.name, path=str(path), size_bytes=0),)
 

@@ -14,7 +14,6 @@ from gemd.hardware import RAM, SensorBlindError
 from gemd.hardware.ram import main_memory
 from gemd.residency.states import State
 from gemd.rpc.convert.fields import check_known, required_model_id, short_text
-from gemd.rpc.shelf_view import variants_of
 from gemd.rpc.torch_placing import TorchSpot
 from gemd.rpc.verify_orders import Means, order_of, order_of_made, subjects_of
 from gemd.rpc.verify_process import Engine, examined
@@ -81,7 +80,8 @@ class Verifying:
         self._library = library
         self._manager = manager
         self._operations = operations
-        self._running: dict[str, _Wish] = {}
+        self._wishes: dict[str, _Wish] = {}
+        """The latest of each model."""
         operations.register(Kind.VERIFY, self._again)
 
     def begin(self, request: service.VerifyModelRequest) -> Operation:
@@ -102,7 +102,9 @@ class Verifying:
             # MODEL:VARIANT is that variant, and not all that is kept of the model.
             variant = profile.variants[0].id
         wish = _Wish(model=profile.id, variant=variant, depth=_DEPTHS[request.depth])
-        self._check_depth(profile.model, wish)
+        running = self._operations.running_on(profile.model)
+        if running is not None:
+            self._check_depth(running, wish)
         started = self._operations.start(
             Kind.VERIFY,
             profile.model,
@@ -110,23 +112,22 @@ class Verifying:
             variant=variant,
             resume=wish.model_dump(),
         )
-        self._running.setdefault(started.id, wish)
+        if running is None:
+            self._wishes[profile.model] = wish
         return started
 
-    def _check_depth(self, model: str, wish: _Wish) -> None:
+    def _check_depth(self, running: Operation, wish: _Wish) -> None:
         """One that goes less deep cannot be joined.
 
         Raises:
-            OperationConflictError: Such a one is running.
+            OperationConflictError: It is such a one.
 
         """
-        running = self._operations.running_on(model)
-        known = self._running.get(running.id) if running else None
-        self._running = {running.id: known} if running and known else {}
+        model, known = running.model, self._wishes.get(running.model)
         if (
-            running
-            and known
-            and known.variant == wish.variant
+            running.kind is Kind.VERIFY
+            and running.variant == wish.variant
+            and known is not None
             and wish.depth == "full" != known.depth
         ):
             raise OperationConflictError(
@@ -148,7 +149,9 @@ class Verifying:
         return await self._examined(order, name, tracker, unit=_unit(name, order))
 
     def _again(self, resume: Mapping[str, JsonValue]) -> Callable[[Report], Awaitable[Verified]]:
-        return self._work(_Wish.model_validate(resume))
+        wish = _Wish.model_validate(resume)
+        self._wishes[wish.model.partition(":")[0]] = wish
+        return self._work(wish)
 
     def _work(self, wish: _Wish) -> Callable[[Report], Awaitable[Verified]]:
         async def work(report: Report) -> Verified:
@@ -165,9 +168,9 @@ class Verifying:
 
     def _subjects(self, wish: _Wish) -> list[Subject]:
         store, profile = self._library.store, self._library.resolve(wish.model)
-        variants = list(variants_of(profile))
+        variants = profile.every_variant
         if wish.variant:
-            variants = [store.chosen(profile, wish.variant)]
+            variants = (store.chosen(profile, wish.variant),)
         subjects = subjects_of(store, profile, variants)
         if not subjects:
             raise not_on_disk(profile, variants[0])

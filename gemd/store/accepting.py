@@ -6,7 +6,7 @@ import contextlib
 import shutil
 from typing import TYPE_CHECKING
 
-from gemd.store.disk import sha256_of, sync_folder
+from gemd.store.disk import remove_tree, sha256_of, sync_folder
 from gemd.store.made import PROVENANCE
 from gemd.store.manifest import Manifest, Part, Stamp, listing_sha256
 from gemd.store.provenance import Provenance
@@ -32,7 +32,7 @@ def seal(place: Workplace, provenance: Provenance) -> None:
     for path in sorted(place.files.iterdir()):
         # Journals and the like: what the quantizer needed to go on.
         if path.name not in wanted:
-            _remove(path)
+            remove_tree(path)
     provenance.write(place.files / PROVENANCE)
 
 
@@ -151,10 +151,3 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -115,6 +116,26 @@ def size_of_file(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def size_of_tree(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; links are not followed."""
+    if is_folder(path):
+        return sum(inner.lstat().st_size for inner in path.rglob("*") if not inner.is_dir())
+    return path.lstat().st_size
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a file, a link, or a folder with all that is in it; it may be gone already."""
+    if is_folder(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -101,7 +101,8 @@ class Fetcher:
         wall: Seconds since the epoch, for servers that name a time to come back.
         asking: Called, in the fetching thread, before the first request.
         answered: Called there when bytes of a request's answer have come.
-        xet: Tells where a file is in Xet storage; None over HTTP only. Called there once a file.
+        xet: Tells where a file is in Xet storage, None if it is not there, or raises
+            `UnreachableError`; called there once a file. None: over HTTP only.
 
     """
 
@@ -149,7 +150,7 @@ class Fetcher:
             self.tracker.enter("downloading")
             self.tracker.begin(wanted.unit, current=present, reused=present)
             if xet and present < wanted.size_bytes:
-                self._through_xet(xet(wanted), wanted, file, digest, stop)
+                self._through_xet(xet, wanted, file, digest, stop)
             digest = self._persist(wanted, file, digest, stop)
             file.flush()
         try:
@@ -195,16 +196,17 @@ class Fetcher:
 
     def _through_xet(
         self,
-        place: XetPlace | None,
+        places: Places,
         wanted: Wanted,
         file: BinaryIO,
         digest: Digest,
         stop: Stop,
     ) -> None:
         """Appends what Xet storage gives; what that leaves open is fetched over HTTP, and told."""
-        if place is None:
-            return
         try:
+            place = places(wanted)
+            if place is None:
+                return
             with xet_stream(
                 place,
                 size_bytes=wanted.size_bytes,
@@ -274,8 +276,9 @@ class Fetcher:
                 first = False
             if file.tell() + len(chunk) > wanted.size_bytes:
                 _empty(file)
+                promised = wanted.sha256 or wanted.blob_id
                 raise mismatch(
-                    wanted.url, wanted.sha256 or wanted.blob_id, "more bytes than promised"
+                    wanted.url, promised, "more bytes than promised", git=not wanted.sha256
                 )
             file.write(chunk)
             digest.update(chunk)
@@ -350,7 +353,7 @@ class Digest:
         if self._promised not in {"", self.sha256}:
             raise mismatch(subject, self._promised, self.sha256)
         if self._git is not None and self._git.hexdigest() != self._blob_id:
-            raise mismatch(subject, self._blob_id, self._git.hexdigest(), kind="git's SHA-1")
+            raise mismatch(subject, self._blob_id, self._git.hexdigest(), git=True)
 
 
 class _TransientError(Exception):
@@ -360,15 +363,23 @@ class _TransientError(Exception):
 
 
 def mismatch(
-    subject: str, expected: str, actual: str, *, kind: str = "SHA-256"
+    subject: str, expected: str, actual: str, *, git: bool = False
 ) -> ContentMismatchError:
-    """The error for bytes that are not the promised ones; `actual` is a hash or says what."""
+    """The error for bytes that are not those of the promised SHA-256, or git's SHA-1.
+
+    `actual` is a hash of the same kind, or says what was found instead.
+    """
     url = redacted(subject) if is_http(subject) else subject
+    kind, command = ("git's SHA-1", "git hash-object --stdin") if git else ("SHA-256", "sha256sum")
     return ContentMismatchError(
         f"{url} does not have the promised content",
         why=f"{kind} {expected} was promised, {actual} was found",
-        advice=(f"curl -sSL {url} | sha256sum", PULL_AGAIN) if is_http(url) else (PULL_AGAIN,),
-        metadata={"subject": url, "expected_sha256": expected, "actual": actual},
+        advice=(f"curl -sSL {url} | {command}", PULL_AGAIN) if is_http(url) else (PULL_AGAIN,),
+        metadata={
+            "subject": url,
+            "expected_git_sha1" if git else "expected_sha256": expected,
+            "actual": actual,
+        },
     )
 
 

@@ -24,7 +24,7 @@ from gemd.errors import (
     RepoGatedError,
 )
 from gemd.store.threads import in_thread
-from gemd.store.xet import place_of, xet_installed
+from gemd.store.xet import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,8 +209,8 @@ async def first_bytes_within(
 
 
 def _xet(transport: Transport) -> Callable[[Wanted], XetPlace | None] | None:
-    """Finds files in Xet storage, if that is wanted and can be had."""
-    if not transport.xet or not xet_installed():
+    """Finds files in Xet storage, if that is wanted."""
+    if not transport.xet:
         return None
     return lambda wanted: place_of(
         wanted.url,

@@ -34,8 +34,8 @@ PART: Final = ".gemd.part"
 LOCK_MODE: Final = 0o664
 """As the hub's client makes its lock files."""
 
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_ETAG: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+ETAG: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REF_BYTES: Final = 200
 _TAG: Final = "CACHEDIR.TAG"
 _TAG_TEXT: Final = "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -110,7 +110,7 @@ class CachedRepository:
 
     def blob(self, etag: str) -> Path:
         """A whole file."""
-        if not _ETAG.fullmatch(etag):
+        if not ETAG.fullmatch(etag):
             raise ValueError(f"{etag!r} is no hash")
         return self.blobs / etag
 
@@ -124,7 +124,7 @@ class CachedRepository:
 
     def snapshot(self, commit: str) -> Path:
         """The folder of a commit."""
-        if not _COMMIT.fullmatch(commit):
+        if not COMMIT.fullmatch(commit):
             raise ValueError(f"{commit!r} is no commit")
         return self.snapshots / commit
 
@@ -136,7 +136,7 @@ class CachedRepository:
 
     def commit(self, revision: str) -> str:
         """What a revision meant when it was fetched; empty if it never was."""
-        if _COMMIT.fullmatch(revision):
+        if COMMIT.fullmatch(revision):
             return revision
         if not is_safe_name(revision):
             return ""
@@ -145,7 +145,7 @@ class CachedRepository:
                 found = file.read(_REF_BYTES).strip()
         except (OSError, ValueError):
             return ""
-        return found if _COMMIT.fullmatch(found) else ""
+        return found if COMMIT.fullmatch(found) else ""
 
     def make(self, commit: str) -> None:
         """Creates the folders that a pull of that commit needs, with the user's usual permissions.
@@ -175,10 +175,10 @@ class CachedRepository:
         """Which blob the file of that commit is a link to; empty if it is none."""
         target = pointed_at(self.place(commit, file))
         name = target.name
-        return name if target.parent == self.blobs and _ETAG.fullmatch(name) else ""
+        return name if target.parent == self.blobs and ETAG.fullmatch(name) else ""
 
     def link(self, commit: str, file: str, etag: str) -> None:
-        """Puts a link to a blob in the file's place, whatever was there."""
+        """Puts a link to a blob in the file's place; another link gives way."""
         place, blob = self.place(commit, file), self.blob(etag)
         place.parent.mkdir(parents=True, exist_ok=True)
         beside = place.with_name(f"{_HALF_MADE}{secrets.token_hex(8)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -242,12 +243,23 @@ class _Work:
         """What somebody has put in the file's place without the usual link, if it is the file.
 
         So it is where links are switched off, and where a cache was copied.
+
+        Raises:
+            ContentMismatchError: It is another one, which somebody may want to keep.
+
         """
         repository = self._repository
         place = repository.place(file.commit, file.name)
         if repository.etag(file.commit, file.name) == file.etag or not place.is_file():
             return None
         sha256 = self._reused(file, content := pointed_at(place), stop)
+        if sha256 is None and not place.is_symlink():
+            raise ContentMismatchError(
+                f"{place} is not what the hub has",
+                why="it is a file and no link: gemd has not put it there, and leaves it",
+                advice=(f"mv {shlex.quote(str(place))} {shlex.quote(f'{place}.mine')}", PULL_AGAIN),
+                metadata={"path": place, "file": file.name, "etag": file.etag},
+            )
         if sha256 is None:
             return None
         begun = self._note.file(file.name)

@@ -13,7 +13,7 @@ from gemd.footprint.diffusion_config import CONFIG
 from gemd.footprint.diffusion_files import SINGLE
 from gemd.footprint.source import open_local
 from gemd.store import hub
-from gemd.store.hub_cache import is_safe_name, unsafe
+from gemd.store.hub_cache import COMMIT, ETAG, is_safe_name, unsafe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 MAX_FILES: Final = 10_000
 """Of one pull; a checkpoint has some hundred."""
-_HASH: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SPLIT: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _SHOWN: Final = 5
 
@@ -103,7 +101,7 @@ def _listed(
             timeout=transport.hub_timeout_s,
         )
         commit = info.sha or ""
-        if not _COMMIT.fullmatch(commit) or info.siblings is None:
+        if not COMMIT.fullmatch(commit) or info.siblings is None:
             return hub.unreachable(endpoint, "the answer is not that of a model hub")
         return tuple(
             _file(source.repository, sibling, commit, token, endpoint) for sibling in info.siblings
@@ -159,7 +157,7 @@ def _split(source: HubSource, found: tuple[HubFile, ...], page: str) -> tuple[Hu
 def _usable(file: HubFile, source: HubSource | RepositorySource) -> HubFile:
     if not is_safe_name(file.name):
         raise unsafe("file name", file.name, source.repository)
-    if not _HASH.fullmatch(file.etag) or file.size_bytes < 0:
+    if not ETAG.fullmatch(file.etag) or file.size_bytes < 0:
         raise ContentMismatchError(
             f"{file.name} of {source.origin} cannot be verified",
             why="the hub did not say its hash",

@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gemd.errors import ConfigError, InvalidRequestError
-from gemd.store.disk import FULL
+from gemd.store.disk import FULL, remove_tree, size_of_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,16 +137,13 @@ class Layout:
 
     def unfinished_bytes(self, sha256: str) -> int:
         """What everything takes on disk that was meant to become the file `sha256`."""
-        return sum(map(_size, self._unfinished(sha256)))
+        return sum(map(size_of_tree, self._unfinished(sha256)))
 
     def discard_unfinished(self, sha256: str) -> int:
         """Removes that; how many bytes it took."""
         freed = self.unfinished_bytes(sha256)
         for path in self._unfinished(sha256):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            remove_tree(path)
         return freed
 
     def _unfinished(self, sha256: str) -> list[Path]:
@@ -210,10 +206,3 @@ class Layout:
             advice=(advice, 'export GEMD_STORE_DIR="$HOME/models"'),
             metadata={"path": self.root, "key": "store_dir"},
         )
-
-
-def _size(path: Path) -> int:
-    """Of a file, or of all files of a folder."""
-    if path.is_symlink() or not path.is_dir():
-        return path.lstat().st_size
-    return sum(inner.lstat().st_size for inner in path.rglob("*") if not inner.is_dir())

@@ -6,12 +6,12 @@ Only what gemd made itself is looked at; a hub client's own `*.incomplete` files
 from __future__ import annotations
 
 import contextlib
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemd.errors import ConfigError, ContentMismatchError
+from gemd.store.disk import is_folder, remove_tree
 from gemd.store.hub_cache import LOCK_MODE, PART, CachedRepository
 from gemd.store.kept import files_of, real
 from gemd.store.layout import Layout
@@ -125,10 +125,7 @@ def _removed(leftover: Leftover, places: Places, discard: Discard) -> int | None
         freed = discard(leftover.model, leftover.variant)
         return None if leftover.paths[0].exists() else freed
     for path in leftover.paths:
-        if _is_folder(path):
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove_tree(path)
     return found.size_bytes
 
 
@@ -250,16 +247,12 @@ def _of(
     """These files as a leftover; None if none of them is there any more."""
     size, touched, seen = 0, 0.0, False
     for path in paths:
-        for each in (path, *(path.rglob("*") if _is_folder(path) else ())):
+        for each in (path, *(path.rglob("*") if is_folder(path) else ())):
             with contextlib.suppress(OSError):
                 stat = each.lstat()
                 seen = True
                 touched = max(touched, stat.st_mtime)
-                size += 0 if _is_folder(each) else stat.st_size
+                size += 0 if is_folder(each) else stat.st_size
     if not seen:
         return None
     return Leftover(tuple(paths), reason, size, touched, lock, model, variant)
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()

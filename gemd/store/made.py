@@ -18,7 +18,7 @@ from gemd.catalog.local import safe_id, told_apart_id
 from gemd.catalog.made import MadeModel
 from gemd.catalog.sources import QuantizedSource
 from gemd.catalog.variant import BLOCK_DIFFUSION, Requirements, Variant
-from gemd.store.layout import checked_id
+from gemd.store.layout import Layout, checked_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -53,7 +53,7 @@ class Workplace:
     @property
     def folder(self) -> Path:
         """All that is of this variant until it is accepted."""
-        return self.root / "work" / self.model / self.variant
+        return Layout(self.root).work(self.model, self.variant)
 
     @property
     def files(self) -> Path:
@@ -73,7 +73,7 @@ class Workplace:
     @property
     def made(self) -> Path:
         """The result."""
-        return self.root / "made" / self.model / self.variant
+        return Layout(self.root).made(self.model, self.variant)
 
 
 def made_models(manifests: Iterable[Manifest]) -> dict[str, MadeModel]:

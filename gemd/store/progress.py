@@ -22,7 +22,6 @@ Phase = Literal[
     "deleting",
     "",
 ]
-Measure = Literal["bytes", "tensors", "checks"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,11 @@ class Unit:
     Attributes:
         id: Stays the same from snapshot to snapshot.
         name: For people.
-        current: Bytes that are there, or what else is counted.
+        current: Bytes that are there.
         total: Bytes there will be; 0 if unknown.
         started: When it was begun; None if it was not.
         completed: When it was done; None if it is not.
         reused: How many bytes of `current` were there from an earlier try.
-        measure: What is counted.
 
     """
 
@@ -48,7 +46,6 @@ class Unit:
     started: float | None = None
     completed: float | None = None
     reused: int = 0
-    measure: Measure = "bytes"
 
 
 @dataclass(frozen=True)
@@ -74,12 +71,12 @@ class PullProgress:
     @property
     def current_bytes(self) -> int:
         """Bytes that are there, over all units."""
-        return sum(unit.current for unit in self.units if unit.measure == "bytes")
+        return sum(unit.current for unit in self.units)
 
     @property
     def total_bytes(self) -> int:
         """Bytes there will be, over all units."""
-        return sum(unit.total for unit in self.units if unit.measure == "bytes")
+        return sum(unit.total for unit in self.units)
 
     @property
     def remaining_s(self) -> float | None:

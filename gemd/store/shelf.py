@@ -179,11 +179,7 @@ class Shelf:
             InvalidRequestError: Its file is used as found; such files are never removed.
 
         """
-        doomed = (
-            (self.chosen(profile, variant),)
-            if variant
-            else tuple(filter(None, (*profile.variants, profile.checkpoint)))
-        )
+        doomed = (self.chosen(profile, variant),) if variant else profile.every_variant
         known = self._layout.variants(profile.model) if _is_kept_by_id(profile) else set()
         for candidate in doomed:
             path = None if candidate.id in known else self.as_found(candidate)

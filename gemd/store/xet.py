@@ -49,9 +49,7 @@ def xet_installed() -> bool:
 
 
 def place_of(url: str, token: str, *, endpoint: str, timeout_s: float) -> XetPlace | None:
-    """Where the hub says that a file is in Xet storage; None if it does not say so. Blocks.
-
-    Whatever goes wrong is told by the transfer over HTTP that takes place instead.
+    """Where the hub says that a file is in Xet storage; None if it is not there. Blocks.
 
     Args:
         url: The file's address on the hub.
@@ -59,7 +57,12 @@ def place_of(url: str, token: str, *, endpoint: str, timeout_s: float) -> XetPla
         endpoint: Of the hub.
         timeout_s: For the answer.
 
+    Raises:
+        UnreachableError: The library is not installed, or the hub does not say.
+
     """
+    if not xet_installed():
+        raise UnreachableError("Xet storage cannot be used: hf_xet is not installed")
     # As in `gemd.store.hub`.
     import httpx2  # noqa: PLC0415
     from huggingface_hub import get_hf_file_metadata  # noqa: PLC0415
@@ -68,8 +71,10 @@ def place_of(url: str, token: str, *, endpoint: str, timeout_s: float) -> XetPla
         metadata = get_hf_file_metadata(
             url, token=token or False, timeout=timeout_s, library_name="gemd", endpoint=endpoint
         )
-    except (httpx2.HTTPError, OSError, ValueError):
-        return None
+    except (httpx2.HTTPError, OSError, ValueError) as error:
+        # The client's own text has lines about its request as well.
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UnreachableError(f"the hub does not say what is in Xet storage: {why}") from error
     found = metadata.xet_file_data
     return None if found is None else XetPlace(found.file_hash, found.refresh_route)
 

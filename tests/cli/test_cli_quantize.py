@@ -71,6 +71,17 @@ def test_every_option_reaches_the_daemon(
     assert daemon.asked("GetModel") == []
 
 
+@pytest.mark.parametrize("place", [".", ".."])
+def test_the_folder_that_one_is_in_is_a_path(
+    inside: Inside, daemon: FakeDaemon, place: str
+) -> None:
+    """A checkpoint is named by its directory, and that may be this one."""
+    daemon.script.models[str(Path(place).absolute())] = model("here")
+    daemon.script.pull = [made()]
+    inside("quantize", place, "--to", "NVFP4", "--yes")
+    assert [each.model for each in daemon.asked("QuantizeModel")] == [str(Path(place).absolute())]
+
+
 def test_the_checks_are_a_table_and_the_rest_is_for_people(
     inside: Inside, daemon: FakeDaemon
 ) -> None:

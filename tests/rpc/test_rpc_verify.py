@@ -10,8 +10,9 @@ import grpc
 import pytest
 
 from gemd.engine.builds.tiny_model import tiny_model
-from gemd.errors import ContentMismatchError
-from gemd.store import Checked
+from gemd.errors import ContentMismatchError, OperationConflictError
+from gemd.rpc.verifying import Verifying
+from gemd.store import Checked, OperationJournal, Operations
 from gemd.v1 import model_pb2, operation_pb2
 from gemd.v1 import model_service_pb2 as models
 from gemd.v1 import operation_service_pb2 as operations
@@ -204,6 +205,31 @@ async def test_a_file_of_the_users_is_checked_where_it_is(weights: Path) -> None
         found = await verified(daemon, str(cut_of(weights)))
         assert names(found) == ["sizes", "container"]
         assert not found.passed
+
+
+async def test_a_deeper_look_joins_no_shallow_one(weights: Path, tmp_path: Path) -> None:
+    """Whatever else is verified meanwhile, and also of one that the last daemon has left."""
+    own = str(weights)
+    async with serving() as daemon:
+        library = daemon.app._services.store._library
+        journal = OperationJournal(tmp_path)
+        for again in (False, True):
+            work = Operations(journal=journal)
+            verifying = Verifying(library=library, manager=daemon.app.manager, operations=work)
+            work.resume()
+            if not again:
+                verifying.begin(service.VerifyModelRequest(model=own))
+                verifying.begin(service.VerifyModelRequest(model=MODEL))
+            running = work.list()
+            try:
+                assert len(running) == 2
+                with pytest.raises(OperationConflictError, match="less deeply"):
+                    verifying.begin(service.VerifyModelRequest(model=own, depth=FULL))
+                joined = verifying.begin(service.VerifyModelRequest(model=own))
+                assert joined.id in {each.id for each in running}
+            finally:
+                # Nothing has run yet: the next round finds both where this one ends.
+                await work.close()
 
 
 async def test_what_cannot_be_verified_is_told() -> None:

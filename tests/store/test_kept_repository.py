@@ -22,11 +22,11 @@ from tests.support.file_server import Cut, Fine
 from tests.support.hub_server import COMMIT, NEXT_COMMIT, HubServer
 from tests.support.repositories import (
     CHECKPOINT,
-    INDEX,
     SHARDS,
     checkpoint_files,
     checkpoint_profile,
     content_of,
+    fetch_order,
     fetched,
     listing_bytes,
     snapshot_of,
@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 FILES = checkpoint_files()
 PROFILE = checkpoint_profile()
 TOTAL = sum(map(len, wanted_of(FILES).values()))
-ORDER = sorted(wanted_of(FILES), key=lambda name: (name != INDEX, len(FILES[name]), name))
-"""As they are fetched, after the one question for the listing."""
+ORDER = fetch_order(FILES)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from huggingface_hub import hf_hub_download, scan_cache_dir, try_to_load_from_cache
 
-from gemd.errors import ModelNotFoundError
+from gemd.errors import ContentMismatchError, ModelNotFoundError
 from gemd.store.hub_cache import CachedRepository
 from gemd.store.leftovers import Places, find_leftovers, remove, sweep_empty_folders
 from tests.support.file_server import Answer, Cut, Fine
@@ -65,6 +65,25 @@ def test_a_file_without_the_usual_link_is_used_and_stays(
     assert place.is_symlink() is (link == "absolute")
     assert store.delete(PROFILE).freed_bytes == 0
     assert place.read_bytes() == DATA
+
+
+def test_a_file_that_somebody_has_changed_is_left_and_told_of(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    """Before anything is fetched for it; out of the way, it is fetched."""
+    repository = CachedRepository.named(hub_cache_of(tmp_path), REPOSITORY)
+    place = repository.place(COMMIT, FILE)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"mine")
+    store = make_store(tmp_path, hub=hub.url)
+    with pytest.raises(ContentMismatchError, match="not what the hub has") as caught:
+        asyncio.run(store.pull(PROFILE))
+    assert caught.value.advice[0] == f"mv {place} {place}.mine"
+    assert not hub.asked("GET", "/resolve/")
+    store.delete(PROFILE)
+    assert place.read_bytes() == b"mine"
+    place.rename(f"{place}.mine")
+    assert asyncio.run(store.pull(PROFILE)).path.read_bytes() == DATA
 
 
 def test_a_ref_is_given_back(hub: HubServer, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from gemd.catalog import HubSource, PackageSource, Variant
 from gemd.errors import ContentMismatchError, HubUnreachableError, ModelNotFoundError
 from gemd.store import Manifest
 from gemd.store.notes import Begun, Note, write_note
-from tests.support.file_server import Cut, WrongBytes
+from tests.support.file_server import Cut, TooMany, WrongBytes
 from tests.support.hub_server import COMMIT, NEXT_COMMIT, HubServer, blob_id
 from tests.support.package_index import PackageIndex
 from tests.support.stores import (
@@ -129,8 +129,13 @@ async def test_a_small_file_is_verified_by_the_hash_of_git(hub: HubServer, tmp_p
     assert got.sha256 == _sha(DATA)
     assert got.path.resolve() == hub_blobs(tmp_path) / blob_id(DATA)
     hub.always(WrongBytes())
-    with pytest.raises(ContentMismatchError, match=blob_id(DATA)):
+    with pytest.raises(ContentMismatchError, match=f"git's SHA-1 {blob_id(DATA)}") as caught:
         await make_store(tmp_path / "other", hub=hub.url).pull(PROFILE)
+    assert caught.value.advice[0].endswith(" | git hash-object --stdin")
+    assert caught.value.metadata["expected_git_sha1"] == blob_id(DATA)
+    hub.always(TooMany())
+    with pytest.raises(ContentMismatchError, match=r"git's SHA-1 .* more bytes than promised"):
+        await make_store(tmp_path / "third", hub=hub.url).pull(PROFILE)
 
 
 async def test_a_hub_that_says_no_hash_is_refused(hub: HubServer, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from tests.support.repositories import (
     checkpoint_files,
     checkpoint_profile,
     content_of,
+    fetch_order,
     fetched,
     listing_bytes,
     snapshot_of,
@@ -48,8 +49,7 @@ if TYPE_CHECKING:
 FILES = checkpoint_files()
 PROFILE = checkpoint_profile()
 TOTAL = sum(map(len, wanted_of(FILES).values()))
-ORDER = sorted(wanted_of(FILES), key=lambda name: (name != INDEX, len(FILES[name]), name))
-"""As they are fetched, after the one question for the listing."""
+ORDER = fetch_order(FILES)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from gemd.store import xet
 from gemd.store.http import UnreachableError
 from gemd.store.threads import Stop
 from gemd.store.xet import xet_installed
+from tests.support.file_server import Answer
 from tests.support.hub_server import COMMIT
 from tests.support.stores import (
     FILE,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gemd.store import PullProgress
-    from tests.support.file_server import Answer
 
 pytestmark = pytest.mark.skipif(not xet_installed(), reason="hf_xet has no build for this machine")
 DATA = content(3_000_000)
@@ -111,6 +111,43 @@ async def test_a_storage_without_address_is_told(hub: XetHub, tmp_path: Path) ->
     got = await store.pull(hub_profile(DATA), seen.append)
     assert got.path.read_bytes() == DATA
     assert any("Xet" in each.message and "over HTTP" in each.message for each in seen)
+
+
+async def test_a_library_that_is_missing_is_told(
+    hub: XetHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has asked for Xet reads why the bytes come over HTTP."""
+    monkeypatch.setattr(xet, "xet_installed", lambda: False)
+    seen: list[PullProgress] = []
+    got = await make_store(tmp_path, hub=hub.url, xet=True).pull(hub_profile(DATA), seen.append)
+    assert got.path.read_bytes() == DATA
+    assert any("hf_xet is not installed; going on over HTTP" in each.message for each in seen)
+
+
+class Forgetful(XetHub):
+    """A hub that fails when it is asked where in the storage a file is."""
+
+    asked_where = False
+
+    def refusal(self, path: str, headers: Message) -> Answer | None:
+        """The first to ask for the file by its commit is who wants to know that."""
+        if path.endswith(f"/{COMMIT}/{FILE}") and not self.asked_where:
+            self.asked_where = True
+            return Answer(500)
+        return super().refusal(path, headers)
+
+
+async def test_a_hub_that_does_not_say_where_is_told(
+    storage: XetStorage, xet_hash: str, tmp_path: Path
+) -> None:
+    """The bytes come over HTTP, with the reason in the progress."""
+    seen: list[PullProgress] = []
+    with Forgetful(storage) as hub:
+        hub.add(REPOSITORY, FILE, DATA)
+        hub.xet_hashes[FILE] = xet_hash
+        got = await make_store(tmp_path, hub=hub.url, xet=True).pull(hub_profile(DATA), seen.append)
+    assert got.path.read_bytes() == DATA
+    assert any("does not say what is in Xet storage" in each.message for each in seen)
 
 
 async def test_other_bytes_from_xet_are_fetched_over_http(

@@ -190,12 +190,6 @@ _VISION: Final = {
     "head_dim": 8,
     "global_head_dim": 8,
 }
-_AUDIO: Final = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "output_proj_dims": 16,
-}
 
 
 def write_checkpoint(directory: Path, name: str, *, dtype: torch.dtype = torch.bfloat16) -> Any:

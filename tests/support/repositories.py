@@ -45,6 +45,11 @@ def wanted_of(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if name != "README.md"}
 
 
+def fetch_order(files: Mapping[str, bytes]) -> list[str]:
+    """Those of the files that are to be pulled as they are fetched, after the listing."""
+    return sorted(wanted_of(files), key=lambda name: (name != INDEX, len(files[name]), name))
+
+
 def checkpoint_profile(*sources: Source, model: str = "tiny", size_bytes: int = 1000) -> Profile:
     """A model that is such a checkpoint."""
     variant = Variant(

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gemd.store import Unit
-    from gemd.store.progress import Measure
     from gemd.store.results import PruneReason
 
 PREFIX = "operations/"
@@ -41,11 +40,6 @@ STATES: Mapping[State, operation_pb2.Operation.State.ValueType] = {
     State.CANCELLED: operation_pb2.Operation.STATE_CANCELLED,
 }
 
-_MEASURES: Mapping[Measure, operation_pb2.Operation.Unit.Measure.ValueType] = {
-    "bytes": operation_pb2.Operation.Unit.MEASURE_BYTES,
-    "tensors": operation_pb2.Operation.Unit.MEASURE_TENSORS,
-    "checks": operation_pb2.Operation.Unit.MEASURE_CHECKS,
-}
 _REASONS: Mapping[PruneReason, operation_pb2.PruneResult.Item.Reason.ValueType] = {
     "unfinished": operation_pb2.PruneResult.Item.REASON_UNFINISHED,
     "orphaned": operation_pb2.PruneResult.Item.REASON_ORPHANED,
@@ -168,6 +162,6 @@ def _unit(unit: Unit) -> operation_pb2.Operation.Unit:
         total=unit.total,
         started=None if unit.started is None else timestamp(unit.started),
         completed=None if unit.completed is None else timestamp(unit.completed),
-        measure=_MEASURES[unit.measure],
+        measure=operation_pb2.Operation.Unit.MEASURE_BYTES,
         reused=unit.reused,
     )

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from gemd.errors import BadModelFileError, ModelNotFoundError
 from gemd.footprint import open_local
-from gemd.worker.diffusion.checkpoint.fields import Fields, read_optional_fields
+from gemd.worker.fields import Fields, read_optional_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
     path = directory / TOKENIZER
     tokenizer = _tokenizer(path)
     settings_path = directory / SETTINGS
-    settings = read_optional_fields(settings_path) or Fields(settings_path, {})
+    settings = read_optional_fields(settings_path)
     named = frozenset(_control(settings))
     there = frozenset(text for text in named if tokenizer.token_to_id(text) is not None)
     _add_control(tokenizer, there)

@@ -90,6 +90,11 @@ def forget(descriptor: int, offset: int = 0, count: int = 0) -> None:
         _advise(descriptor, offset, count, os.POSIX_FADV_DONTNEED)
 
 
+def kept_header(kept: Path, file: str) -> Path:
+    """Where the header of a source file that is removed is kept, for later tries to plan with."""
+    return kept / f"{file}.header"
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

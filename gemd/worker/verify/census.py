@@ -75,6 +75,11 @@ def by_count(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in ordered)
 
 
+def number_of_files(count: int) -> str:
+    """In words."""
+    return "1 file" if count == 1 else f"{count} files"
+
+
 def first_of(problems: list[str]) -> str:
     """The first ones, and how many more there are."""
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""

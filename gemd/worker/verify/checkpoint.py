@@ -12,8 +12,8 @@ from gemd.footprint import read_checkpoint, safetensors_index
 from gemd.footprint.checkpoint import INDEX
 from gemd.footprint.diffusion_files import SINGLE
 from gemd.footprint.source import open_local
-from gemd.worker.verify.census import Entry, counted, differences, first_of
-from gemd.worker.verify.job import FailedCheck, failed, failing, passed
+from gemd.worker.verify.census import Entry, counted, differences, first_of, number_of_files
+from gemd.worker.verify.job import CENSUS, CONTAINER, SCALES, FailedCheck, failed, failing, passed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from gemd.footprint.safetensors import SafeTensor, SafetensorsHeader
     from gemd.wire.verify import CheckMade
     from gemd.worker.verify.job import Job
-
-CONTAINER: Final = "container"
-CENSUS: Final = "tensor-census"
-SCALES: Final = "scales"
 
 _SLAB_BYTES: Final = 8 * 1024**2
 _SIGN: Final = 0x80
@@ -75,7 +71,7 @@ class CheckpointChecks:
         if not count:
             yield failed(CONTAINER, "it has no tensors")
             return
-        yield passed(CONTAINER, f"safetensors, {count} tensors in {_files(len(files))}")
+        yield passed(CONTAINER, f"safetensors, {count} tensors in {number_of_files(len(files))}")
 
     def census(self) -> Iterator[CheckMade]:
         """The tensors that its quantizer has written, if that is known."""
@@ -159,7 +155,3 @@ def _read(descriptor: int, at: int, count: int) -> NDArray[np.uint8]:
     got = os.preadv(descriptor, [data.data], at)
     # Whole elements, whatever was read: sizes of elements are powers of two up to 8.
     return data[: got - got % 8] if got < count else data
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"

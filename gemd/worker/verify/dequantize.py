@@ -17,12 +17,13 @@ from gemd.worker.quantize.gguf import kernels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_PLAIN: Final = frozenset({"F32", "F16", "BF16"})
 _K_QUANT: Final = "_k"
 
 
 def is_known(kind: str) -> bool:
     """Whether rows of that type can be made numbers here."""
-    return kind in {"F32", "F16", "BF16"} or hasattr(libggml, _name(kind))
+    return kind in _PLAIN or hasattr(libggml, _name(kind))
 
 
 def numbers(kind: str, data: NDArray[np.uint8], width: int) -> NDArray[np.float32]:
@@ -35,9 +36,7 @@ def numbers(kind: str, data: NDArray[np.uint8], width: int) -> NDArray[np.float3
 
     """
     rows = data.size // kernels.row_bytes(kind, width)
-    if kind == "F32":
-        return data.view("<f4").reshape(rows, width)
-    if kind in {"F16", "BF16"}:
+    if kind in _PLAIN:
         return kernels.widened(kind, data).reshape(rows, width)
     out = np.empty((rows, width), np.float32)
     function: Any = getattr(libggml, _name(kind))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from gemd import wire
-from gemd.errors import EngineStartFailedError, GemdError
+from gemd.errors import GemdError
 from gemd.footprint import predict_diffusion, read_diffusion
 from gemd.worker.diffusion import create
 from gemd.worker.diffusion.checkpoint.census import check, take_census
@@ -25,9 +25,17 @@ from gemd.worker.diffusion.checkpoint.files import read_headers
 from gemd.worker.diffusion.checkpoint.skeleton import empty_decoder, tree_of
 from gemd.worker.diffusion.compute.nvfp4 import dequantize
 from gemd.worker.verify import errors
-from gemd.worker.verify.job import failed, failing, passed
+from gemd.worker.verify.job import (
+    CENSUS,
+    NO_ALLOC_LOAD,
+    SAMPLED_ERROR,
+    SMOKE,
+    failed,
+    failing,
+    passed,
+)
 from gemd.worker.verify.probe_text import QUESTIONS
-from gemd.worker.verify.smoke import ANSWER_TOKENS, CONTEXT_TOKENS, SMOKE, Bench, Said
+from gemd.worker.verify.smoke import ANSWER_TOKENS, CONTEXT_TOKENS, Bench, Said, check_smoke
 from gemd.worker.verify.sound import unsound
 
 if TYPE_CHECKING:
@@ -41,9 +49,6 @@ if TYPE_CHECKING:
     from gemd.worker.diffusion.checkpoint.census import Census, Stored
     from gemd.worker.verify.job import Job
 
-CENSUS: Final = "tensor-census"
-SAMPLED_ERROR: Final = "sampled-error"
-NO_ALLOC_LOAD: Final = "no-alloc-load"
 ENTROPY_LIMIT: Final = 0.2
 """Nats for each position at the last step, on average: beyond it a canvas has not settled."""
 
@@ -151,19 +156,7 @@ class DiffusionChecks:
 
     def smoke(self) -> Iterator[CheckMade]:
         """A real load, and canvases that settle on sound answers; or a source that is no better."""
-        job = self._job
-        if why := self._too_large(job.path):
-            job.leave_out(SMOKE, why)
-            return
-        with failing(SMOKE):
-            try:
-                found = self._tried(job.path)
-            except EngineStartFailedError as error:
-                job.leave_out(SMOKE, str(error))
-                return
-        if not found.passed and job.source is not None and self._is_as_bad(job.source):
-            found = passed(SMOKE, f"as its source, which is no better: {found.detail}")
-        yield found
+        return check_smoke(self._job, unloadable=self._too_large, tried=self._tried)
 
     def _too_large(self, path: Path) -> str:
         """Why there is no memory for it; empty if there is."""
@@ -171,12 +164,6 @@ class DiffusionChecks:
         shape = read_diffusion(path)
         needed = predict_diffusion(shape, context_tokens=CONTEXT_TOKENS, gpu=on_gpu).host_peak
         return f"it takes {needed} bytes of memory, and {free} are free" if needed > free else ""
-
-    def _is_as_bad(self, source: Path) -> bool:
-        try:
-            return not self._too_large(source) and not self._tried(source).passed
-        except GemdError:
-            return False
 
     def _tried(self, path: Path) -> CheckMade:
         """What a model's answers amount to.

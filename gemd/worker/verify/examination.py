@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from gemd.wire.verify import Examined
 from gemd.worker.verify import files
-from gemd.worker.verify.job import FailedCheck, Job
+from gemd.worker.verify.job import (
+    CENSUS,
+    CONTAINER,
+    NO_ALLOC_LOAD,
+    SAMPLED_ERROR,
+    SCALES,
+    SMOKE,
+    FailedCheck,
+    Job,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -14,9 +23,8 @@ if TYPE_CHECKING:
     from gemd.wire.verify import CheckMade, Examine, Progress
 
     Check = Callable[[], Iterator[CheckMade]]
-    Row = list[tuple[str, Check]]
 
-_WITH_TORCH: Final = ("sampled-error", "no-alloc-load", "smoke")
+_WITH_TORCH: Final = (SAMPLED_ERROR, NO_ALLOC_LOAD, SMOKE)
 _ENDED: Final = "; nothing after it was checked"
 
 
@@ -69,43 +77,43 @@ def _of_gguf(job: Job) -> Iterator[tuple[str, Check]]:
 
     checks = gguf.GgufChecks(job)
     try:
-        yield gguf.CONTAINER, checks.container
-        yield gguf.CENSUS, checks.census
-        yield gguf.SCALES, checks.scales
-        yield gguf.SAMPLED_ERROR, checks.sampled_error
+        yield CONTAINER, checks.container
+        yield CENSUS, checks.census
+        yield SCALES, checks.scales
+        yield SAMPLED_ERROR, checks.sampled_error
     finally:
         checks.close()
-    yield loading.NO_ALLOC_LOAD, lambda: loading.check_no_alloc_load(job)
+    yield NO_ALLOC_LOAD, lambda: loading.check_no_alloc_load(job)
     if job.order.depth == "full":
         from gemd.worker.verify import comparing, smoke  # noqa: PLC0415 - as above
 
         yield comparing.DIVERGENCE, lambda: comparing.check_predictions(job)
-        yield smoke.SMOKE, lambda: smoke.check_llama_smoke(job)
+        yield SMOKE, lambda: smoke.check_llama_smoke(job)
 
 
 def _of_directory(job: Job) -> Iterator[tuple[str, Check]]:
     from gemd.worker.verify import checkpoint  # noqa: PLC0415 - as above
 
     checks = checkpoint.CheckpointChecks(job)
-    yield checkpoint.CONTAINER, checks.container
+    yield CONTAINER, checks.container
     if job.order.engine == "none":
-        yield checkpoint.CENSUS, checks.census
-        yield checkpoint.SCALES, checks.scales
+        yield CENSUS, checks.census
+        yield SCALES, checks.scales
         return
     try:
         from gemd.worker.verify import diffusion  # noqa: PLC0415 - torch, which may not be there
     except ImportError as error:
-        yield checkpoint.CENSUS, checks.census
-        yield checkpoint.SCALES, checks.scales
+        yield CENSUS, checks.census
+        yield SCALES, checks.scales
         for name in _WITH_TORCH:
             job.leave_out(name, f"it needs the diffusion engine: {error}")
         return
     model = diffusion.DiffusionChecks(job)
     # What the plan says is one thing, and what the model needs another; it is one check.
-    yield diffusion.CENSUS, lambda: (each for each in checks.census() if not each.passed)
-    yield diffusion.CENSUS, model.census
-    yield checkpoint.SCALES, checks.scales
-    yield diffusion.SAMPLED_ERROR, model.sampled_error
-    yield diffusion.NO_ALLOC_LOAD, model.no_alloc_load
+    yield CENSUS, lambda: (each for each in checks.census() if not each.passed)
+    yield CENSUS, model.census
+    yield SCALES, checks.scales
+    yield SAMPLED_ERROR, model.sampled_error
+    yield NO_ALLOC_LOAD, model.no_alloc_load
     if job.order.depth == "full":
-        yield "smoke", model.smoke
+        yield SMOKE, model.smoke

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gemd.worker.verify.census import first_of, number_of_files
 from gemd.worker.verify.job import failed, passed
 
 if TYPE_CHECKING:
@@ -28,10 +29,9 @@ def check_sizes(job: Job) -> Iterator[CheckMade]:
     wrong = [problem for file in job.order.files if (problem := _size_problem(file))]
     total = sum(file.size_bytes for file in job.order.files)
     if wrong:
-        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        yield failed(SIZES, "; ".join(wrong[:_SHOWN]) + more)
+        yield failed(SIZES, first_of(wrong))
     else:
-        yield passed(SIZES, f"{_files(job.order.files)}, {total} bytes")
+        yield passed(SIZES, f"{number_of_files(len(job.order.files))}, {total} bytes")
 
 
 def _size_problem(file: WantedFile) -> str:
@@ -59,7 +59,9 @@ def check_hashes(job: Job) -> Iterator[CheckMade]:
             where = _damaged(Path(file.path), file.name, job.tensors)
             yield failed(SHA256, f"{file.name} has {found}, not {file.sha256}{where}")
             return
-    yield passed(SHA256, f"{_files(known)}, {sum(file.size_bytes for file in known)} bytes")
+    yield passed(
+        SHA256, f"{number_of_files(len(known))}, {sum(file.size_bytes for file in known)} bytes"
+    )
 
 
 def _sha256(job: Job, path: Path) -> str:
@@ -92,8 +94,3 @@ def _tensor_sha256(descriptor: int, tensor: MadeTensor) -> str:
         running.update(data)
         at += len(data)
     return running.hexdigest()
-
-
-def _files(files: Iterable[WantedFile]) -> str:
-    count = len(list(files))
-    return "1 file" if count == 1 else f"{count} files"

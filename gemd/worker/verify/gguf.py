@@ -17,7 +17,16 @@ from gemd.worker.quantize.gguf import kernels
 from gemd.worker.verify import errors
 from gemd.worker.verify.census import Entry, counted, differences, first_of
 from gemd.worker.verify.dequantize import is_known, numbers
-from gemd.worker.verify.job import FailedCheck, failed, failing, passed
+from gemd.worker.verify.job import (
+    CENSUS,
+    CONTAINER,
+    SAMPLED_ERROR,
+    SCALES,
+    FailedCheck,
+    failed,
+    failing,
+    passed,
+)
 from gemd.worker.verify.origin import gguf_source
 
 if TYPE_CHECKING:
@@ -30,11 +39,6 @@ if TYPE_CHECKING:
     from gemd.wire.verify import CheckMade
     from gemd.worker.quantize.source import SourceTensor, TensorSource
     from gemd.worker.verify.job import Job
-
-CONTAINER: Final = "container"
-CENSUS: Final = "tensor-census"
-SCALES: Final = "scales"
-SAMPLED_ERROR: Final = "sampled-error"
 
 _SLAB_BYTES: Final = 8 * 1024**2
 _FLOATS: Final = frozenset({"F16", "F32", "BF16"})

@@ -6,7 +6,7 @@ import contextlib
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gemd.errors import BadModelFileError, ContentMismatchError, ModelNotFoundError
 from gemd.wire.quantize import TENSOR_LIST
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
     from gemd.wire.quantize import MadeTensor
     from gemd.wire.verify import Examine
+
+CONTAINER: Final = "container"
+CENSUS: Final = "tensor-census"
+SCALES: Final = "scales"
+SAMPLED_ERROR: Final = "sampled-error"
+NO_ALLOC_LOAD: Final = "no-alloc-load"
+SMOKE: Final = "smoke"
+"""Names of checks that more than one format has."""
 
 BROKEN = (BadModelFileError, ContentMismatchError, ModelNotFoundError)
 """Errors about the files themselves. Any other one is about this machine, and no verdict."""

@@ -5,21 +5,19 @@ The model is loaded with `no_alloc`: nothing of the weights is read, whatever th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from llama_cpp import llama_cpp as c
 
 from gemd.worker.llama import binding
 from gemd.worker.llama.params import model_params
-from gemd.worker.verify.job import failed, passed
+from gemd.worker.verify.job import NO_ALLOC_LOAD, failed, passed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gemd.wire.verify import CheckMade
     from gemd.worker.verify.job import Job
-
-NO_ALLOC_LOAD: Final = "no-alloc-load"
 
 
 def check_no_alloc_load(job: Job) -> Iterator[CheckMade]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Final
 
 Turns = tuple[str, ...]
-
 """User and assistant in turn, the user first."""
 
 CONVERSATIONS: Final[tuple[Turns, ...]] = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gemd import wire
 from gemd.errors import EngineStartFailedError, GemdError
 from gemd.worker.verify import reading
-from gemd.worker.verify.job import failed, failing, passed
+from gemd.worker.verify.job import SMOKE, failed, failing, passed
 from gemd.worker.verify.probe_text import QUESTIONS
 from gemd.worker.verify.sound import unsound
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from gemd.wire.verify import CheckMade
     from gemd.worker.host import Engine
     from gemd.worker.verify.job import Job
-
-SMOKE: Final = "smoke"
 
 CONTEXT_TOKENS: Final = 1024
 ANSWER_TOKENS: Final = 128
@@ -112,31 +110,48 @@ def _collected(messages: list[wire.FromWorker]) -> Said:
 
 
 def check_llama_smoke(job: Job) -> Iterator[CheckMade]:
-    """A real load, and sound answers to a few questions.
-
-    Where they are not sound the source is asked too: a model that was never better is not made
-    worse by a quantization.
-    """
+    """A real load, and sound answers to a few questions."""
     free = job.order.memory_bytes
-    if why := reading.unloadable(job.path, CONTEXT_TOKENS, free):
+    return check_smoke(
+        job,
+        unloadable=lambda path: reading.unloadable(path, CONTEXT_TOKENS, free),
+        tried=lambda path: _tried(job, path),
+    )
+
+
+def check_smoke(
+    job: Job, *, unloadable: Callable[[Path], str], tried: Callable[[Path], CheckMade]
+) -> Iterator[CheckMade]:
+    """Loads the variant and asks it something.
+
+    Where the answers are not sound the source is asked too: a model that was never better is not
+    made worse by a quantization.
+
+    Args:
+        job: What is to be checked.
+        unloadable: Why there is no memory for a model; empty if there is.
+        tried: What the answers of a model amount to.
+
+    """
+    if why := unloadable(job.path):
         job.leave_out(SMOKE, why)
         return
     with failing(SMOKE):
         try:
-            found = _tried(job, job.path)
+            found = tried(job.path)
         except EngineStartFailedError as error:
             job.leave_out(SMOKE, str(error))
             return
-    if not found.passed and job.source is not None and _is_as_bad(job, job.source):
+    if not found.passed and job.source is not None and _is_as_bad(job.source, unloadable, tried):
         found = passed(SMOKE, f"as its source, which is no better: {found.detail}")
     yield found
 
 
-def _is_as_bad(job: Job, source: Path) -> bool:
-    if source.is_dir() or reading.unloadable(source, CONTEXT_TOKENS, job.order.memory_bytes):
-        return False
+def _is_as_bad(
+    source: Path, unloadable: Callable[[Path], str], tried: Callable[[Path], CheckMade]
+) -> bool:
     try:
-        return not _tried(job, source).passed
+        return not unloadable(source) and not tried(source).passed
     except GemdError:
         return False
 

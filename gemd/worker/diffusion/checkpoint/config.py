@@ -15,9 +15,9 @@ from transformers import DiffusionGemmaConfig
 from gemd.errors import BadModelFileError
 from gemd.footprint.diffusion_config import MODEL_TYPE
 from gemd.worker.diffusion.checkpoint.defaults import SamplerDefaults, sampler_defaults
-from gemd.worker.diffusion.checkpoint.fields import Fields, read_fields, read_optional_fields
 from gemd.worker.diffusion.checkpoint.quantization import Layout, layout_of
 from gemd.worker.diffusion.checkpoint.text_config import text_config
+from gemd.worker.fields import Fields, read_fields, read_optional_fields
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,8 +65,7 @@ def read_config(directory: Path) -> Described:
     _check_ties(config)
     layout = layout_of(config, read_optional_fields(directory / "hf_quant_config.json"))
     text = text_config(config.table("text_config"))
-    path = directory / "generation_config.json"
-    generation = read_optional_fields(path) or Fields(path, {})
+    generation = read_optional_fields(directory / "generation_config.json")
     return Described(
         config=DiffusionGemmaConfig(
             text_config=text,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from gemd.worker.diffusion.sampler import Schedule
 
 if TYPE_CHECKING:
-    from gemd.worker.diffusion.checkpoint.fields import Fields
+    from gemd.worker.fields import Fields
 
 _SAMPLER: Final = "EntropyBoundSamplerConfig"
 _EOS: Final = 1

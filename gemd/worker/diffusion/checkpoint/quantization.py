@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from gemd.worker.diffusion.compute.nvfp4 import BLOCK
 
 if TYPE_CHECKING:
-    from gemd.worker.diffusion.checkpoint.fields import Fields
+    from gemd.worker.fields import Fields
 
 Layout = Literal["plain", "modelopt", "compressed-tensors"]
 
@@ -34,13 +34,13 @@ _BITS: Final = 4
 _MAX: Final = 1 << 16
 
 
-def layout_of(config: Fields, beside: Fields | None) -> Layout:
+def layout_of(config: Fields, beside: Fields) -> Layout:
     """The layout that a model's configuration names.
 
     Args:
         config: Its config.json.
         beside: Its hf_quant_config.json, by which ModelOpt says the same; some of its checkpoints
-            have this file only.
+            have this file only, others none.
 
     Raises:
         BadModelFileError: It is quantized in another way.
@@ -57,7 +57,7 @@ def layout_of(config: Fields, beside: Fields | None) -> Layout:
             "quant_method",
             "this engine reads bf16, and NVFP4 as modelopt and compressed-tensors write it",
         )
-    if beside is not None and beside.has("quantization"):
+    if beside.has("quantization"):
         return _modelopt(beside.table("quantization"))
     return "plain"
 

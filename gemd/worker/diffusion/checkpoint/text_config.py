@@ -9,7 +9,7 @@ from transformers import DiffusionGemmaTextConfig
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gemd.worker.diffusion.checkpoint.fields import Fields
+    from gemd.worker.fields import Fields
 
 MAX_EXPERTS: Final = 1 << 15
 """Of all layers together; the released model has 3,840, and each is up to nine tensors by name."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gemd.worker.fields import read_optional_fields
 from gemd.worker.quantize.gemma4.census import refuse, take_census
 from gemd.worker.quantize.gemma4.config import read_config
 from gemd.worker.quantize.gemma4.metadata import (
@@ -17,8 +18,8 @@ from gemd.worker.quantize.gemma4.metadata import (
 )
 from gemd.worker.quantize.gemma4.names import ROPE_FREQS, rotary_factors
 from gemd.worker.quantize.gemma4.shards import Shards
-from gemd.worker.quantize.gemma4.table import read_table
 from gemd.worker.quantize.gemma4.tokenizer import SETTINGS, read_vocabulary
+from gemd.worker.quantize.gguf import kernels
 from gemd.worker.quantize.source import SourceTensor
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gemd.worker.quantize.gemma4.census import Stored
-    from gemd.worker.quantize.source import Field, SourceKind
-
-_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+    from gemd.worker.quantize.source import Field
 
 
 class Gemma4Source:
@@ -54,8 +53,8 @@ class Gemma4Source:
 
     def __init__(self, directory: Path, *, discard: bool = False, kept: Path | None = None) -> None:
         model, config = read_config(directory)
-        settings = read_table(directory / SETTINGS)
-        generation = read_table(directory / "generation_config.json")
+        settings = read_optional_fields(directory / SETTINGS)
+        generation = read_optional_fields(directory / "generation_config.json")
         vocabulary = read_vocabulary(directory, settings, config)
         self._shards = Shards(directory, kept if discard else None)
         census = take_census(self._shards.headers, model, len(vocabulary.tokens))
@@ -97,9 +96,9 @@ class Gemma4Source:
         if tensor.name == ROPE_FREQS:
             return self._factors.reshape(-1, width)[start : start + count]
         stored = self._stored[tensor.name]
-        row = width * _BYTES[stored.stored]
+        row = kernels.row_bytes(stored.stored, width)
         data = self._shards.read(stored.file, stored.offset + start * row, count * row)
-        return _widened(stored.stored, data).reshape(count, width)
+        return kernels.widened(stored.stored, data).reshape(count, width)
 
     def used_up(self, file: str) -> None:
         """See `TensorSource`.
@@ -126,11 +125,3 @@ class Gemma4Source:
 
 def _source_tensor(stored: Stored) -> SourceTensor:
     return SourceTensor(stored.name, stored.shape[::-1], stored.kind, stored.file)
-
-
-def _widened(kind: SourceKind, data: NDArray[np.uint8]) -> NDArray[np.float32]:
-    if kind == "BF16":
-        return (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
-    if kind == "F16":
-        return data.view("<f2").astype(np.float32)
-    return data.view("<f4")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gemd.errors import BadModelFileError, GemdError, ModelNotFoundError
-from gemd.worker.quantize.gemma4.table import SHOWN, Table, read_table
+from gemd.worker.fields import SHOWN, Fields, read_optional_fields
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,12 +133,12 @@ class TextModel:
 def is_gemma4(directory: Path) -> bool:
     """Whether a directory's config.json names a Gemma 4 whose text model can become a GGUF file."""
     try:
-        return _architecture(read_table(directory / CONFIG)) is not None
+        return _architecture(read_optional_fields(directory / CONFIG)) is not None
     except GemdError:
         return False
 
 
-def read_config(directory: Path) -> tuple[TextModel, Table]:
+def read_config(directory: Path) -> tuple[TextModel, Fields]:
     """The text model, and the whole document.
 
     Raises:
@@ -147,7 +147,7 @@ def read_config(directory: Path) -> tuple[TextModel, Table]:
             llama.cpp's ``gemma4`` does not do.
 
     """
-    config = read_table(directory / CONFIG)
+    config = read_optional_fields(directory / CONFIG)
     if not config.values:
         raise ModelNotFoundError(
             f"there is no {CONFIG} in {directory}",
@@ -164,7 +164,7 @@ def read_config(directory: Path) -> tuple[TextModel, Table]:
     return _text_model(config, text, unified=architecture == _UNIFIED), config
 
 
-def _architecture(config: Table) -> str | None:
+def _architecture(config: Fields) -> str | None:
     """The model type, if it and the class are known and go together."""
     kind, named = config.values.get("model_type"), config.values.get("architectures")
     named = [str(each) for each in named] if isinstance(named, list) else []
@@ -172,7 +172,7 @@ def _architecture(config: Table) -> str | None:
     return str(kind) if known and all(_ARCHITECTURES.get(each) == kind for each in named) else None
 
 
-def _other(config: Table) -> BadModelFileError:
+def _other(config: Fields) -> BadModelFileError:
     named = config.values.get("architectures")
     what = ", ".join(map(str, named)) if isinstance(named, list) else ""
     what = (what or str(config.values.get("model_type")))[:SHOWN]
@@ -185,7 +185,7 @@ def _other(config: Table) -> BadModelFileError:
     )
 
 
-def _text_model(config: Table, text: Table, *, unified: bool) -> TextModel:
+def _text_model(config: Fields, text: Fields, *, unified: bool) -> TextModel:
     _check_same(text)
     sliding = _layers(text)
     near = Heads(
@@ -232,7 +232,7 @@ def _text_model(config: Table, text: Table, *, unified: bool) -> TextModel:
     )
 
 
-def _check_same(text: Table) -> None:
+def _check_same(text: Fields) -> None:
     """What all models of the architecture have in common."""
     text.only("hidden_activation", _ACTIVATION)
     text.only("attention_bias", False)
@@ -241,7 +241,7 @@ def _check_same(text: Table) -> None:
     text.only("is_causal", True)
 
 
-def _layers(text: Table) -> tuple[bool, ...]:
+def _layers(text: Fields) -> tuple[bool, ...]:
     count = text.integer("num_hidden_layers", 30, most=_MAX_LAYERS)
     kinds = text.values.get("layer_types")
     if kinds is None:
@@ -256,13 +256,14 @@ def _layers(text: Table) -> tuple[bool, ...]:
 
 
 def _far_heads(
-    text: Table, sliding: tuple[bool, ...], near: Heads, *, keys_are_values: bool
+    text: Fields, sliding: tuple[bool, ...], near: Heads, *, keys_are_values: bool
 ) -> tuple[Heads, bool]:
     """Heads of full layers, and whether their number has a value of its own."""
     if text.values.get("per_layer_config") is None:
         width = text.integer("global_head_dim", 512, most=4096)
-        count = text.optional("num_global_key_value_heads", most=1024) if keys_are_values else None
-        return Heads(width, count or near.count), count is not None
+        has_own = keys_are_values and text.has("num_global_key_value_heads")
+        count = text.integer("num_global_key_value_heads", most=1024) if has_own else near.count
+        return Heads(width, count), has_own
     listed = text.table("per_layer_config")
     found: set[tuple[Heads, bool]] = set()
     for layer, windowed in enumerate(sliding):
@@ -280,7 +281,7 @@ def _far_heads(
     return found.pop()
 
 
-def _check_shared(text: Table, sliding: tuple[bool, ...], shared: int) -> None:
+def _check_shared(text: Fields, sliding: tuple[bool, ...], shared: int) -> None:
     own = sliding[: len(sliding) - shared]
     if not set(sliding) <= set(own):
         raise text.fail(
@@ -288,40 +289,40 @@ def _check_shared(text: Table, sliding: tuple[bool, ...], shared: int) -> None:
         )
 
 
-def _feed_forward(text: Table, layers: int, shared: int, *, wide: bool) -> tuple[int, ...]:
+def _feed_forward(text: Fields, layers: int, shared: int, *, wide: bool) -> tuple[int, ...]:
     width = text.integer("intermediate_size", 9216, most=_MAX)
     return tuple(
         2 * width if wide and layer >= layers - shared else width for layer in range(layers)
     )
 
 
-def _experts(text: Table) -> Experts | None:
+def _experts(text: Fields) -> Experts | None:
     if not text.flag("enable_moe_block", default=False):
         return None
     experts = Experts(
-        text.integer("num_experts", None, most=_MAX_EXPERTS),
-        text.integer("top_k_experts", None, most=_MAX_EXPERTS),
-        text.integer("moe_intermediate_size", None, most=_MAX),
+        text.integer("num_experts", most=_MAX_EXPERTS),
+        text.integer("top_k_experts", most=_MAX_EXPERTS),
+        text.integer("moe_intermediate_size", most=_MAX),
     )
     if experts.used > experts.count:
         raise text.fail("top_k_experts", f"there are {experts.count} experts")
     return experts
 
 
-def _softcap(text: Table) -> float | None:
+def _softcap(text: Fields) -> float | None:
     if not text.values.get("final_logit_softcapping"):
         return None
-    return text.number("final_logit_softcapping", None, least=1e-3, most=1e6)
+    return text.number("final_logit_softcapping", least=1e-3, most=1e6)
 
 
-def _far_rope(rope: Table) -> Table:
+def _far_rope(rope: Fields) -> Fields:
     full = rope.table(_FULL)
     if rope.values:
         full.only("rope_type", "proportional")
     return full
 
 
-def _near_rope(rope: Table) -> Table:
+def _near_rope(rope: Fields) -> Fields:
     near = rope.table(_SLIDING)
     near.only("rope_type", "default")
     near.only("partial_rotary_factor", 1.0)

@@ -11,27 +11,22 @@ from __future__ import annotations
 
 import json
 import re
+from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 from gemd.errors import BadModelFileError
-from gemd.worker.quantize.gemma4.table import read_file
+from gemd.worker.fields import read_file
+from gemd.worker.quantize.gguf.header import ARRAY, BOOL, F32, I32, STRING, U32
 from gemd.worker.quantize.source import Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from gemd.worker.fields import Fields
     from gemd.worker.quantize.gemma4.config import TextModel
-    from gemd.worker.quantize.gemma4.table import Table
     from gemd.worker.quantize.gemma4.tokenizer import Vocabulary
     from gemd.worker.quantize.source import SourceTensor
-
-U32: Final = 4
-I32: Final = 5
-F32: Final = 6
-BOOL: Final = 7
-STRING: Final = 8
-ARRAY: Final = 9
 
 TEMPLATES: Final = ("chat_template.jinja", "chat_template.json")
 MAX_TEMPLATE_BYTES: Final = 1024**2
@@ -127,7 +122,7 @@ def tokenizer_fields(vocabulary: Vocabulary, template: str | None) -> Iterator[F
         yield Field("tokenizer.ggml.add_eos_token", vocabulary.ends, BOOL)
 
 
-def suppressed(generation: Table, vocabulary: Vocabulary) -> Iterator[Field]:
+def suppressed(generation: Fields, vocabulary: Vocabulary) -> Iterator[Field]:
     """Tokens that a unified model must never say: those that stand for images and sound."""
     tokens = generation.values.get("suppress_tokens")
     if tokens is None:
@@ -142,14 +137,14 @@ def suppressed(generation: Table, vocabulary: Vocabulary) -> Iterator[Field]:
 
 
 def general_fields(
-    directory: Path, generation: Table, tensors: Iterable[SourceTensor]
+    directory: Path, generation: Fields, tensors: Iterable[SourceTensor]
 ) -> Iterator[Field]:
     """What the model is called, how it wants to be sampled, and under which licence it stands."""
     yield Field("general.architecture", _ARCHITECTURE, STRING)
     yield Field("general.type", "model", STRING)
     for key, name, kind in _SAMPLING:
         if generation.values.get(key) is not None:
-            value: float = generation.number(key, None, least=0, most=1e6)
+            value: float = generation.number(key, least=0, most=1e6)
             yield Field(f"general.sampling.{name}", int(value) if kind == I32 else value, kind)
     name = model_name(directory)
     yield Field("general.name", _title(name), STRING)
@@ -179,9 +174,7 @@ def size_label(tensors: Iterable[SourceTensor]) -> str:
     """How many parameters there are, as GGUF's naming convention has it: ``4.6B``, ``128x2.6B``."""
     shared = expert = experts = 0
     for tensor in tensors:
-        size = 1
-        for length in tensor.shape:
-            size *= length
+        size = prod(tensor.shape)
         if "_exps." in tensor.name and len(tensor.shape) > 2:  # noqa: PLR2004
             experts = tensor.shape[-1]
             expert += size // experts
@@ -190,7 +183,7 @@ def size_label(tensors: Iterable[SourceTensor]) -> str:
     return f"{experts}x{_rounded(shared + expert)}" if experts else _rounded(shared)
 
 
-def read_template(directory: Path, settings: Table) -> str | None:
+def read_template(directory: Path, settings: Fields) -> str | None:
     """The default chat template; a file of its own comes before tokenizer_config.json.
 
     Raises:

@@ -19,7 +19,8 @@ import numpy as np
 from gemd.errors import BadModelFileError, ModelNotFoundError
 from gemd.footprint import checkpoint_headers, open_local, safetensors_header, safetensors_index
 from gemd.footprint.checkpoint import INDEX, SafetensorsIndex
-from gemd.worker.quantize.files import forget, remove, sync_folder
+from gemd.footprint.diffusion_files import SINGLE
+from gemd.worker.quantize.files import forget, kept_header, remove, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from gemd.footprint.safetensors import SafetensorsHeader
     from gemd.footprint.source import Source
 
-SINGLE: Final = "model.safetensors"
-"""The only file of a checkpoint that has no index."""
-_KEPT: Final = ".header"
 _SIZE: Final = struct.Struct("<Q")
 
 
@@ -117,7 +115,7 @@ class Shards:
         for file in self.headers:
             remove(self._directory / file)
             if self._kept is not None:
-                (self._kept / f"{file}{_KEPT}").unlink(missing_ok=True)
+                kept_header(self._kept, file).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close all files."""
@@ -154,7 +152,7 @@ class Shards:
             )
 
     def _has(self, file: str) -> bool:
-        kept = self._kept is not None and (self._kept / f"{file}{_KEPT}").is_file()
+        kept = self._kept is not None and kept_header(self._kept, file).is_file()
         return kept or (self._directory / file).is_file()
 
     @contextlib.contextmanager
@@ -167,18 +165,19 @@ class Shards:
                 self._seen[file] = (found.st_size, found.st_mtime_ns)
                 yield source
             return
-        with open_local(self._kept / f"{file}{_KEPT}") as source:
+        with open_local(kept_header(self._kept, file)) as source:
             (size,) = _SIZE.unpack(source.read_at(source.size - _SIZE.size, _SIZE.size))
             yield _KeptHeader(file, size, source)
 
     def _keep(self, path: Path, size: int) -> None:
         assert self._kept is not None
-        beside = self._kept / f"{path.name}{_KEPT}.new"
+        kept = kept_header(self._kept, path.name)
+        beside = kept.with_name(f"{kept.name}.new")
         with open_local(path) as source, beside.open("wb") as target:
             target.write(source.read_at(0, size) + _SIZE.pack(source.size))
             target.flush()
             os.fsync(target.fileno())
-        beside.replace(beside.with_suffix(""))
+        beside.replace(kept)
         sync_folder(self._kept)
 
     def _descriptor(self, file: str) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gemd.footprint.source import Source
-    from gemd.worker.quantize.gemma4.table import Table
+    from gemd.worker.fields import Fields
 
 TOKENIZER: Final = "tokenizer.json"
 SETTINGS: Final = "tokenizer_config.json"
@@ -102,7 +102,7 @@ class _Parts:
     rest: dict[str, Any] = field(default_factory=dict)
 
 
-def read_vocabulary(directory: Path, settings: Table, config: Table) -> Vocabulary:
+def read_vocabulary(directory: Path, settings: Fields, config: Fields) -> Vocabulary:
     """The vocabulary of a checkpoint.
 
     Args:
@@ -307,7 +307,7 @@ def _in_order(path: Path, vocab: dict[str, int], added: dict[str, int]) -> tuple
     return tuple(tokens)
 
 
-def _special(settings: Table) -> frozenset[str]:
+def _special(settings: Fields) -> frozenset[str]:
     """Texts of control tokens: those with a role, and those in lists of them."""
     texts = {text for key, text in _USUAL.items() if not settings.values.get(f"{key}_token")}
     for key, value in settings.values.items():
@@ -335,7 +335,7 @@ def _type(text: str, special: frozenset[str], *, base: bool) -> int:
     return NORMAL if base else USER_DEFINED
 
 
-def _roles(settings: Table, config: Table, added: dict[str, int], count: int) -> dict[str, int]:
+def _roles(settings: Fields, config: Fields, added: dict[str, int], count: int) -> dict[str, int]:
     """Numbers of the tokens with a role; the tokenizer's files come before config.json."""
     roles = {}
     for role in _ROLES:
@@ -347,12 +347,12 @@ def _roles(settings: Table, config: Table, added: dict[str, int], count: int) ->
             if number is not None and role not in roles:
                 # The one that ends a text may be a list; then the settings name the first.
                 if type(number) is int:
-                    roles[role] = table.integer(f"{role}_token_id", None, least=0, most=count - 1)
+                    roles[role] = table.integer(f"{role}_token_id", least=0, most=count - 1)
                 break
     return roles
 
 
-def _ends(path: Path, value: Any, settings: Table) -> bool | None:
+def _ends(path: Path, value: Any, settings: Fields) -> bool | None:
     """Whether the end token is put behind a text; the beginning is put before it in any case."""
     if value is not None:
         last = _last_of_template(value)

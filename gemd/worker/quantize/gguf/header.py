@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from gemd.footprint.source import Source
 
 U32: Final = 4
+I32: Final = 5
+F32: Final = 6
 BOOL: Final = 7
 STRING: Final = 8
 ARRAY: Final = 9
@@ -42,8 +44,8 @@ _NUMBERS: Final = {
     2: "H",
     3: "h",
     U32: "I",
-    5: "i",
-    6: "f",
+    I32: "i",
+    F32: "f",
     BOOL: "?",
     10: "Q",
     11: "q",

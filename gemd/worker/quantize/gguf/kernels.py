@@ -55,7 +55,9 @@ def prepare(kinds: Iterable[str]) -> None:
 
 
 def widened(kind: str, data: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Numbers of type F16 or BF16, given as bytes, as float32 of shape (n,)."""
+    """Numbers of type F32, F16 or BF16, given as bytes, as float32 of shape (n,)."""
+    if kind == "F32":
+        return data.view("<f4")
     out = np.empty(data.size // 2, np.float32)
     _WIDEN[kind](data.ctypes.data, out.ctypes.data, out.size)
     return out

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 from llama_cpp import llama_cpp as c
 
 from gemd.errors import BadModelFileError, InvalidRequestError
-from gemd.footprint.types import TENSOR_TYPES
 from gemd.worker.quantize.files import full
 from gemd.worker.quantize.gguf import kernels
 from gemd.worker.quantize.gguf.header import (
@@ -143,7 +142,7 @@ def mixture(quantization: str) -> int:
     if quantization not in MIXTURES:
         raise InvalidRequestError(
             f"there is no quantization {quantization!r}",
-            why=f"llama.cpp {'has'} {', '.join(MIXTURES)}",
+            why=f"llama.cpp has {', '.join(MIXTURES)}",
             metadata={"field": "quantization", "quantization": quantization},
         )
     return MIXTURES[quantization]
@@ -235,8 +234,8 @@ def _dry_run(path: Path, number: int, *, weighted: bool) -> str:
 def _kinds(log: str, tensors: Sequence[SourceTensor]) -> dict[str, str]:
     """Types by name, in llama.cpp's order."""
     kinds = {name: (new or old).upper() for name, old, new in _LINE.findall(log)}
-    known = {kind.name for kind in TENSOR_TYPES.values()}
-    if set(kinds) != {tensor.name for tensor in tensors} or not known.issuperset(kinds.values()):
+    known = kernels.NUMBERS.keys()
+    if set(kinds) != {tensor.name for tensor in tensors} or not known >= set(kinds.values()):
         raise BadModelFileError(
             f"llama.cpp's plan names {len(kinds)} tensors, and the model has {len(tensors)}",
             why="its log cannot be read, or some of its types are not known here: "

@@ -15,7 +15,7 @@ from gemd.footprint.gguf import gguf_header
 from gemd.footprint.source import open_local
 from gemd.footprint.split import part_paths
 from gemd.footprint.twin import sparse_twin
-from gemd.worker.quantize.files import forget, remove, sync_folder
+from gemd.worker.quantize.files import forget, kept_header, remove, sync_folder
 from gemd.worker.quantize.gguf import kernels
 from gemd.worker.quantize.gguf.header import read_fields
 from gemd.worker.quantize.source import SourceTensor
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from gemd.worker.quantize.source import Field, SourceKind
 
 _KINDS: Final = ("F32", "F16", "BF16")
-_HEADER: Final = ".header"
 _SPLIT: Final = re.compile(r"split\.(no|count|tensors\.count)")
 """Keys that say which part a file is; the result is one file."""
 
@@ -101,8 +100,6 @@ class GgufSource:
         data = np.empty(count * row, np.uint8)
         descriptor = self._descriptor(part)
         self._fill(part, descriptor, part.offsets[tensor.name] + start * row, data)
-        if tensor.kind == "F32":
-            return data.view("<f4").reshape(count, width)
         return kernels.widened(tensor.kind, data).reshape(count, width)
 
     def used_up(self, file: str) -> None:
@@ -193,11 +190,6 @@ class GgufSource:
 
 def _stamp(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
-
-
-def kept_header(kept: Path, file: str) -> Path:
-    """Where the header of a file that is removed is kept."""
-    return kept / f"{file}{_HEADER}"
 
 
 def _without_split(fields: Iterable[Field]) -> list[Field]:

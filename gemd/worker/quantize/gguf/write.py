@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final
 
 from llama_cpp import __version__ as llama_cpp_version
 
+import gemd
 from gemd.errors import BadModelFileError, ContentMismatchError, InvalidRequestError
 from gemd.wire.quantize import Made, MadeFile, MadeTensor, Progress
-from gemd.worker.quantize.files import FreeBytes, free_bytes, remove, require_space
+from gemd.worker.quantize.files import FreeBytes, free_bytes, kept_header, remove, require_space
 from gemd.worker.quantize.gguf import journal as journals
 from gemd.worker.quantize.gguf import kernels
 from gemd.worker.quantize.gguf.importance import Importance
@@ -27,7 +28,6 @@ from gemd.worker.quantize.gguf.journal import Essentials, Finished, Journal
 from gemd.worker.quantize.gguf.part import PartFile, part_of, put_in_place
 from gemd.worker.quantize.gguf.plan import plan_of
 from gemd.worker.quantize.gguf.slabs import quantized
-from gemd.worker.quantize.gguf.source import kept_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -315,7 +315,7 @@ class _Work:
             ),
             fallbacks=plan.fallbacks,
             versions={
-                "gemd": version("gemd"),
+                "gemd": gemd.__version__,
                 "llama_cpp": llama_cpp_version,
                 "numpy": version("numpy"),
             },

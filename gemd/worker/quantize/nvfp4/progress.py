@@ -23,7 +23,7 @@ class Teller:
         self._report = report
         self._phase = ""
         self._current = self._told = 0
-        self.total = sum(shard.content_bytes for shard in shards)
+        self._total = sum(shard.content_bytes for shard in shards)
 
     def enter(self, phase: str, current: int = 0) -> None:
         """Go on with another phase, of which so many bytes are done."""
@@ -36,7 +36,7 @@ class Teller:
         def advance(count: int) -> None:
             self._current += count
             step = self._current - self._told
-            if step >= self.total // _REPORTS or self._current == self.total:
+            if step >= self._total // _REPORTS or self._current == self._total:
                 self._tell(name)
 
         return advance
@@ -45,6 +45,6 @@ class Teller:
         self._told = self._current
         self._report(
             Progress(
-                phase=self._phase, name=name, current_bytes=self._current, total_bytes=self.total
+                phase=self._phase, name=name, current_bytes=self._current, total_bytes=self._total
             )
         )

@@ -15,8 +15,8 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
 
 from gemd.errors import BadModelFileError, ModelNotFoundError
 from gemd.worker.diffusion.checkpoint import SamplerDefaults, read_config
-from gemd.worker.diffusion.checkpoint.fields import MAX_BYTES
 from gemd.worker.diffusion.sampler import Schedule
+from gemd.worker.fields import MAX_BYTES
 from tests.support.diffusion_headers import RELEASED
 from tests.support.tiny_diffusion import TINY, change_json, write_nvfp4
 

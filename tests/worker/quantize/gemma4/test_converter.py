@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from gemd.footprint import open_local
+from gemd.worker.fields import Fields
 from gemd.worker.quantize.gemma4 import Gemma4Source, is_gemma4
-from gemd.worker.quantize.gemma4.table import Table
 from gemd.worker.quantize.gemma4.tokenizer import read_vocabulary
 from gemd.worker.quantize.gguf.header import read_fields
 from tests.support.gemma4_checkpoints import FORMS, VISIBLE, write_real_tokenizer
@@ -96,8 +96,8 @@ def test_the_released_vocabulary(tmp_path: Path) -> None:
         for key in ("tokens", "token_type", "merges")
     )
     tokenizer, settings = write_real_tokenizer(tmp_path, tokens, types, merges)
-    none = Table(tmp_path / "config.json", {})
-    vocabulary = read_vocabulary(tmp_path, Table(tmp_path / "settings", settings), none)
+    none = Fields(tmp_path / "config.json", {})
+    vocabulary = read_vocabulary(tmp_path, Fields(tmp_path / "settings", settings), none)
     assert list(vocabulary.tokens) == tokens
     assert list(vocabulary.types) == types
     assert list(vocabulary.merges) == merges

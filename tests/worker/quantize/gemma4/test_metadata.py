@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gemd.errors import BadModelFileError
+from gemd.worker.fields import Fields
 from gemd.worker.quantize.gemma4.metadata import (
     general_fields,
     model_name,
@@ -15,7 +16,6 @@ from gemd.worker.quantize.gemma4.metadata import (
     size_label,
     suppressed,
 )
-from gemd.worker.quantize.gemma4.table import Table
 from gemd.worker.quantize.gemma4.tokenizer import Vocabulary
 from gemd.worker.quantize.gguf.header import STRING, Packed
 from gemd.worker.quantize.source import SourceTensor
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _general(directory: Path, **generation: Any) -> dict[str, object]:
-    table = Table(directory / "generation_config.json", generation)
+    table = Fields(directory / "generation_config.json", generation)
     return {field.key: field.value for field in general_fields(directory, table, ())}
 
 
@@ -92,10 +92,10 @@ def test_size_of_a_mixture() -> None:
 def test_chat_templates(tmp_path: Path) -> None:
     """A file comes before the settings; of several in the settings the default one counts."""
     several = [{"name": "tool", "template": "t"}, {"name": "default", "template": "d"}]
-    none, one = Table(tmp_path, {}), Table(tmp_path, {"chat_template": "s"})
+    none, one = Fields(tmp_path, {}), Fields(tmp_path, {"chat_template": "s"})
     assert read_template(tmp_path, none) is None
     assert read_template(tmp_path, one) == "s"
-    assert read_template(tmp_path, Table(tmp_path, {"chat_template": several})) == "d"
+    assert read_template(tmp_path, Fields(tmp_path, {"chat_template": several})) == "d"
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "j"}))
     assert read_template(tmp_path, one) == "j"
     (tmp_path / "chat_template.jinja").write_text("jinja ▁")
@@ -110,7 +110,7 @@ def test_suppressed_tokens(tmp_path: Path) -> None:
     vocabulary = Vocabulary(("a", "b"), (1, 1), Packed(b"", STRING, 0), {}, None)
 
     def of(value: object) -> list[object]:
-        table = Table(tmp_path, {"suppress_tokens": value})
+        table = Fields(tmp_path, {"suppress_tokens": value})
         return [field.value for field in suppressed(table, vocabulary)]
 
     assert of([1, 0]) == [(1, 0)]

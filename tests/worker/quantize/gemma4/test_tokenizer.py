@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gemd.errors import BadModelFileError
+from gemd.worker.fields import Fields
 from gemd.worker.quantize.gemma4.metadata import tokenizer_fields
-from gemd.worker.quantize.gemma4.table import Table
 from gemd.worker.quantize.gemma4.tokenizer import (
     BYTE,
     CONTROL,
@@ -43,8 +43,8 @@ def _read(
     **style: Any,
 ) -> Vocabulary:
     (folder / "tokenizer.json").write_text(json.dumps(document, **style))
-    said = Table(folder / "tokenizer_config.json", NAMED if settings is None else settings)
-    return read_vocabulary(folder, said, Table(folder / "config.json", config or {}))
+    said = Fields(folder / "tokenizer_config.json", NAMED if settings is None else settings)
+    return read_vocabulary(folder, said, Fields(folder / "config.json", config or {}))
 
 
 @pytest.mark.parametrize(
@@ -183,9 +183,9 @@ def test_damaged_files(tmp_path: Path, data: st.DataObject) -> None:
     else:
         text[place] = data.draw(st.integers(0, 255))
     (tmp_path / "tokenizer.json").write_bytes(bytes(text))
-    none = Table(tmp_path / "config.json", {})
+    none = Fields(tmp_path / "config.json", {})
     try:
-        found = read_vocabulary(tmp_path, Table(tmp_path / "x", dict(NAMED)), none)
+        found = read_vocabulary(tmp_path, Fields(tmp_path / "x", dict(NAMED)), none)
     except BadModelFileError:
         return
     assert len(found.tokens) == len(found.types)
@@ -193,6 +193,6 @@ def test_damaged_files(tmp_path: Path, data: st.DataObject) -> None:
 
 def test_no_tokenizer(tmp_path: Path) -> None:
     """A model without a vocabulary reads nothing."""
-    none = Table(tmp_path / "config.json", {})
+    none = Fields(tmp_path / "config.json", {})
     with pytest.raises(BadModelFileError, match="no such file"):
         read_vocabulary(tmp_path, none, none)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gemd.errors import BadModelFileError, ModelNotFoundError
-from gemd.footprint import open_local
+from gemd.footprint.source import open_local
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
 MAX_BYTES: Final = 4 * 1024**2
-"""The largest published ones name each of 12,000 modules, in some 700 KB."""
-_SHOWN: Final = 80
+"""Of a document. The largest published ones name 12,000 modules in some 700 KB, or each added token
+in some 1.2 MB."""
+SHOWN: Final = 80
+"""Characters of an unknown text that an error repeats."""
+_NO_TABLE: Final = "is no JSON table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,12 @@ class Fields:
 
     def fail(self, key: str, why: str) -> BadModelFileError:
         """The error to raise about one field."""
-        value = repr(self.values.get(key))[:_SHOWN]
+        value = repr(self.values.get(key))[:SHOWN]
         name = self.name(key)
         return BadModelFileError(
-            f"{self.path} describes no model that this engine runs: {name} is {value}",
+            f"{self.path} describes no model that can be used here: {name} is {value}",
             why=why,
-            advice=("gemctl list",),
+            advice=(f"less {shlex.quote(str(self.path))}", "gemctl list"),
             metadata={"path": self.path, "field": name, "value": value},
         )
 
@@ -52,7 +56,7 @@ class Fields:
         """Whether it is there and not null."""
         return self.values.get(key) is not None
 
-    def integer(self, key: str, *, most: int, least: int = 1, default: int | None = None) -> int:
+    def integer(self, key: str, default: int | None = None, *, most: int, least: int = 1) -> int:
         """A whole number; without a default it has to be there.
 
         Raises:
@@ -66,7 +70,7 @@ class Fields:
             raise self.fail(key, f"it has to be a whole number from {least} to {most}")
         return value
 
-    def number(self, key: str, *, least: float, most: float, default: float | None = None) -> float:
+    def number(self, key: str, default: float | None = None, *, least: float, most: float) -> float:
         """A number; without a default it has to be there.
 
         Raises:
@@ -92,8 +96,19 @@ class Fields:
         if value is None:
             return default
         if not isinstance(value, str) or value not in allowed:
-            raise self.fail(key, f"this engine has: {', '.join(sorted(allowed))}")
+            raise self.fail(key, f"it has to be one of {', '.join(sorted(allowed))}")
         return value
+
+    def only(self, key: str, *allowed: object) -> None:
+        """That it is absent or one of these: there is no code for others.
+
+        Raises:
+            BadModelFileError: It is another.
+
+        """
+        value = self.values.get(key)
+        if value is not None and value not in allowed:
+            raise self.fail(key, f"it has to be {' or '.join(repr(each) for each in allowed)}")
 
     def flag(self, key: str, *, default: bool) -> bool:
         """True or false.
@@ -141,31 +156,48 @@ def read_fields(path: Path) -> Fields:
         BadModelFileError: It cannot be read, is too large, or no table.
 
     """
-    with open_local(path) as source:
-        if source.size > MAX_BYTES:
-            raise _no_table(path, f"it has {source.size} bytes; {MAX_BYTES} is the limit")
-        data = source.read_at(0, source.size)
+    data = _read(path, MAX_BYTES, _NO_TABLE)
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise _no_table(path, str(error)[:_SHOWN]) from None
+        raise _refused(path, _NO_TABLE, str(error)[:SHOWN]) from None
     if not isinstance(values, dict):
-        raise _no_table(path, f"it holds a {type(values).__name__}")
+        raise _refused(path, _NO_TABLE, f"it holds a {type(values).__name__}")
     return Fields(path, values)
 
 
-def read_optional_fields(path: Path) -> Fields | None:
-    """As `read_fields`; None if there is no such file."""
+def read_optional_fields(path: Path) -> Fields:
+    """As `read_fields`; without any if there is no such file."""
     try:
         return read_fields(path)
+    except ModelNotFoundError:
+        return Fields(path, {})
+
+
+def read_file(path: Path, most: int) -> bytes | None:
+    """A whole file of at most so many bytes; None if there is no such file.
+
+    Raises:
+        BadModelFileError: It cannot be read, or is larger.
+
+    """
+    try:
+        return _read(path, most, "cannot be read")
     except ModelNotFoundError:
         return None
 
 
-def _no_table(path: Path, why: str) -> BadModelFileError:
+def _read(path: Path, most: int, what: str) -> bytes:
+    with open_local(path) as source:
+        if source.size > most:
+            raise _refused(path, what, f"it has {source.size} bytes; {most} is the limit")
+        return source.read_at(0, source.size)
+
+
+def _refused(path: Path, what: str, why: str) -> BadModelFileError:
     return BadModelFileError(
-        f"{path} is no JSON table",
+        f"{path} {what}",
         why=why,
-        advice=("gemctl list",),
+        advice=(f"ls -lL {shlex.quote(str(path.parent))}", "gemctl list"),
         metadata={"path": path},
     )
