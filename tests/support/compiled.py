@@ -17,15 +17,15 @@ _POINTERS: Final = {
     "chosen": "*i64",
     "order": "*i32",
     "bounds": "*i32",
-    "packed": "*u16",
+    "packed": "*u32",
     "scale": "*i8",
     "factor": "*fp32",
     "x": "*bf16",
-    "split": "*bf16",
+    "arranged": "*bf16",
     "share": "*bf16",
     "out": "*bf16",
 }
-_DIVISIBLE: Final = {"half", "inner", "outer", "pairs"}
+_DIVISIBLE: Final = {"width", "padded", "inner", "outer", "pairs"}
 """Numbers that are multiples of 16 in the real model, which Triton makes use of."""
 HIDDEN, INNER, EXPERTS = 2816, 704, 128
 
@@ -78,13 +78,13 @@ def _compile(name: str, capability: tuple[int, int], size: int) -> dict[str, Any
     columns = INNER if name == "down" else HIDDEN
     constants = {
         "rows": tile.rows,
-        "depth": tile.columns // 2,
+        "columns": 1024 if name == "route" else tile.columns,
+        "hopper": capability[0] == 9,
         "aligned": 4 if name == "down" else 16,
         "whole": columns % tile.columns == 0,
         "assembly": True,
         "experts": EXPERTS,
         "block": 2048,
-        "columns": 512,
         **({} if name == "route" else {"tokens": tile.tokens}),
     }
     function = getattr(kernels, name)

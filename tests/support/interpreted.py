@@ -13,6 +13,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
+from unittest import mock
 
 import torch
 
@@ -39,6 +40,7 @@ class Case:
         routing: See `packed_layers.routed`.
         tile: Rows, tokens, columns and parts of the kernels' tiles.
         seed: Of all numbers.
+        hopper: In the order for Hopper's tensor cores.
 
     """
 
@@ -52,6 +54,7 @@ class Case:
     routing: Routing = "random"
     tile: tuple[int, int, int, int] = (32, 16, 64, 1)
     seed: int = 0
+    hopper: bool = False
 
 
 def run_interpreted(cases: Sequence[Case], checkpoint: Path | None = None) -> dict[str, Any]:
@@ -138,7 +141,8 @@ def _outputs(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
         fused.FUSED.tiles[kind, size] = Tile(rows, tokens, columns, 4, 1, parts)
     theirs = module(*arguments)
     use_path(module, "triton")
-    ours = module(*arguments)
+    with mock.patch.object(fused, "hopper", return_value=case.hopper):
+        ours = module(*arguments)
     assert ours.dtype == theirs.dtype
     return ours, theirs
 

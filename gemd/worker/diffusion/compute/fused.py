@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import triton
+from torch.nn import functional
 
 from gemd.worker.diffusion.compute import kernels
 from gemd.worker.diffusion.compute.tiles import Kind, Tile, bucket, tile_for
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from gemd.worker.diffusion.compute.packed import PackedExperts, PackedLinear
 
 _PAIRS_AT_ONCE: Final = 2048
-_COLUMNS_AT_ONCE: Final = 512
+_COLUMNS_AT_ONCE: Final = 1024
+_HOPPER: Final = 9
+"""Major compute capability."""
+CHUNK: Final = 64
+"""Columns after which the kernels' order repeats; `decode` has the same."""
 
 
 def interpreted() -> bool:
@@ -69,9 +74,9 @@ class Fused:
         if tokens == 0:
             return torch.empty_like(hidden)
         size = bucket(tokens * k, module.num_experts)
-        order, bounds, split = route(hidden, top_k_index, module.num_experts)
+        order, bounds, arranged = route(hidden, top_k_index, module.num_experts)
         tile = self.tile("gate_up", size, hidden.device)
-        inner = gate_up(module, split, order, bounds, k, tile)
+        inner = gate_up(module, arranged, order, bounds, k, tile)
         tile = self.tile("down", size, hidden.device)
         out = down(module, inner, order, bounds, top_k_weights, tile)
         return out.view(tokens, k, -1).sum(dim=1)
@@ -97,44 +102,53 @@ def route(
 
     Returns:
         The pair at each place (int32, shape (tokens x k,)), where each expert's places begin
-        (int32, shape (experts + 1,)), and `hidden` with its even columns first.
+        (int32, shape (experts + 1,)), and `hidden` with its columns in the kernels' order, in whole
+        chunks.
 
     """
-    pairs, (tokens, columns) = top_k_index.numel(), hidden.shape
+    pairs, (tokens, width) = top_k_index.numel(), hidden.shape
     device = hidden.device
     order = torch.empty(pairs, dtype=torch.int32, device=device)
     bounds = torch.empty(experts + 1, dtype=torch.int32, device=device)
-    split = torch.empty((tokens, columns), dtype=hidden.dtype, device=device)
+    arranged = torch.empty((tokens, padded(width)), dtype=hidden.dtype, device=device)
     kernels.route[(experts,)](
         top_k_index.contiguous(),
         hidden.contiguous(),
         order,
         bounds,
-        split,
+        arranged,
         pairs,
         tokens,
-        columns // 2,
+        width,
+        padded(width),
         experts=experts,
         block=_PAIRS_AT_ONCE,
         columns=_COLUMNS_AT_ONCE,
+        hopper=hopper(device),
     )
-    return order, bounds, split
+    return order, bounds, arranged
+
+
+def padded(columns: int) -> int:
+    """Columns in whole chunks, as the kernels want what they multiply with."""
+    return -(-columns // CHUNK) * CHUNK
 
 
 def gate_up(
     module: PackedExperts,
-    split: torch.Tensor,
+    arranged: torch.Tensor,
     order: torch.Tensor,
     bounds: torch.Tensor,
     k: int,
     tile: Tile,
 ) -> torch.Tensor:
-    """The first half of the experts; see the kernel. Shape (tokens x k, intermediate)."""
+    """The first half of the experts; see the kernel. Shape (tokens x k, intermediate, padded)."""
     inner = module.intermediate_dim
-    out = torch.empty((len(order), inner), dtype=split.dtype, device=split.device)
-    kernels.gate_up[(tile.parts, triton.cdiv(inner, tile.rows), module.num_experts)](
-        split,
-        module.gate_up_packed.view(torch.uint16),
+    wide = padded(inner)
+    out = torch.empty((len(order), wide), dtype=arranged.dtype, device=arranged.device)
+    kernels.gate_up[(tile.parts, triton.cdiv(wide, tile.rows), module.num_experts)](
+        arranged,
+        module.gate_up_packed.view(torch.uint32),
         module.gate_up_scale.view(torch.int8),
         module.gate_up_global,
         order,
@@ -142,8 +156,9 @@ def gate_up(
         out,
         k,
         inner,
-        module.hidden_dim // 2,
-        **_constants(tile, module.hidden_dim, split),
+        wide,
+        module.hidden_dim,
+        **_constants(tile, module.hidden_dim, arranged),
     )
     return out
 
@@ -161,7 +176,7 @@ def down(
     out = torch.empty((len(order), outer), dtype=inner.dtype, device=inner.device)
     kernels.down[(tile.parts, triton.cdiv(outer, tile.rows), module.num_experts)](
         inner,
-        module.down_packed.view(torch.uint16),
+        module.down_packed.view(torch.uint32),
         module.down_scale.view(torch.int8),
         module.down_global,
         top_k_weights.contiguous(),
@@ -169,7 +184,7 @@ def down(
         bounds,
         out,
         outer,
-        module.intermediate_dim // 2,
+        module.intermediate_dim,
         **_constants(tile, module.intermediate_dim, inner),
     )
     return out
@@ -177,22 +192,38 @@ def down(
 
 def linear(module: PackedLinear, x: torch.Tensor, tile: Tile) -> torch.Tensor:
     """A linear layer; see the kernel. Shape (rows, in) to (rows, out)."""
-    count, half, outer = len(x), module.in_features // 2, module.out_features
-    split = x.view(count, half, 2).transpose(1, 2).contiguous()
+    count, width, outer = len(x), module.in_features, module.out_features
     out = torch.empty((count, outer), dtype=x.dtype, device=x.device)
     kernels.linear[(triton.cdiv(count, tile.tokens), triton.cdiv(outer, tile.rows))](
-        split,
-        module.weight_packed.view(torch.uint16),
+        arrange(x),
+        module.weight_packed.view(torch.uint32),
         module.weight_scale.view(torch.int8),
         module.global_scale,
         out,
         count,
         outer,
-        half,
+        width,
         module.global_scale.shape[0],
         **_constants(tile, module.in_features, x),
     )
     return out
+
+
+def hopper(device: torch.device) -> bool:
+    """Whether columns are ordered for Hopper's tensor cores; see `decode`."""
+    capability = FUSED.capability(device)
+    return capability is not None and capability[0] == _HOPPER
+
+
+def arrange(x: torch.Tensor) -> torch.Tensor:
+    """Columns in the kernels' order, in whole chunks: see `decode.position_of`."""
+    count, width = x.shape
+    if width % CHUNK:
+        x = functional.pad(x, (0, padded(width) - width))
+    by_column = x.view(count, -1, 4, 2, 2, 4)
+    places = (0, 1, 3, 5, 2, 4) if hopper(x.device) else (0, 1, 3, 2, 5, 4)
+    by_place = by_column.permute(places)
+    return by_place.reshape(count, padded(width))
 
 
 def _constants(tile: Tile, columns: int, x: torch.Tensor) -> dict[str, Any]:
@@ -200,9 +231,10 @@ def _constants(tile: Tile, columns: int, x: torch.Tensor) -> dict[str, Any]:
     return {
         "rows": tile.rows,
         "tokens": tile.tokens,
-        "depth": tile.columns // 2,
+        "columns": tile.columns,
         "aligned": math.gcd(columns // 16, 16),
         "whole": columns % tile.columns == 0,
+        "hopper": hopper(x.device),
         "assembly": x.dtype == torch.bfloat16 and not interpreted(),
         "num_warps": tile.warps,
         "num_stages": tile.stages,

@@ -13,7 +13,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gemd.worker.diffusion.compute.decode import LEFT_OUT, multiply, tokens_at, weights_at
+from gemd.worker.diffusion.compute.decode import (
+    CHUNK,
+    LEFT_OUT,
+    column_of,
+    multiply,
+    position_of,
+    tokens_at,
+    weights_at,
+)
 
 
 @triton.jit
@@ -22,31 +30,35 @@ def route(
     x: tl.tensor,
     order: tl.tensor,
     bounds: tl.tensor,
-    split: tl.tensor,
+    arranged: tl.tensor,
     pairs: tl.tensor,
     tokens: tl.tensor,
-    half: tl.tensor,
+    width: tl.tensor,
+    padded: tl.tensor,
     experts: tl.constexpr,
     block: tl.constexpr,
     columns: tl.constexpr,
+    hopper: tl.constexpr,
 ) -> None:
-    """Sort pairs of token and expert by expert, stably; bring even columns of x to the front.
+    """Sort pairs of token and expert by expert, stably; bring columns of x into `decode`'s order.
 
     One program for each expert. It counts the pairs of the experts before its own itself, so that
     none has to wait for another.
 
     Args:
         chosen: Expert of each pair; shape (pairs,).
-        x: Shape (tokens, 2 x half).
+        x: Shape (tokens, width).
         order: Written: which pair stands at each place; shape (pairs,).
         bounds: Written: where each expert's pairs begin, and the end; shape (experts + 1,).
-        split: Written: shape (tokens, 2, half).
+        arranged: Written: shape (tokens, padded), zeros where x has no column.
         pairs: How many.
         tokens: How many.
-        half: Columns of x, halved.
+        width: Columns of x.
+        padded: The same, rounded up to whole chunks.
         experts: How many.
         block: Pairs at once.
-        columns: Of x at once, halved.
+        columns: Of x at once.
+        hopper: See `decode`.
 
     """
     expert = tl.program_id(0)
@@ -67,16 +79,12 @@ def route(
     tl.store(bounds + expert, before)
     if expert == experts - 1:
         tl.store(bounds + experts, place)
-    both = tl.arange(0, 2 * columns)
-    one = tl.arange(0, columns)
     for token in range(expert, tokens, experts):
-        begin = token * 2 * half
-        for start in range(0, half, columns):
-            row = tl.load(x + begin + 2 * start + both, mask=2 * start + both < 2 * half, other=0.0)
-            even, odd = tl.split(tl.reshape(row, (columns, 2)))
-            inside = start + one < half
-            tl.store(split + begin + start + one, even, mask=inside)
-            tl.store(split + begin + half + start + one, odd, mask=inside)
+        for start in range(0, padded, columns):
+            column = start + tl.arange(0, columns)
+            values = tl.load(x + token * width + column, mask=column < width, other=0.0)
+            to = arranged + token * padded + position_of(column, hopper)
+            tl.store(to, values, mask=column < padded)
 
 
 @triton.jit
@@ -90,12 +98,14 @@ def gate_up(
     out: tl.tensor,
     k: tl.tensor,
     inner: tl.tensor,
-    half: tl.tensor,
+    padded: tl.tensor,
+    width: tl.tensor,
     rows: tl.constexpr,
     tokens: tl.constexpr,
-    depth: tl.constexpr,
+    columns: tl.constexpr,
     aligned: tl.constexpr,
     whole: tl.constexpr,
+    hopper: tl.constexpr,
     assembly: tl.constexpr,
 ) -> None:
     """First half of an expert, for every pair of token and expert: gelu of gate, times up.
@@ -104,21 +114,23 @@ def gate_up(
     the up rows that belong to them. The tiles of the expert's tokens are dealt out to the parts.
 
     Args:
-        x: As `route` splits it; shape (tokens, 2, half).
-        packed: As 16 bits; shape (experts, 2 x inner, half / 2).
-        scale: As int8; shape (experts, 2 x inner, half / 8).
+        x: As `route` arranges it; shape (tokens, width in whole chunks).
+        packed: As 32 bits; shape (experts, 2 x inner, width / 8).
+        scale: As int8; shape (experts, 2 x inner, width / 16).
         factor: Global scales; shape (experts, 2).
         order: As `route` writes it.
         bounds: As `route` writes it.
-        out: Written: in the places' order, even columns first; shape (pairs, 2, inner / 2).
+        out: Written: in the places' order, columns in `decode`'s; shape (pairs, padded).
         k: Experts of a token.
-        inner: Columns of `out`.
-        half: Columns of x, halved.
+        inner: Rows of gate, and of up.
+        padded: The same, in whole chunks.
+        width: Columns of a row of weights.
         rows: Of gate in a tile.
         tokens: In a tile.
-        depth: Columns of x at once, halved.
+        columns: Of x at once.
         aligned: Bytes that rows of scales are aligned to.
-        whole: Whether `depth` divides `half`.
+        whole: Whether `columns` divides `width`.
+        hopper: See `decode`.
         assembly: See `decode`.
 
     """
@@ -128,39 +140,41 @@ def gate_up(
     end = tl.load(bounds + expert + 1)
     at = tl.program_id(1) * rows + tl.arange(0, rows)
     # Rows are taken in the order in which `out` has its columns, so that these lie together.
-    there = tl.minimum(at, inner - 1)
-    row = tl.where(there < inner // 2, 2 * there, 2 * (there - inner // 2) + 1)[:, None]
-    blocks = tl.multiple_of(half // 8, aligned)
-    gate_codes = packed + (expert * 2 * inner + row) * (half // 2)
+    column = column_of(at, hopper)
+    row = tl.minimum(column, inner - 1)[:, None]
+    blocks = tl.multiple_of(width // 16, aligned)
+    words = width // 8
+    gate_codes = packed + (expert * 2 * inner + row) * words
     gate_scales = scale + (expert * 2 * inner + row) * blocks
-    up_codes = gate_codes + inner.to(tl.int64) * (half // 2)
+    up_codes = gate_codes + inner.to(tl.int64) * words
     up_scales = gate_scales + inner.to(tl.int64) * blocks
     gate_factor = tl.load(factor + 2 * expert) * LEFT_OUT
     up_factor = tl.load(factor + 2 * expert + 1) * LEFT_OUT
+    stride = (width + CHUNK - 1) // CHUNK * CHUNK
     for first in range(begin + tl.program_id(0) * tokens, end, tl.num_programs(0) * tokens):
         place = first + tl.arange(0, tokens)
         token = tl.load(order + tl.minimum(place, end - 1)) // k
-        column = x + (token.to(tl.int64) * 2 * half)[None, :]
+        source = x + (token.to(tl.int64) * stride)[None, :]
         gate = tl.zeros((rows, tokens), tl.float32)
         up = tl.zeros((rows, tokens), tl.float32)
-        for k_at in range(0, half, depth):
-            even, odd = tokens_at(column, k_at, half, depth, whole)
-            w_even, w_odd = weights_at(
-                gate_codes, gate_scales, k_at, half, depth, whole, form, assembly
+        for k_at in range(0, width, columns):
+            here = tokens_at(source, k_at, stride, columns, whole)
+            weights = weights_at(
+                gate_codes, gate_scales, k_at, width, columns, whole, form, hopper, assembly
             )
-            gate = multiply(w_even, even, gate, form)
-            gate = multiply(w_odd, odd, gate, form)
-            w_even, w_odd = weights_at(
-                up_codes, up_scales, k_at, half, depth, whole, form, assembly
+            gate = multiply(weights, here, gate, form)
+            weights = weights_at(
+                up_codes, up_scales, k_at, width, columns, whole, form, hopper, assembly
             )
-            up = multiply(w_even, even, up, form)
-            up = multiply(w_odd, odd, up, form)
+            up = multiply(weights, here, up, form)
         g = gate * gate_factor
         # gelu's tanh as a logistic function: (1 + tanh z) / 2 = 1 / (1 + exp(-2z)).
         z = 1.5957691216057308 * (g + 0.044715 * g * g * g)
         value = g / (1.0 + tl.exp(-z)) * (up * up_factor)
-        inside = (place < end)[None, :] & (at < inner)[:, None]
-        to = out + place.to(tl.int64)[None, :] * inner + at[:, None]
+        # Columns that only fill up a chunk are multiplied by weights of zero, and must be numbers.
+        value = tl.where((column < inner)[:, None], value, 0.0)
+        inside = (place < end)[None, :] & (at < padded)[:, None]
+        to = out + place.to(tl.int64)[None, :] * padded + at[:, None]
         tl.store(to, value.to(form), mask=inside)
 
 
@@ -175,12 +189,13 @@ def down(
     bounds: tl.tensor,
     out: tl.tensor,
     outer: tl.tensor,
-    half: tl.tensor,
+    width: tl.tensor,
     rows: tl.constexpr,
     tokens: tl.constexpr,
-    depth: tl.constexpr,
+    columns: tl.constexpr,
     aligned: tl.constexpr,
     whole: tl.constexpr,
+    hopper: tl.constexpr,
     assembly: tl.constexpr,
 ) -> None:
     """Second half of an expert times its routing weight, in the order of the pairs.
@@ -188,21 +203,22 @@ def down(
     Grid: (parts, tiles of outer columns, experts).
 
     Args:
-        x: What `gate_up` writes; shape (pairs, 2, half).
-        packed: As 16 bits; shape (experts, outer, half / 2).
-        scale: As int8; shape (experts, outer, half / 8).
+        x: What `gate_up` writes; shape (pairs, width in whole chunks).
+        packed: As 32 bits; shape (experts, outer, width / 8).
+        scale: As int8; shape (experts, outer, width / 16).
         factor: Global scales; shape (experts,).
         share: Routing weights; shape (pairs,).
         order: As `route` writes it.
         bounds: As `route` writes it.
         out: Written; shape (pairs, outer).
         outer: Columns of `out`.
-        half: Columns of x, halved.
+        width: Columns of a row of weights.
         rows: In a tile.
         tokens: In a tile.
-        depth: As in `gate_up`.
+        columns: As in `gate_up`.
         aligned: As in `gate_up`.
         whole: As in `gate_up`.
+        hopper: See `decode`.
         assembly: See `decode`.
 
     """
@@ -212,20 +228,20 @@ def down(
     end = tl.load(bounds + expert + 1)
     at = tl.program_id(1) * rows + tl.arange(0, rows)
     row = tl.minimum(at, outer - 1)[:, None]
-    blocks = tl.multiple_of(half // 8, aligned)
-    codes = packed + (expert * outer + row) * (half // 2)
+    blocks = tl.multiple_of(width // 16, aligned)
+    codes = packed + (expert * outer + row) * (width // 8)
     scales = scale + (expert * outer + row) * blocks
     one_factor = tl.load(factor + expert) * LEFT_OUT
+    stride = (width + CHUNK - 1) // CHUNK * CHUNK
     for first in range(begin + tl.program_id(0) * tokens, end, tl.num_programs(0) * tokens):
         place = first + tl.arange(0, tokens)
         last = tl.minimum(place, end - 1)
-        column = x + (last.to(tl.int64) * 2 * half)[None, :]
+        source = x + (last.to(tl.int64) * stride)[None, :]
         total = tl.zeros((rows, tokens), tl.float32)
-        for k_at in range(0, half, depth):
-            even, odd = tokens_at(column, k_at, half, depth, whole)
-            w_even, w_odd = weights_at(codes, scales, k_at, half, depth, whole, form, assembly)
-            total = multiply(w_even, even, total, form)
-            total = multiply(w_odd, odd, total, form)
+        for k_at in range(0, width, columns):
+            here = tokens_at(source, k_at, stride, columns, whole)
+            weights = weights_at(codes, scales, k_at, width, columns, whole, form, hopper, assembly)
+            total = multiply(weights, here, total, form)
         pair = tl.load(order + last).to(tl.int64)
         weight = tl.load(share + pair).to(tl.float32) * one_factor
         inside = (place < end)[None, :] & (at < outer)[:, None]
@@ -242,32 +258,34 @@ def linear(
     out: tl.tensor,
     count: tl.tensor,
     outer: tl.tensor,
-    half: tl.tensor,
+    width: tl.tensor,
     groups: tl.tensor,
     rows: tl.constexpr,
     tokens: tl.constexpr,
-    depth: tl.constexpr,
+    columns: tl.constexpr,
     aligned: tl.constexpr,
     whole: tl.constexpr,
+    hopper: tl.constexpr,
     assembly: tl.constexpr,
 ) -> None:
     """A linear layer. Grid: (tiles of tokens, tiles of outer columns).
 
     Args:
-        x: Even columns first; shape (count, 2, half).
-        packed: As 16 bits; shape (outer, half / 2).
-        scale: As int8; shape (outer, half / 8).
+        x: Columns in `decode`'s order; shape (count, width in whole chunks).
+        packed: As 32 bits; shape (outer, width / 8).
+        scale: As int8; shape (outer, width / 16).
         factor: Global scales; shape (groups,).
         out: Written; shape (count, outer).
         count: Tokens.
         outer: Columns of `out`.
-        half: Columns of x, halved.
+        width: Columns of a row of weights.
         groups: Of rows of weights.
         rows: In a tile.
         tokens: In a tile.
-        depth: As in `gate_up`.
+        columns: As in `gate_up`.
         aligned: As in `gate_up`.
         whole: As in `gate_up`.
+        hopper: See `decode`.
         assembly: See `decode`.
 
     """
@@ -275,17 +293,17 @@ def linear(
     at = tl.program_id(1) * rows + tl.arange(0, rows)
     there = tl.minimum(at, outer - 1)
     row = there.to(tl.int64)[:, None]
-    blocks = tl.multiple_of(half // 8, aligned)
+    blocks = tl.multiple_of(width // 16, aligned)
     place = tl.program_id(0) * tokens + tl.arange(0, tokens)
-    column = x + (tl.minimum(place, count - 1).to(tl.int64) * 2 * half)[None, :]
-    codes = packed + row * (half // 2)
+    stride = (width + CHUNK - 1) // CHUNK * CHUNK
+    source = x + (tl.minimum(place, count - 1).to(tl.int64) * stride)[None, :]
+    codes = packed + row * (width // 8)
     scales = scale + row * blocks
     total = tl.zeros((rows, tokens), tl.float32)
-    for k_at in range(0, half, depth):
-        even, odd = tokens_at(column, k_at, half, depth, whole)
-        w_even, w_odd = weights_at(codes, scales, k_at, half, depth, whole, form, assembly)
-        total = multiply(w_even, even, total, form)
-        total = multiply(w_odd, odd, total, form)
+    for k_at in range(0, width, columns):
+        here = tokens_at(source, k_at, stride, columns, whole)
+        weights = weights_at(codes, scales, k_at, width, columns, whole, form, hopper, assembly)
+        total = multiply(weights, here, total, form)
     by_row = tl.load(factor + there // (outer // groups)) * LEFT_OUT
     inside = (place < count)[None, :] & (at < outer)[:, None]
     to = out + place.to(tl.int64)[None, :] * outer + at[:, None]

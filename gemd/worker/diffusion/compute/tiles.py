@@ -23,7 +23,7 @@ class Tile:
     Attributes:
         rows: Of weights.
         tokens: To multiply with.
-        columns: At once, of weights and tokens.
+        columns: At once, of weights and tokens; whole chunks of 64.
         warps: That compute a tile.
         stages: Of loads that are on the way.
         parts: Among which an expert's tokens are divided; 1 for a layer without experts.

@@ -23,11 +23,13 @@ BOUNDS = {"float32": 2e-6, "float16": 2e-3}
 def _chosen() -> Iterator[tuple[str, Case]]:
     one = "float32"
     yield "whole tiles", Case(one, 3, 64, 64, 24, 2, tile=(32, 16, 64, 1))
+    yield "for Hopper", Case(one, 3, 144, 80, 24, 2, tile=(32, 16, 64, 1), hopper=True)
+    yield "linear, for Hopper", Case(one, 0, 176, 50, 17, 1, tile=(32, 16, 64, 1), hopper=True)
     yield "one row each", Case(one, 6, 48, 32, 3, 2, routing="one row each")
     yield "one block of columns", Case(one, 3, 16, 16, 3, 2)
-    yield "tokens in parts", Case(one, 2, 32, 48, 50, 1, tile=(32, 16, 32, 3))
+    yield "tokens in parts", Case(one, 2, 32, 48, 50, 1, tile=(32, 16, 64, 3))
     yield "linear, two groups", Case(one, 0, 80, 96, 21, 2)
-    yield "linear, rows that no tile divides", Case(one, 0, 112, 50, 17, 1, tile=(32, 16, 32, 1))
+    yield "linear, rows that no tile divides", Case(one, 0, 112, 50, 17, 1, tile=(32, 16, 64, 1))
     for dtype in BOUNDS:
         yield (
             f"{dtype}, experts without rows, one with several tiles",
@@ -59,6 +61,7 @@ def _drawn() -> Iterator[tuple[str, Case]]:
                     rng.randint(1, 2),
                 ),
                 seed=number,
+                hopper=number % 2 == 1,
             ),
         )
 
