@@ -19,7 +19,14 @@ import torch
 
 from tests.bench import diffusion_measure as measure
 from tests.bench.diffusion_model import REAL, ROOT, TINY, Model, make_model, open_packages
-from tests.bench.diffusion_tables import Figures, Run, machine, step_tables, write
+from tests.bench.diffusion_tables import (
+    Figures,
+    Run,
+    machine,
+    part_table,
+    step_tables,
+    write,
+)
 from tests.bench.report import Check
 
 if TYPE_CHECKING:
@@ -81,13 +88,18 @@ def _packed(
     best = usable[-1]
     use_path(model.decoder, best)
     _tune(run, model)
-    floors = {}
+    floors: dict[int, measure.Floor] = {}
+    parts: Figures = {}
     for count in run.canvases:
-        work = measure.step(model, count, run.prefix)
+        work = measure.step(model, count, run.prefix, plain=True)
         hit, most = measure.experts_hit(model, work)
         floors[count] = measure.floor_of(model, hit, run.prefix, count)
         run.data.setdefault("routing", {})[count] = {"hit": hit, "most": most}
     _numbers(run, model, usable)
+    if run.on_gpu:
+        # What the reference has unpacked is no part of a worker's peak.
+        _free(run)
+        torch.cuda.reset_peak_memory_stats(run.device)
     # The fastest path first: its peak is the worker's.
     for path in reversed(usable):
         use_path(model.decoder, path)
@@ -97,9 +109,14 @@ def _packed(
             _put(run, steps, path, count, work)
             _put(run, experts, path, count, measure.experts_pass(model, given))
             if path == "triton" and run.on_gpu:
-                _put_graph(run, experts, f"{path}, CUDA graph", count, model, given)
+                one_by_one = measure.step(model, count, run.prefix, plain=True)
+                _put(run, steps, f"{path}, launch by launch", count, one_by_one)
+                _put_graph(run, experts, f"{path}, recorded", count, model, given)
+                for name, part in measure.parts(model, count, run.prefix).items():
+                    _put(run, parts, name, count, measure.recorded(part))
         if path == best and run.on_gpu:
             _memory(run, model)
+            part_table(run, parts)
     if profile and run.on_gpu:
         use_path(model.decoder, best)
         _profile(run, measure.step(model, 1, run.prefix))

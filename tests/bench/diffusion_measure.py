@@ -170,34 +170,118 @@ def experts_pass(model: Model, given: Routed) -> Callable[[], None]:
     return work
 
 
-def step(model: Model, canvases: int, prefix: int) -> Callable[[], None]:
-    """One denoising step as the engine does it: a pass over all layers, and the head."""
+def step(model: Model, canvases: int, prefix: int, *, plain: bool = False) -> Callable[[], object]:
+    """One denoising step as the engine does it: a pass over all layers, and the head.
+
+    Args:
+        model: Whose.
+        canvases: At once.
+        prefix: Tokens before each.
+        plain: Through torch's modules one by one, where the engine would use its kernels.
+
+    """
+    from gemd.worker.diffusion.denoiser import Denoiser  # noqa: PLC0415 - see `diffusion_model`
+
     stack = model.stack
-    generator = torch.Generator().manual_seed(1)
     for slot in range(canvases):
         if stack.slots.length(slot) < prefix:
             encode(model, slot, prefix)
-    length = stack.canvas_tokens
-    canvas = torch.randint(0, stack.vocabulary, (canvases, length), generator=generator)
-    canvas = canvas.to(stack.device)
-    wish = _wish(length)
-    soft: list[torch.Tensor | None] = [None]
+    denoiser = Denoiser(stack, model.head)
+    wishes = [_wish(stack.canvas_tokens, stack.vocabulary, seed) for seed in range(canvases)]
+    soft: list[torch.Tensor | None] = [None] * canvases
+    make = denoiser._plain if plain else denoiser.step
 
     def work() -> None:
-        hidden = stack.denoise(list(range(canvases)), canvas, soft[0])
-        _, soft[0] = model.head.read(hidden, [wish] * canvases)
+        made = make(range(canvases), wishes, soft)
+        soft[:] = [next_soft for _, next_soft in made]
 
     return work
 
 
-def _wish(length: int) -> Any:
+def parts(model: Model, canvases: int, prefix: int) -> dict[str, Callable[[], object]]:
+    """What a recorded step consists of, for `recorded`."""
+    from gemd.worker.diffusion.compute import glue  # noqa: PLC0415 - needs Triton
+    from gemd.worker.diffusion.compute.attention import attend  # noqa: PLC0415 - as above
+    from gemd.worker.diffusion.fused_head import FusedHead  # noqa: PLC0415 - as above
+    from gemd.worker.diffusion.fused_pass import FusedPass, Given  # noqa: PLC0415 - as above
+
+    stack, device = model.stack, model.stack.device
+    numbers = torch.tensor([stack.slots.extents(slot) for slot in range(canvases)])
+    stored, windowed, first = numbers.to(device, torch.int32).T.contiguous()
+    slots = torch.arange(canvases, dtype=torch.int32, device=device)
+    shape = (canvases, stack.canvas_tokens)
+    tokens = torch.randint(0, stack.vocabulary, shape, device=device)
+    soft = torch.randn((*shape, model.shape.hidden), device=device).to(stack.dtype)
+    given = Given(tokens, soft, slots, stored, windowed, first)
+    layers = FusedPass(stack)
+    head = FusedHead(
+        stack.embedding,
+        stack.embedding_scale,
+        stack.softcap,
+        canvas_tokens=stack.canvas_tokens,
+        room=model.head.room,
+    )
+    columns = torch.empty((canvases, 6, stack.canvas_tokens), device=device)
+    uniforms = torch.rand(shape, device=device)
+    fixed = torch.zeros(shape, dtype=torch.bool, device=device)
+    temperatures = torch.full((canvases,), 0.8, device=device)
+    told = torch.empty_like(soft)
+    queries = []
+    for index, layer in enumerate(model.decoder.layers):
+        cache = stack.slots.layer(index)
+        heads, width = model.shape.heads[0], cache.shape[-1]
+        query = torch.randn((canvases, heads, stack.canvas_tokens, width), device=device)
+        queries.append((layer, cache, query.to(stack.dtype)))
+
+    def attention() -> None:
+        for layer, cache, query in queries:
+            sliding = layer.self_attn.is_sliding
+            held = (first, windowed) if sliding else (torch.zeros_like(first), stored)
+            attend(query, cache, slots, *held)
+
+    def dense() -> None:
+        flat = soft.view(-1, model.shape.hidden)
+        for number, layer in enumerate(model.decoder.layers):
+            *_, wide = layers._attention[number](flat)
+            query = queries[number][2].transpose(1, 2).reshape(len(flat), -1)
+            layer.self_attn.o_proj(query)
+            layer.mlp.down_proj(glue.gated(*layers._dense[number](flat)))
+            layer.router.proj(flat)
+            del wide
+
+    def read() -> None:
+        head.read(soft, temperatures, uniforms, fixed, tokens, told, columns)
+
+    def whole() -> None:
+        layers(given)
+
+    return {
+        name: _without_gradients(work)
+        for name, work in {
+            "all layers": whole,
+            "of them attention": attention,
+            "of them dense products": dense,
+            "head": read,
+        }.items()
+    }
+
+
+def _without_gradients(work: Callable[[], None]) -> Callable[[], None]:
+    def inner() -> None:
+        with torch.inference_mode():
+            work()
+
+    return inner
+
+
+def _wish(length: int, vocabulary: int, seed: int = 0) -> Any:
     from gemd.worker.diffusion.head import Wish  # noqa: PLC0415 - see `diffusion_model`
 
     return Wish(
         temperature=0.8,
         uniforms=np.full(length, 0.5, dtype=np.float32),
         fixed=np.zeros(length, dtype=np.bool_),
-        tokens=np.zeros(length, dtype=np.int64),
+        tokens=np.random.default_rng(seed).integers(0, vocabulary, length),
     )
 
 
@@ -259,7 +343,7 @@ def head_alone(model: Model, canvases: int) -> Callable[[], None]:
     """What gemd's step does after the last layer."""
     stack, like = model.stack, model.stack.embedding
     hidden = like.new_zeros((canvases, stack.canvas_tokens, like.shape[1]))
-    wish = _wish(stack.canvas_tokens)
+    wish = _wish(stack.canvas_tokens, stack.vocabulary)
 
     def work() -> None:
         model.head.read(hidden, [wish] * canvases)
@@ -277,7 +361,7 @@ def stretched(whole: Times, head: Times | None, scale: float) -> Times:
     return Times(one(whole.median), one(whole.low), one(whole.high))
 
 
-def experts_hit(model: Model, work: Callable[[], None]) -> tuple[float, int]:
+def experts_hit(model: Model, work: Callable[[], object]) -> tuple[float, int]:
     """Of a step: which share of the experts gets tokens, and the most that one gets."""
     shares: list[float] = []
     most: list[int] = []

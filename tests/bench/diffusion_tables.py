@@ -129,6 +129,17 @@ def step_tables(
     run.data["floors"] = {count: asdict(floor) for count, floor in floors.items()}
 
 
+def part_table(run: Run, parts: Figures) -> None:
+    """What a recorded step consists of."""
+    how = f"Milliseconds, medians of {run.repeats}; each recorded and replayed by itself."
+    section = run.table("Parts of a step", how, "", *map(_canvases, run.canvases))
+    for name, by_count in parts.items():
+        cells = (by_count.get(count) for count in run.canvases)
+        section.rows.append(
+            (name, *("failed" if cell is None else f"{cell.median:.2f}" for cell in cells))
+        )
+
+
 def _table(
     run: Run,
     title: str,

@@ -180,6 +180,21 @@ class Slots:
         """Of all buffers."""
         return sum(buffer.nbytes for buffer in self._buffers)
 
+    def layer(self, index: int) -> torch.Tensor:
+        """Keys and values of a layer; shape (2, slots, heads, capacity, width)."""
+        return self._buffers[index]
+
+    def extents(self, slot: int) -> tuple[int, int, int]:
+        """What a canvas goes on from.
+
+        Returns:
+            Tokens that the slot holds, those that layers with a window hold, and the first of
+            these that the canvas sees.
+
+        """
+        held = self.held[slot]
+        return len(held.tokens), held.windowed, max(0, held.windowed - self.window_keep)
+
     def length(self, slot: int) -> int:
         """Tokens that a slot holds."""
         return len(self.held[slot].tokens)

@@ -12,9 +12,6 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
 from gemd import wire
 from gemd.errors import (
     BadModelFileError,
@@ -34,6 +31,8 @@ from gemd.worker.schedule import Rate, chunk_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import torch
 
     from gemd.worker.diffusion.answer import Answer
     from gemd.worker.diffusion.head import Wish
@@ -80,7 +79,7 @@ class DiffusionEngine:
     def load(self, load: wire.Load, progress: Progress) -> wire.Ready:
         """See `Engine.load`."""
         self._loaded = loading.load(load, progress, self._clock, path=self._path)
-        self._stack, self._head = self._loaded.stack, self._loaded.head
+        self._stack = self._loaded.stack
         self._last_used = [0.0] * load.max_sequences
         return self._loaded.ready
 
@@ -90,8 +89,7 @@ class DiffusionEngine:
         wanted = loading.usable_context(self._loaded.checkpoint, resize.context_tokens)
         try:
             with watched():
-                self._stack.resize(wanted)
-                loading.warm_up(self._stack, self._head)
+                loading.resize(self._loaded, wanted)
         except OutOfMemoryError as error:
             recover(self._stack.device)
             self._restore(before, error)
@@ -110,8 +108,7 @@ class DiffusionEngine:
     def _restore(self, context_tokens: int, cause: BaseException) -> None:
         try:
             with watched():
-                self._stack.resize(context_tokens)
-                loading.warm_up(self._stack, self._head)
+                loading.resize(self._loaded, context_tokens)
         except OutOfMemoryError:
             raise EngineCrashedError(
                 "the context is gone: there was no memory for another one, nor for the old one",
@@ -341,20 +338,9 @@ class DiffusionEngine:
                 self._leave(answer)
 
     def _pass(self, group: Sequence[tuple[Answer, Wish]]) -> list[tuple[Reading, torch.Tensor]]:
-        tokens = torch.from_numpy(np.stack([wish.tokens for _, wish in group]))
-        canvases = tokens.to(self._stack.device)
         slots = [answer.slot for answer, _ in group if answer.slot is not None]
-        hidden = self._stack.denoise(slots, canvases, self._conditions(group))
-        readings, soft = self._head.read(hidden, [wish for _, wish in group])
-        return list(zip(readings, soft, strict=True))
-
-    def _conditions(self, group: Sequence[tuple[Answer, Wish]]) -> torch.Tensor | None:
-        """What each canvas was expected to be; zeros at a first step."""
-        soft = [answer.soft for answer, _ in group]
-        known = next((each for each in soft if each is not None), None)
-        if known is None:
-            return None
-        return torch.stack([torch.zeros_like(known) if each is None else each for each in soft])
+        wishes = [wish for _, wish in group]
+        return self._loaded.denoiser.step(slots, wishes, [answer.soft for answer, _ in group])
 
     def _lack(self, answer: Answer, error: OutOfMemoryError, what: str) -> None:
         recover(self._stack.device)

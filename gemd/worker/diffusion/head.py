@@ -118,6 +118,11 @@ class Head:
         width = min(SLICE, embedding.shape[0])
         self._work = torch.empty((2, canvas_tokens, width), device=embedding.device)
 
+    @property
+    def room(self) -> torch.Tensor:
+        """Where logits are kept, for another reader to use in between; float32."""
+        return self._logits
+
     def read(
         self, hidden: torch.Tensor, wishes: Sequence[Wish]
     ) -> tuple[list[Reading], torch.Tensor]:
@@ -138,7 +143,7 @@ class Head:
                 columns.append(self._canvas(hidden[index], wish, soft[index]))
             # The one wait for the device in a step.
             host = torch.stack(columns).cpu().numpy()
-        return [_reading(host[index]) for index in range(len(wishes))], soft
+        return [reading_of(host[index]) for index in range(len(wishes))], soft
 
     def _canvas(self, hidden: torch.Tensor, wish: Wish, soft: torch.Tensor) -> torch.Tensor:
         """The six columns of a reading; shape (6, canvas)."""
@@ -376,7 +381,8 @@ def _parts(count: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def _reading(columns: NDArray[np.float32]) -> Reading:
+def reading_of(columns: NDArray[np.float32]) -> Reading:
+    """A reading from its six columns; shape (6, canvas)."""
     # Token ids are exact in float32: the vocabulary has fewer than 2**24.
     return Reading(
         likeliest=columns[0].astype(np.int64),

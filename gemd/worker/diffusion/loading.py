@@ -15,6 +15,7 @@ from gemd.errors import EngineMissingError, EngineStartFailedError
 from gemd.worker.diffusion.checkpoint import load_checkpoint
 from gemd.worker.diffusion.compute import Choice, choose_path, tune, use_path
 from gemd.worker.diffusion.compute.paths import LEAST_CAPABILITY, below_least
+from gemd.worker.diffusion.denoiser import Denoiser
 from gemd.worker.diffusion.head import Head, Wish
 from gemd.worker.diffusion.memory import OutOfMemoryError, lack, watched
 from gemd.worker.diffusion.preparation import Preparation
@@ -42,7 +43,7 @@ class Loaded:
 
     checkpoint: Checkpoint
     stack: Stack
-    head: Head
+    denoiser: Denoiser
     template: ChatTemplate | None
     builder: PromptBuilder
     preparation: Preparation
@@ -92,16 +93,17 @@ def load(
                 progress=lambda done, all_: progress("weights", done, all_),
             )
             progress("context", 0, 0)
-            stack, head = make(checkpoint, load)
+            stack, denoiser = make(checkpoint, load)
             choice = _choose(
                 checkpoint,
-                lambda: _one_step(stack, head),
+                lambda: _one_step(stack, denoiser),
                 tokens=[count * stack.canvas_tokens for count in sorted({1, load.max_sequences})],
                 path=path,
                 alive=lambda: progress("warmup", 0, 1),
             )
             progress("warmup", 0, 1)
-            warm_up(stack, head)
+            denoiser.forget()
+            warm_up(stack, denoiser)
     except OutOfMemoryError as error:
         no_room = lack(f"to load {directory.name}", error, device)
         raise EngineStartFailedError(
@@ -148,11 +150,11 @@ def load(
         context_tokens=stack.slots.context_tokens,
         canvas_tokens=stack.canvas_tokens,
     )
-    return Loaded(checkpoint, stack, head, renderer, builder, preparation, ready)
+    return Loaded(checkpoint, stack, denoiser, renderer, builder, preparation, ready)
 
 
-def make(checkpoint: Checkpoint, load: wire.Load) -> tuple[Stack, Head]:
-    """The cache and the head of a model."""
+def make(checkpoint: Checkpoint, load: wire.Load) -> tuple[Stack, Denoiser]:
+    """A model with its cache, and what makes its steps."""
     stack = Stack(
         checkpoint,
         slots=load.max_sequences,
@@ -164,7 +166,7 @@ def make(checkpoint: Checkpoint, load: wire.Load) -> tuple[Stack, Head]:
         stack.softcap,
         canvas_tokens=stack.canvas_tokens,
     )
-    return stack, head
+    return stack, Denoiser(stack, head)
 
 
 def device_of(gpu_layers: int) -> torch.device:
@@ -209,7 +211,14 @@ def memory_bytes() -> dict[str, int]:
     return {"CPU": resident_bytes()}
 
 
-def warm_up(stack: Stack, head: Head) -> None:
+def resize(loaded: Loaded, context_tokens: int) -> None:
+    """Make the cache anew in another size, with what a step needs; see `Stack.resize`."""
+    loaded.denoiser.forget()
+    loaded.stack.resize(context_tokens)
+    warm_up(loaded.stack, loaded.denoiser)
+
+
+def warm_up(stack: Stack, denoiser: Denoiser) -> None:
     """Read a prompt and denoise one step: allocate what a step needs, prove that it works."""
     stack.slots.cut(0, 0)
     if stack.device.type == "cuda":
@@ -217,7 +226,7 @@ def warm_up(stack: Stack, head: Head) -> None:
         count = min(PREFILL_TOKENS, stack.slots.context_tokens)
         stack.encode(0, [token % stack.vocabulary for token in range(count)])
         stack.slots.cut(0, 0)
-    _one_step(stack, head)
+    _one_step(stack, denoiser)
     stack.slots.cut(0, 0)
 
 
@@ -247,20 +256,19 @@ def _choose(
     return choose_path(checkpoint.decoder, lively, device)
 
 
-def _one_step(stack: Stack, head: Head) -> None:
+def _one_step(stack: Stack, denoiser: Denoiser) -> None:
     """Of one canvas, behind a prompt of a few tokens in the first slot."""
     length = stack.canvas_tokens
     if not stack.slots.length(0):
         stack.encode(0, [0] * _WARM_TOKENS)
-    # Different tokens go to different experts, as they will.
-    canvas = torch.arange(length, device=stack.device) % stack.vocabulary
     wish = Wish(
         temperature=1.0,
         uniforms=np.full(length, 0.5, dtype=np.float32),
         fixed=np.zeros(length, dtype=np.bool_),
-        tokens=np.zeros(length, dtype=np.int64),
+        # Different tokens go to different experts, as they will.
+        tokens=np.arange(length) % stack.vocabulary,
     )
-    head.read(stack.denoise([0], canvas[None], None), [wish])
+    denoiser.step([0], [wish], [None])
 
 
 def _devices() -> tuple[str, ...]:

@@ -46,9 +46,9 @@ class Stack:
     """
 
     def __init__(self, checkpoint: Checkpoint, *, slots: int, context_tokens: int) -> None:
-        self._decoder = checkpoint.decoder
+        self.decoder = self._decoder = checkpoint.decoder
         self._scalars = checkpoint.encoder_scalars
-        config = checkpoint.config.text_config
+        self.config = config = checkpoint.config.text_config
         self._kinds: list[str] = list(config.layer_types)
         self.canvas_tokens: int = checkpoint.config.canvas_length
         self.vocabulary: int = config.vocab_size

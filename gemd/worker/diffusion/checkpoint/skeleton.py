@@ -59,13 +59,41 @@ def allocate(
     embedding, rotary = decoder.embed_tokens, decoder.rotary_emb
     decoder.rotary_emb = type(rotary)(decoder.config.text_config).to(device)
     embedding.embed_scale = torch.tensor(embedding.scalar_embed_scale, device=device)
+    for group in _side_by_side(decoder):
+        _allocate_together(group, device=device, dtype=dtype)
     for module in decoder.modules():
         for field, parameter in module.named_parameters(recurse=False):
+            if not parameter.is_meta:
+                continue
             memory = torch.empty(parameter.shape, dtype=dtype, device=device)
             setattr(module, field, nn.Parameter(memory, requires_grad=False))
         for field, buffer in module.named_buffers(recurse=False):
             if buffer.is_meta:
                 setattr(module, field, torch.empty(buffer.shape, dtype=dtype, device=device))
+
+
+def _side_by_side(decoder: Any) -> Iterable[list[nn.Linear | None]]:
+    """Linear layers of the same input, which become one product (`fused_pass.Products`)."""
+    for layer in decoder.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        yield [attention.q_proj, attention.k_proj, attention.v_proj]
+        yield [mlp.gate_proj, mlp.up_proj]
+
+
+def _allocate_together(
+    modules: Iterable[nn.Linear | None], *, device: torch.device, dtype: torch.dtype
+) -> None:
+    """One after the other in one piece of memory, those that are there and not packed."""
+    plain = [module for module in modules if isinstance(module, nn.Linear)]
+    if not plain:
+        return
+    shape = (sum(module.out_features for module in plain), plain[0].in_features)
+    memory = torch.empty(shape, dtype=dtype, device=device)
+    begin = 0
+    for module in plain:
+        end = begin + module.out_features
+        module.weight = nn.Parameter(memory[begin:end], requires_grad=False)
+        begin = end
 
 
 def _packed(module: Any, *, device: torch.device, dtype: torch.dtype) -> nn.Module:

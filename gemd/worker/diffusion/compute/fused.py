@@ -70,16 +70,25 @@ class Fused:
         top_k_weights: torch.Tensor,
     ) -> torch.Tensor:
         """See `PackedExperts.forward`."""
-        tokens, k = top_k_index.shape
-        if tokens == 0:
+        if len(hidden) == 0:
             return torch.empty_like(hidden)
+        return self.by_expert(module, hidden, top_k_index, top_k_weights).sum(dim=1)
+
+    def by_expert(
+        self,
+        module: PackedExperts,
+        hidden: torch.Tensor,
+        top_k_index: torch.Tensor,
+        top_k_weights: torch.Tensor,
+    ) -> torch.Tensor:
+        """The same before the sum; shape (tokens, k, hidden), of at least one token."""
+        tokens, k = top_k_index.shape
         size = bucket(tokens * k, module.num_experts)
         order, bounds, arranged = route(hidden, top_k_index, module.num_experts)
         tile = self.tile("gate_up", size, hidden.device)
         inner = gate_up(module, arranged, order, bounds, k, tile)
         tile = self.tile("down", size, hidden.device)
-        out = down(module, inner, order, bounds, top_k_weights, tile)
-        return out.view(tokens, k, -1).sum(dim=1)
+        return down(module, inner, order, bounds, top_k_weights, tile).view(tokens, k, -1)
 
     def linear(self, module: PackedLinear, x: torch.Tensor) -> torch.Tensor:
         """See `Arithmetic.linear`."""
