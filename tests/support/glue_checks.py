@@ -7,6 +7,7 @@ the error of each function in each case as JSON.
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import math
 import os
@@ -207,6 +208,9 @@ def _layer(glue: Any, given: Given) -> float:
     x = given.random(given.tokens, case.hidden).float()
     (cos, sin), (slots, stored), cache = given.rotary(), given.slots(), given.cache().float()
     cos, sin = cos.float(), sin.float()
+    # Renamed between 5.17 and 5.24.
+    taken = inspect.signature(type(layer.self_attn).forward).parameters
+    named = "cache" if "cache" in taken else "past_key_values"
     rows = []
     for row, (slot, end) in enumerate(zip(slots.tolist(), stored.tolist(), strict=True)):
         held = SimpleNamespace(
@@ -215,7 +219,7 @@ def _layer(glue: Any, given: Given) -> float:
         past = SimpleNamespace(is_compileable=False, layers=[held, held])
         mine = slice(row * case.canvas, (row + 1) * case.canvas)
         angles = (cos[None, mine], sin[None, mine])
-        rows.append(layer(x[None, mine], position_embeddings=angles, cache=past)[0])
+        rows.append(layer(x[None, mine], position_embeddings=angles, **{named: past})[0])
     states = glue.norm(x, layer.input_layernorm.weight, given.eps)
     key = attention.k_proj(states)
     queries = glue.queries_keys(

@@ -22,7 +22,7 @@ import triton.language as tl
 
 from gemd.worker.diffusion.compute.fused import FUSED
 
-LONG: Final = 2048
+LONG: Final = 512
 """Tokens above which a slot's keys are shared between programs."""
 PROGRAMS: Final = 128
 """That a row is divided among where its slot is long: as many as a large GPU has processors."""
@@ -73,7 +73,7 @@ def blocks_for(capability: tuple[int, int] | None, width: int, dtype: torch.dtyp
     if width <= 256:  # noqa: PLR2004 - see above
         return Blocks(64, 32, width, warps=4, stages=2)
     # With 227 KB of shared memory; others have as little as 99 KB.
-    large = {9: Blocks(128, 32, 256, warps=8, stages=2), 10: Blocks(64, 32, width, 8, 2)}
+    large = {9: Blocks(64, 32, 256, warps=4, stages=3), 10: Blocks(64, 32, width, 8, 2)}
     major = 0 if capability is None else capability[0]
     return large.get(major, Blocks(32, 32, width, warps=4, stages=2))
 

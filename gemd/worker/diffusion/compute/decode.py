@@ -246,11 +246,28 @@ def weights_at(
 
 @triton.jit
 def tokens_at(
-    x: tl.tensor, at: tl.tensor, stride: tl.tensor, columns: tl.constexpr, whole: tl.constexpr
+    x: tl.tensor,
+    inside: tl.tensor,
+    at: tl.tensor,
+    stride: tl.tensor,
+    columns: tl.constexpr,
+    whole: tl.constexpr,
 ) -> tl.tensor:
-    """Columns of x from `at` on; `x` is where each token begins, of shape (1, tokens)."""
+    """Columns of x from `at` on.
+
+    Args:
+        x: Where each token begins; shape (1, tokens).
+        inside: Whether there is such a token. What is not there is not read: half of a tile's
+            tokens, on average, and as many bytes as the weights.
+        at: First column.
+        stride: Columns of x.
+        columns: At once.
+        whole: Whether `columns` divides `stride`.
+
+    """
     column = at + tl.arange(0, columns)[:, None]
-    return tl.load(x + column) if whole else tl.load(x + column, mask=column < stride, other=0.0)
+    there = inside[None, :] if whole else inside[None, :] & (column < stride)
+    return tl.load(x + column, mask=there, other=0.0)
 
 
 @triton.jit

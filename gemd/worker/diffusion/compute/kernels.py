@@ -158,7 +158,7 @@ def gate_up(
         gate = tl.zeros((rows, tokens), tl.float32)
         up = tl.zeros((rows, tokens), tl.float32)
         for k_at in range(0, width, columns):
-            here = tokens_at(source, k_at, stride, columns, whole)
+            here = tokens_at(source, place < end, k_at, stride, columns, whole)
             weights = weights_at(
                 gate_codes, gate_scales, k_at, width, columns, whole, form, hopper, assembly
             )
@@ -239,7 +239,7 @@ def down(
         source = x + (last.to(tl.int64) * stride)[None, :]
         total = tl.zeros((rows, tokens), tl.float32)
         for k_at in range(0, width, columns):
-            here = tokens_at(source, k_at, stride, columns, whole)
+            here = tokens_at(source, place < end, k_at, stride, columns, whole)
             weights = weights_at(codes, scales, k_at, width, columns, whole, form, hopper, assembly)
             total = multiply(weights, here, total, form)
         pair = tl.load(order + last).to(tl.int64)
@@ -301,7 +301,7 @@ def linear(
     scales = scale + row * blocks
     total = tl.zeros((rows, tokens), tl.float32)
     for k_at in range(0, width, columns):
-        here = tokens_at(source, k_at, stride, columns, whole)
+        here = tokens_at(source, place < count, k_at, stride, columns, whole)
         weights = weights_at(codes, scales, k_at, width, columns, whole, form, hopper, assembly)
         total = multiply(weights, here, total, form)
     by_row = tl.load(factor + there // (outer // groups)) * LEFT_OUT

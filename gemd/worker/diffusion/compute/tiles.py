@@ -42,7 +42,7 @@ ARCHITECTURES: Final[dict[tuple[int, int], Tile]] = {
     (8, 0): Tile(64, 32, 128, warps=4, stages=4),
     (8, 6): Tile(64, 32, 128, warps=4, stages=3),
     (8, 9): Tile(64, 32, 128, warps=4, stages=3),
-    (9, 0): Tile(64, 32, 128, warps=4, stages=4),
+    (9, 0): Tile(64, 32, 128, warps=4, stages=3),
     (10, 0): Tile(64, 32, 128, warps=4, stages=4),
     (12, 0): Tile(64, 32, 128, warps=4, stages=3),
 }
@@ -94,6 +94,7 @@ def candidates(start: Tile, size: int) -> Iterable[Tile]:
         (start.rows, start.columns // 2, start.warps, start.stages + 2),
         (2 * start.rows, start.columns, 2 * start.warps, start.stages),
         (2 * start.rows, start.columns // 2, start.warps, start.stages),
+        (2 * start.rows, start.columns // 2, start.warps, start.stages + 1),
         (start.rows, 2 * start.columns, start.warps, max(2, start.stages - 1)),
         (start.rows, start.columns, 2 * start.warps, start.stages),
     )
