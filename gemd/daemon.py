@@ -3,12 +3,14 @@
 Settings, the lock, the log, signals and the idle exit; everything inside is
 `gemd.rpc.app.App`. Nothing is written to standard output. Exit codes: 0 after an ordered
 end, 1 if another daemon holds the socket or this one failed, 78 (EX_CONFIG) if a setting
-is wrong, which service managers do not restart.
+is wrong, which service managers do not restart; launchd, which restarts whatever fails, gets 0
+for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import platform
@@ -18,6 +20,8 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +29,7 @@ import click
 import structlog
 
 import gemd
-from gemd import config, paths
+from gemd import config, notify, paths
 from gemd.errors import ConfigError, GemdError
 from gemd.logs import configure_logging
 
@@ -51,6 +55,7 @@ log = structlog.get_logger("gemd.daemon")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.option("--log-format", metavar="FORMAT", help="auto, json or console.")
 @click.option("--autostarted", is_flag=True, hidden=True, help="A client started this daemon.")
+@click.option("--agent", is_flag=True, hidden=True, help="launchd started this daemon.")
 @click.version_option(gemd.__version__, prog_name="gemd", message="%(prog)s %(version)s")
 def main(
     *,
@@ -59,17 +64,44 @@ def main(
     log_level: str | None,
     log_format: str | None,
     autostarted: bool,
+    agent: bool,
 ) -> None:
     """Run the gemd daemon in the foreground until it is told to end."""
     _open_missing_streams()
+    # An autostarted daemon may have inherited the variables of the unit that its client is in.
+    manager = notify.take_link(os.environ, pid=os.getpid(), ours=not autostarted)
+    starter = Starter(autostarted=autostarted, agent=agent, manager=manager)
     flags = {"socket": socket, "log_level": log_level, "log_format": log_format}
     given = {key: value for key, value in flags.items() if value is not None}
     try:
-        code = run(os.environ, flags=given, config_file=config_file, autostarted=autostarted)
+        code = run(os.environ, flags=given, config_file=config_file, starter=starter)
     except ConfigError as error:
         _explain(error)
-        code = EX_CONFIG
+        if manager is not None:
+            manager.send(f"STATUS={notify.one_line(str(error))}")
+        code = 0 if agent else EX_CONFIG
     sys.exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """Who started this daemon, and how to talk back.
+
+    Attributes:
+        autostarted: A client did.
+        agent: launchd did.
+        manager: systemd, or whoever speaks its protocol; None if nobody listens.
+
+    """
+
+    autostarted: bool = False
+    agent: bool = False
+    manager: notify.Link | None = None
+
+    @property
+    def keeps_log(self) -> bool:
+        """Whether standard error is the log file itself, which only the log can keep small."""
+        return self.autostarted or self.agent
 
 
 def _open_missing_streams() -> None:
@@ -90,7 +122,7 @@ def run(
     *,
     flags: Mapping[str, str],
     config_file: str | None,
-    autostarted: bool,
+    starter: Starter,
 ) -> int:
     """One whole run; returns the exit code.
 
@@ -108,8 +140,7 @@ def run(
     places = paths.resolve_paths(
         environ, platform=sys.platform, home=home, settings=resolved.settings
     )
-    if autostarted:
-        # Its standard error is that very file, which only the log itself can keep small.
+    if starter.keeps_log:
         configure_logging(resolved.settings, None, file=places.log_file)
     else:
         configure_logging(resolved.settings, sys.stderr)
@@ -119,9 +150,7 @@ def run(
     if lock is None:
         return 1
     try:
-        return asyncio.run(
-            _serve(resolved, places, file=file, environ=environ, autostarted=autostarted)
-        )
+        return asyncio.run(_serve(resolved, places, file=file, environ=environ, starter=starter))
     finally:
         places.socket.unlink(missing_ok=True)
         lock.release()
@@ -173,12 +202,12 @@ async def _serve(
     *,
     file: Path,
     environ: Mapping[str, str],
-    autostarted: bool,
+    starter: Starter,
 ) -> int:
     from gemd.rpc.compose import compose  # noqa: PLC0415 - gRPC, after GRPC_VERBOSITY is set
 
     settings = resolved.settings
-    identity = _identity(settings, places, file, _started_by(environ, autostarted=autostarted))
+    identity = _identity(settings, places, file, environ, starter)
     app = compose(resolved, places, identity=identity, environ=environ)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -193,17 +222,38 @@ async def _serve(
             tcp=identity.tcp_address,
             started_by=identity.started_by.value,
         )
-        if autostarted and settings.idle_exit is not None:
+        if starter.autostarted and settings.idle_exit is not None:
             app.watch_idleness(settings.idle_exit)
         # What was imported stays for good; the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        defect = await _until_the_end(app)
-        _end_within(LONGEST_END_S)
-        log.info("daemon.ending", defect=defect)
-        await app.stop(grace_s=settings.shutdown_grace)
+        if starter.manager is not None and starter.manager.watchdog_s is not None:
+            # Its SIGABRT then says in the log where the loop hangs.
+            faulthandler.enable()
+        async with notify.telling(starter.manager, status=partial(_in_one_line, app)) as telling:
+            defect = await _until_the_end(app)
+            _end_within(LONGEST_END_S)
+            log.info("daemon.ending", defect=defect)
+            telling.end()
+            await app.stop(grace_s=settings.shutdown_grace)
     log.info("daemon.ended")
     return 1 if defect else 0
+
+
+def _in_one_line(app: App) -> str:
+    """The daemon for a service manager: who is warm, and what that takes."""
+    from gemd.residency.states import State  # noqa: PLC0415 - as in _serve
+
+    states = {model: seen.state for model, seen in app.manager.residences().items()}
+    ledger = app.manager.ledger()
+    return notify.status_line(
+        sorted(model for model, state in states.items() if state is State.READY),
+        sorted(model for model, state in states.items() if state is State.LOADING),
+        [
+            notify.Use(device, ledger.taken(device), account.budget)
+            for device, account in ledger.accounts.items()
+        ],
+    )
 
 
 def _end_within(seconds: float) -> None:
@@ -232,8 +282,10 @@ async def _until_the_end(app: App) -> bool:
     return defect
 
 
-def _identity(settings: Settings, places: Paths, file: Path, started_by: StartedBy) -> Identity:
-    from gemd.rpc.lifecycle import Identity, StartedBy  # noqa: PLC0415 - as above
+def _identity(
+    settings: Settings, places: Paths, file: Path, environ: Mapping[str, str], starter: Starter
+) -> Identity:
+    from gemd.rpc.lifecycle import Identity  # noqa: PLC0415 - as above
     from gemd.rpc.server import LOOPBACK  # noqa: PLC0415
 
     return Identity(
@@ -243,25 +295,24 @@ def _identity(settings: Settings, places: Paths, file: Path, started_by: Started
         socket=places.socket,
         tcp_address=f"{LOOPBACK}:{settings.tcp_port}" if settings.tcp_port else "",
         start_time=time.time(),
-        started_by=started_by,
+        started_by=_started_by(environ, starter),
         config_path=str(file) if file.exists() else "",
         data_path=str(places.state_dir),
-        # A client that starts the daemon sends its log there; whoever else does, elsewhere.
-        log_path=str(places.log_file) if started_by is StartedBy.AUTOSTART else "",
+        log_path=str(places.log_file) if starter.keeps_log else "",
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
     )
 
 
-def _started_by(environ: Mapping[str, str], *, autostarted: bool) -> StartedBy:
+def _started_by(environ: Mapping[str, str], starter: Starter) -> StartedBy:
     from gemd.rpc.lifecycle import StartedBy  # noqa: PLC0415 - as above
 
-    if autostarted:
+    if starter.autostarted:
         return StartedBy.AUTOSTART
     # A terminal may be a unit itself, and its shell inherits the variables. systemd says whose
     # they are (since 248; before that, INVOCATION_ID alone has to do).
     mine = environ.get("SYSTEMD_EXEC_PID", str(os.getpid())) == str(os.getpid())
     unit = bool(environ.get("INVOCATION_ID")) and mine
-    job = environ.get("XPC_SERVICE_NAME", "0") != "0"
+    job = starter.agent or environ.get("XPC_SERVICE_NAME", "0") != "0"
     return StartedBy.SERVICE if unit or job else StartedBy.MANUAL
 
 

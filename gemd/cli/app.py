@@ -60,6 +60,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "info": ("daemon", "info", "Show who the running daemon is."),
     "engine": ("engine", "engine", "List, install, verify and remove engine builds."),
     "config": ("config", "config", "Look at the settings."),
+    "service": ("service", "service", "Run gemd as a service of this user."),
     "stop": ("daemon", "stop", "End the running daemon in good order."),
     "completion": ("completion", "completion", "Print the completion script of SHELL."),
 }

@@ -12,8 +12,11 @@ from gemd.cli.device_tables import print_devices
 from gemd.cli.documents import document, listing
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.lease import print_leases
+from gemd.cli.live import Looker, page, screenful, silence
 from gemd.cli.memory import print_memory
+from gemd.cli.request_table import print_requests
 from gemd.cli.session import Session, pass_session
+from gemd.cli.terminal import ending_in_order, single_keys
 from gemd.cli.text import format_moment, format_seconds
 from gemd.cli.tiers import print_tiers
 from gemd.cli.values import seconds
@@ -22,6 +25,7 @@ from gemd.quantities import human_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from gemd.cli.live import Look
     from gemd.cli.output import Output
     from gemd.client import Client, Condition, Info, Model, Operation, Schedule, Status
 
@@ -42,7 +46,8 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 def status(session: Session, *, watch: bool, interval: float | None, as_json: bool) -> None:
     """Show the daemon, its devices and its models.
 
-    With --watch --json, each look is one line.
+    With --watch --json, each look is one line. On a terminal --watch waits for a daemon that ends;
+    elsewhere it ends with it.
     """
     if interval is not None and not watch:
         raise click.UsageError("--interval is for --watch")
@@ -59,26 +64,59 @@ def status(session: Session, *, watch: bool, interval: float | None, as_json: bo
 
 def _watch(client: Client, output: Output, interval: float, *, as_json: bool) -> NoReturn:
     """Look again and again. Figures of memory change without an event, so that it polls."""
+    if output.can_draw() and not as_json:
+        _watch_on_screen(client, output, interval)
     looks = 0
     while True:
         state = client.status()
         if as_json:
             output.record(document(state.raw))
         else:
-            output.frame(first=not looks)
+            if looks:
+                output.line()
             print_status(state, output)
         looks += 1
         time.sleep(interval)
 
 
-def print_status(state: Status, output: Output) -> None:
-    """The whole state as tables."""
+def _watch_on_screen(client: Client, output: Output, interval: float) -> NoReturn:
+    """As a picture that stays when it ends, and that waits for a daemon that has ended."""
+    looker = Looker(client)
+    look = looker.look()
+    with ending_in_order(), output.redrawing(), single_keys() as key:
+        while True:
+            output.draw(screenful(picture(look, output), output.rows() - 1))
+            key(interval)
+            look = looker.look()
+
+
+def picture(look: Look, output: Output) -> list[str]:
+    """The lines of a state for the terminal of `output`, and whether it is one still."""
+    lines = page(output, lambda onto: print_status(look.state, onto, pace=look.pace))
+    return [*silence(look, time.time()), *lines]
+
+
+def print_status(state: Status, output: Output, *, pace: float | None = None) -> None:
+    """The whole state as tables.
+
+    Args:
+        state: What is shown.
+        output: Where to.
+        pace: Tokens per second of all requests, if known.
+
+    """
     output.line(_headline(state.info))
-    output.line(f"requests: {state.running_requests} running, {state.queued_requests} waiting")
+    speed = f", {pace:.1f} tokens/s" if pace else ""
+    output.line(
+        f"requests: {state.running_requests} running, {state.queued_requests} waiting{speed}"
+    )
     if state.on_battery:
         output.line("power: on battery")
     output.line()
     print_memory(state.devices, output)
+    if state.raw.requests:
+        output.line()
+        print_requests(state, output)
     if state.models:
         output.line()
         _print_models(state.models, output)
@@ -208,10 +246,23 @@ def info(session: Session, *, as_json: bool) -> None:
 @pass_session
 def stop(session: Session, *, now: bool) -> None:
     """End the running daemon in good order."""
-    socket = session.paths.socket
-    if not autostart.answers(socket):
+    if autostart.answers(session.paths.socket):
+        session.output.note(end_daemon(session, now=now))
+    else:
         session.output.note("gemd is not running")
-        return
+
+
+def end_daemon(session: Session, *, now: bool = False) -> str:
+    """End the daemon that answers; returns what became of it when its process is gone.
+
+    Args:
+        session: Whose daemon.
+        now: Whether running answers are cut short at once.
+
+    Raises:
+        CommandError: It still runs after half a minute.
+
+    """
     with session.client(start=False) as client:
         pid = client.info().pid
         drained = client.drain(grace=0.0 if now else None)
@@ -226,7 +277,7 @@ def stop(session: Session, *, now: bool) -> None:
         time.sleep(_POLL_SECONDS)
     cut = drained.cancelled_requests
     answers = "1 answer was" if cut == 1 else f"{cut} answers were"
-    session.output.note("gemd has ended" + (f"; {answers} cut short" if cut else ""))
+    return "gemd has ended" + (f"; {answers} cut short" if cut else "")
 
 
 def _alive(pid: int) -> bool:

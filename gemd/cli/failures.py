@@ -97,6 +97,11 @@ def exit_code(reason: str, code: str) -> Exit:
 def report(error: CommandError | GemdClientError | GemdError, output: Output) -> Exit:
     """Say what went wrong on stderr, and return how the process ends."""
     output.failure(error.message, why=error.why, advice=error.advice)
+    return code_of(error)
+
+
+def code_of(error: CommandError | GemdClientError | GemdError) -> Exit:
+    """How the process ends because of it."""
     if isinstance(error, CommandError):
         return error.code
     code = error.code

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from gemd.cli.output import Output
     from gemd.client import Device
 
-_BAR_COLUMNS = 32
-"""Leaves room for the name of a processor within 80 columns."""
+_BAR_COLUMNS, _WIDEST_BAR, _USUAL_COLUMNS = 32, 96, 80
+"""Of a bar on 80 columns, where it leaves room for the name of a processor; and at most."""
 _OURS, _RESERVED, _FREE, _MARGIN, _UNKNOWN, _OTHERS = "#+.:?o"
 _MEANING = (
     f"{_OURS} ours  {_RESERVED} reserved  {_FREE} free  {_MARGIN} margin  "
@@ -38,7 +38,9 @@ def print_memory(devices: Sequence[Device], output: Output) -> None:
         for one in devices
     ]
     indent = " " * (max((len("device"), *(len(one.id) for one in devices))) + 2)
-    below = [f"{indent}[{bar(one, _BAR_COLUMNS)}]  {name_of(one)}".rstrip() for one in devices]
+    room = output.data_columns() - _USUAL_COLUMNS if output.can_draw() else 0
+    marks = min(_BAR_COLUMNS + max(room, 0), _WIDEST_BAR)
+    below = [f"{indent}[{bar(one, marks)}]  {name_of(one)}".rstrip() for one in devices]
     output.table(headers, rows, right=set(headers[1:]), below=below)
     output.aside(indent + _MEANING)
 

@@ -109,14 +109,6 @@ class Output:
 
         self.data(json.dumps(content, ensure_ascii=self.stdout.isatty()) + "\n")
 
-    def frame(self, *, first: bool) -> None:
-        """Make room for the next of several pictures: on a terminal it replaces the last one."""
-        if self.can_draw():
-            # Home, and clear to the end; only the first clears what stood there before.
-            self.stdout.write("\x1b[2J\x1b[H" if first else "\x1b[H\x1b[J")
-        elif not first:
-            self.line()
-
     def can_draw(self) -> bool:
         """Whether data goes to a terminal that can put it where it should be."""
         return self.stdout.isatty() and self.environ.get("TERM") != "dumb"
@@ -133,10 +125,27 @@ class Output:
                 self.stdout.write("\x1b[?25h\x1b[?7h\x1b[?1049l")
                 self.stdout.flush()
 
+    @contextlib.contextmanager
+    def redrawing(self) -> Iterator[None]:
+        """The page that is there for `draw`; the last picture stays, and output goes on below."""
+        self.paint("\x1b[2J\x1b[?7l\x1b[?25l")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(StdoutFailedError):
+                self.paint("\x1b[?25h\x1b[?7h\r\n")
+
     def draw(self, lines: Iterable[str]) -> None:
-        """Fill the screen with lines that were written for a terminal, without flicker."""
-        content = "\x1b[K\r\n".join(lines)
-        self.paint(f"\x1b[H{content}\x1b[J")
+        """Fill the screen with lines that were written for a terminal, without flicker.
+
+        What is too long for a row is cut off: a terminal that is told not to wrap would put the
+        last character into the last column.
+        """
+        columns = self.data_columns()
+        *above, last = [text.cut_styled(line, columns) for line in lines] or [""]
+        # Cleared before it is written: behind a full row, the cursor stands on its last column.
+        content = "".join(f"\x1b[K{line}\r\n" for line in above)
+        self.paint(f"\x1b[H{content}\x1b[J{last}")
 
     def paint(self, content: str) -> None:
         """Text and control sequences, made for a terminal, as they are."""

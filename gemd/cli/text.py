@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import unicodedata
 from typing import TYPE_CHECKING
@@ -47,6 +48,8 @@ def _neutralised() -> dict[int, str]:
 
 
 _NEUTRALISED = _neutralised()
+_STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
+"""What `Output` colours with; text of others has none that is not neutralised."""
 
 
 def visible(text: str) -> str:
@@ -73,6 +76,20 @@ def cut(text: str, columns: int) -> str:
         if taken > columns:
             return text[:position]
     return text
+
+
+def cut_styled(line: str, columns: int) -> str:
+    """As `cut`, of a line with colours: their sequences take no column, and all of them stay."""
+    kept = ""
+    for number, part in enumerate(_STYLE.split(line)):
+        if number % 2:
+            kept += part
+        else:
+            shown = cut(part, columns)
+            # Once something is left out, nothing goes on, not even a mark without a width.
+            columns = columns - width(shown) if shown == part else -1
+            kept += shown
+    return kept
 
 
 def table(

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import io
-import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
-from gemd.cli.daemon import print_status
+from gemd.cli.daemon import picture
 from gemd.cli.events import decision_line
-from gemd.cli.output import Output
+from gemd.cli.live import Looker
 from gemd.cli.session import Session, pass_session
-from gemd.cli.text import format_moment
+from gemd.cli.terminal import ending_in_order, single_keys
+from gemd.cli.text import format_moment, visible
 from gemd.cli.values import seconds
 from gemd.cli.why import ABOUT_MODELS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gemd.cli.live import Look
+    from gemd.cli.output import Output
     from gemd.client import Client, Decision
 
 _LOOK_SECONDS = 1.0
 _DECISIONS = 8
 _FEWEST = 3
 """Decisions that stay on a screen that is too low for everything."""
+_QUIT = frozenset("qQ")
 
 
 @click.command()
@@ -31,28 +35,36 @@ _FEWEST = 3
 def top(session: Session, *, interval: float | None) -> None:
     """Show the daemon on one screen, kept up to date.
 
-    It has what `gemctl status` shows, and the latest decisions at the bottom. Ctrl-C ends it.
+    It has what `gemctl status` shows, and the latest decisions at the bottom. A daemon that ends is
+    waited for. q or Ctrl-C ends it.
     """
     output = session.output
     if not output.can_draw():
         raise click.UsageError("top needs a terminal; `gemctl status --watch` needs none")
-    with session.client(start=False) as client, output.screen():
-        _draw_again(client, output, interval or _LOOK_SECONDS)
+    with session.client(start=False) as client:
+        looker = Looker(client, decisions=_made)
+        # Before the screen is taken: what is wrong now is to be read where it stays.
+        first = looker.look()
+        with ending_in_order(), output.screen(), single_keys() as key:
+            _draw_again(looker, first, output, lambda: key(interval or _LOOK_SECONDS))
 
 
-def _draw_again(client: Client, output: Output, interval: float) -> NoReturn:
+def _draw_again(looker: Looker, look: Look, output: Output, key: Callable[[], str]) -> None:
     while True:
-        page = _Page()
-        print_status(client.status(), Output(page, output.stderr, output.environ))
-        made = client.explain(kinds=ABOUT_MODELS, limit=_DECISIONS)
-        rows = output.rows()
-        output.draw(fit(page.getvalue().splitlines(), _latest(made), rows))
-        time.sleep(interval)
+        output.draw(fit(picture(look, output), _latest(look.decisions), output.rows()))
+        if key() in _QUIT:
+            return
+        look = looker.look()
 
 
-def _latest(made: list[Decision]) -> list[str]:
-    """Oldest first, as in a log."""
-    return [f"{format_moment(one.time)}  {decision_line(one)}" for one in reversed(made)]
+def _made(client: Client) -> Sequence[Decision]:
+    return client.explain(kinds=ABOUT_MODELS, limit=_DECISIONS)
+
+
+def _latest(made: Sequence[Decision]) -> list[str]:
+    """Oldest first, as in a log; each on one line, and without what would steer the terminal."""
+    said = [f"{format_moment(one.time)}  {decision_line(one)}" for one in reversed(made)]
+    return [visible(" ".join(line.splitlines())) for line in said]
 
 
 def fit(state: list[str], latest: list[str], rows: int) -> list[str]:
@@ -64,10 +76,3 @@ def fit(state: list[str], latest: list[str], rows: int) -> list[str]:
     shown = latest[-room:] if room > 0 else []
     above = state[: rows - len(shown) - 1] if shown else state[:rows]
     return [*above, *[""] * (rows - len(above) - len(shown)), *shown]
-
-
-class _Page(io.StringIO):
-    """Takes what is written for a terminal."""
-
-    def isatty(self) -> bool:
-        return True

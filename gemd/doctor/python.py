@@ -41,6 +41,7 @@ MODULES: Final = {
     "jinja2": "jinja2",
     "numpy": "numpy",
     "nvidia-ml-py": "pynvml",
+    "prompt-toolkit": "prompt_toolkit",
     "protobuf": "google.protobuf",
     "psutil": "psutil",
     "pydantic": "pydantic",

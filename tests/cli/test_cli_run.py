@@ -194,11 +194,15 @@ def test_an_answer_that_was_cut_off_says_so(inside: Inside, daemon: FakeDaemon) 
     assert inside("run", "--max-tokens", "8", "Hi").stderr == ""
 
 
-def test_a_terminal_without_a_prompt_is_a_usage_error(gemctl: Gemctl, daemon: FakeDaemon) -> None:
-    """Nothing waits for a prompt that nobody was asked for."""
-    code, seen = gemctl.on_terminal("run")
+@pytest.mark.parametrize("options", [("--json",), ("--raw",), ("--candidates", "2")])
+def test_what_is_no_conversation_needs_a_prompt(
+    gemctl: Gemctl, daemon: FakeDaemon, options: tuple[str, ...]
+) -> None:
+    """On a terminal, too, nothing waits for a prompt that nobody was asked for."""
+    code, seen = gemctl.on_terminal("run", *options)
     assert code == Exit.USAGE
-    assert "a prompt is needed" in seen
+    assert "a prompt is needed" in seen or f"{options[0]} needs a PROMPT" in seen
+    assert daemon.asked("Generate") == []
 
 
 def test_json_is_one_document_of_proto_fields(inside: Inside, daemon: FakeDaemon) -> None:

@@ -159,21 +159,8 @@ def test_a_watch_goes_on_until_it_is_interrupted(gemctl: Gemctl, daemon: FakeDae
     assert (process.returncode, errors) == (Exit.INTERRUPTED, "\n")
 
 
-def test_a_watch_replaces_its_picture_on_a_terminal(gemctl: Gemctl, daemon: FakeDaemon) -> None:
-    """Each look begins at the top; elsewhere an empty line stands between two."""
-
-    def end(seen: str, _: object) -> None:
-        if seen.count("gemd 0.1.0") == 3:
-            daemon.stop()
-
-    code, seen = gemctl.on_terminal("status", "-w", "--interval", "0.01", react=end)
-    assert code == Exit.UNREACHABLE
-    assert seen.startswith("\x1b[2J\x1b[Hgemd 0.1.0")
-    assert seen.count("\x1b[H\x1b[Jgemd 0.1.0") >= 2
-
-
 def test_a_watch_ends_with_its_daemon(gemctl: Gemctl, daemon: FakeDaemon) -> None:
-    """It does not wait for another one: exit code 3, and a reason."""
+    """In a pipe it does not wait for another one: exit code 3, and a reason."""
     process = gemctl.start("status", "--watch", "--interval", "0.01")
     assert process.stdout is not None
     assert process.stdout.readline().startswith("gemd 0.1.0")

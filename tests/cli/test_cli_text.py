@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
@@ -74,3 +75,16 @@ def test_a_table_has_no_borders() -> None:
         "long-name  1.0 KiB",
     ]
     assert text.table(("name", "x"), [("東京", "1"), ("ab", "")]) == ["NAME  X", "東京  1", "ab"]
+
+
+_STYLES = st.sampled_from(["\x1b[1m", "\x1b[0m", "\x1b[38;5;1m"])
+
+
+@given(st.lists(st.one_of(_STYLES, st.text("a漢\u0301", max_size=5))), st.integers(0, 20))
+def test_a_line_with_colours_is_cut_as_one_without(parts: list[str], columns: int) -> None:
+    """Its text as `cut` cuts it, and every sequence stays."""
+    styles = [part for part in parts if part.startswith("\x1b")]
+    plain = "".join(part for part in parts if not part.startswith("\x1b"))
+    shown = text.cut_styled("".join(parts), columns)
+    assert re.findall("\x1b\\[[0-9;]*m", shown) == styles
+    assert re.sub("\x1b\\[[0-9;]*m", "", shown) == text.cut(plain, columns)

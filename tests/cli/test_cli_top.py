@@ -11,6 +11,8 @@ from gemd.cli.top import fit
 from tests.support.daemon_says import decision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.fake_daemon import FakeDaemon
     from tests.support.gemctl import Gemctl, Inside
 
@@ -47,27 +49,35 @@ def test_old_decisions_go_before_the_state_does(rows: int, shown: list[str]) -> 
 
 
 def test_top_is_one_screen(gemctl: Gemctl, daemon: FakeDaemon) -> None:
-    """It is drawn over and over, and what stood there before comes back."""
+    """It is drawn over and over until q is pressed, and what stood there before comes back."""
     daemon.script.decisions = [decision(2), decision(1, confirmed=False)]
 
-    def end(seen: str, _: object) -> None:
-        if seen.count("gemd 0.1.0") == 3:
-            daemon.stop()
+    pressed: list[str] = []
+
+    def end(seen: str, press: Callable[[str], None]) -> None:
+        if seen.count("gemd 0.1.0") == 3 and not pressed:
+            pressed.append("q")
+            press("q")
 
     code, seen = gemctl.on_terminal("top", "--interval", "0.01", react=end, TZ="UTC0")
-    assert code == Exit.UNREACHABLE
-    assert seen.startswith("\x1b[?1049h\x1b[?7l\x1b[?25l\x1b[Hgemd 0.1.0")
-    first = seen.split("\x1b[H")[1].replace("\x1b[K", "").split("\x1b[J")[0]
+    assert code == 0
+    assert seen.startswith("\x1b[?1049h\x1b[?7l\x1b[?25l\x1b[H\x1b[Kgemd 0.1.0")
+    first = seen.split("\x1b[H")[1].replace("\x1b[K", "").replace("\x1b[J", "")
     assert "DEVICE  CAPACITY" in first
     assert "cpu     64.0 GiB" in first
     assert first.splitlines()[-2:] == [
         "1971-01-01 00:00:00  unload m for n: it frees 1.0 GiB (nobody used it for 30 s)",
         "1971-01-01 00:00:00  unload m for n: it frees 1.0 GiB; took 350 ms",
     ]
-    restored, _, rest = seen.partition("\x1b[?25h\x1b[?7h\x1b[?1049l")
-    assert restored != seen
-    # What ended it stands where it can be read.
-    assert "error:\x1b[0m gemd " in rest
+    assert seen.endswith("\x1b[?25h\x1b[?7h\x1b[?1049l")
+
+
+def test_without_a_daemon_the_screen_is_not_taken(gemctl: Gemctl) -> None:
+    """What is wrong stands where it can be read."""
+    code, seen = gemctl.on_terminal("top")
+    assert code == Exit.UNREACHABLE
+    assert "\x1b[?1049h" not in seen
+    assert "gemd is not running" in seen
 
 
 @pytest.mark.parametrize("environ", [{}, {"TERM": "dumb"}])

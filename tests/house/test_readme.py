@@ -161,7 +161,7 @@ def test_every_documented_command_and_flag_exists(command: list[str], tmp_path: 
     """The help of the command knows each flag that the page uses."""
     gemctl = Gemctl({**os.environ, "HOME": str(tmp_path)})
     words = [word for word in command[1:] if re.fullmatch(r"[a-z]+", word)]
-    path = words[:2] if words[0] in {"config", "engine"} else words[:1]
+    path = words[:2] if words[0] in {"config", "engine", "service"} else words[:1]
     done = gemctl(*path, "--help")
 
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.support.app import short_directory
 
@@ -82,7 +82,7 @@ class Home:
         files = (self.path / "log", *self.path.rglob("gemd.log"))
         return "".join(file.read_text(encoding="utf-8") for file in files)
 
-    def wait_until_serving(self, process: subprocess.Popen[str]) -> None:
+    def wait_until_serving(self, process: subprocess.Popen[Any]) -> None:
         """Return when the daemon of that process has said that it serves."""
         give_up = time.monotonic() + START_S
         said = f'"pid": {process.pid}, "socket"'

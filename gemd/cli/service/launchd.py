@@ -1,0 +1,173 @@
+"""gemd as an agent of launchd. Written from its manual; it has not been run on a Mac."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Final
+
+from gemd.cli.failures import CommandError, Exit
+from gemd.cli.service.manager import State
+from gemd.cli.service.programs import Programs
+from gemd.cli.service.render import LABEL, render_agent
+from gemd.paths import data_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from gemd.cli.service.job import Job
+    from gemd.cli.service.programs import Done
+
+_NO_LAUNCHD: Final = ("a Mac has it in /bin", ('export PATH="/bin:/usr/bin:$PATH"', "gemd"))
+_FIELD: Final = re.compile(r"^\s*(state|pid|runs) = (.+)$", re.MULTILINE)
+_LONGEST_END_S: Final = 35.0
+"""More than ExitTimeOut."""
+_POLL_S: Final = 0.05
+
+
+class Launchd:
+    """Talks to launchd through `launchctl`.
+
+    Args:
+        environ: The shell's variables.
+        home: The user's home directory.
+        log_file: Of the daemon.
+        uid: Of the user.
+        sleep: Waits.
+
+    """
+
+    kind = "launchd agent"
+    hints = ("it runs from login to logout",)
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        home: Path,
+        *,
+        log_file: Path,
+        uid: int,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._programs = Programs(environ, _NO_LAUNCHD)
+        self._file = home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+        self._log_file = log_file
+        self._domain = f"gui/{uid}"
+        self._target = f"{self._domain}/{LABEL}"
+        self._sleep = sleep
+
+    def file(self) -> Path:
+        """Where the property list belongs."""
+        return self._file
+
+    def check(self) -> None:
+        """Ask for the domain of the user's session, which an ssh login alone does not make."""
+        done = self._launchctl("print", self._domain)
+        if done.code:
+            raise CommandError(
+                "launchd has no session of this user on the screen",
+                Exit.PRECONDITION,
+                why=done.said,
+                advice=("log in on the Mac itself, and try again", "gemd   (without a service)"),
+            )
+
+    def render(self, job: Job) -> str:
+        """The property list."""
+        template = (data_dir("service") / f"{LABEL}.plist").read_bytes()
+        return render_agent(template, job, log_file=str(self._log_file))
+
+    def adopt(self, *, changed: bool) -> Iterator[str]:
+        """RunAtLoad starts it at login; a service that runs knows an old file only."""
+        # launchd makes the log, but not the folder that it is in.
+        self._log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if changed and self._is_loaded():
+            self._unload()
+            yield "ended the daemon that was started by the old file"
+
+    def state(self) -> State:
+        """From `launchctl print`, whose form Apple does not promise."""
+        try:
+            done = self._launchctl("print", self._target)
+        except CommandError as error:
+            return State(error.message, known=False)
+        if done.code:
+            return State("not loaded", enabled=self._file.exists())
+        found = dict(_FIELD.findall(done.stdout))
+        pid = found.get("pid", "")
+        return State(
+            found.get("state", "loaded"),
+            active=pid.isdigit(),
+            enabled=self._file.exists(),
+            pid=int(pid) if pid.isdigit() else 0,
+            restarts=max(int(found.get("runs", "0")) - 1, 0) if pid.isdigit() else 0,
+        )
+
+    def start(self) -> None:
+        """Start it, and load it if need be; whether it serves is for the caller to see."""
+        if self._is_loaded():
+            self._do("kickstart", self._target)
+        else:
+            self._do("bootstrap", self._domain, str(self._file))
+
+    def stop(self) -> None:
+        """SIGTERM: gemd then ends with 0, which is not restarted."""
+        if self.state().active:
+            self._do("kill", "SIGTERM", self._target)
+            self._wait(lambda: not self.state().active)
+
+    def restart(self) -> None:
+        """Stop it in good order, and start it."""
+        self.stop()
+        self.start()
+
+    def abandon(self) -> Iterator[str]:
+        """Unload it, which stops it."""
+        if self._is_loaded():
+            self._unload()
+            yield f"stopped {LABEL}"
+
+    def forget(self) -> None:
+        """Nothing is left to forget; a folder for a log that was never written goes too."""
+        folder = self._log_file.parent
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+    def log(self, *, lines: int, follow: bool) -> Iterator[str]:
+        """From the daemon's own file."""
+        options = ["-n", str(lines), *(["-F"] if follow else [])]
+        yield from self._programs.lines("tail", *options, str(self._log_file))
+
+    def _is_loaded(self) -> bool:
+        return not self._launchctl("print", self._target).code
+
+    def _unload(self) -> None:
+        done = self._launchctl("bootout", self._target)
+        if done.code and self._is_loaded():
+            # It may answer «in progress» and go on.
+            self._wait(lambda: not self._is_loaded())
+
+    def _wait(self, over: Callable[[], bool]) -> None:
+        waited = 0.0
+        while not over():
+            if waited > _LONGEST_END_S:
+                raise CommandError(
+                    f"{LABEL} still runs after {_LONGEST_END_S:.0f} s",
+                    Exit.FAILURE,
+                    advice=("gemctl service logs",),
+                )
+            self._sleep(_POLL_S)
+            waited += _POLL_S
+
+    def _launchctl(self, *arguments: str) -> Done:
+        return self._programs.run("launchctl", *arguments)
+
+    def _do(self, *arguments: str) -> None:
+        done = self._launchctl(*arguments)
+        if done.code:
+            raise CommandError(
+                f"`launchctl {' '.join(arguments)}` ended with {done.code}",
+                Exit.PRECONDITION,
+                why=done.said,
+                advice=("gemctl service logs", f"launchctl print {self._target}"),
+            )
