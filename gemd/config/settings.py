@@ -250,16 +250,6 @@ class Settings(BaseModel):
         le=65535,
         description="Also listen on this port of the loopback interface, with a token; 0 is off.",
     )
-    metrics_port: Annotated[int, *whole(0, 65535)] = Field(
-        default=0,
-        ge=0,
-        le=65535,
-        description="Give figures for Prometheus on this port of the loopback interface; 0 is off.",
-    )
-    metrics_file: PathField = Field(
-        default=None,
-        description="Keep them in this file for node_exporter, readable by all. Unset: off.",
-    )
     max_message_bytes: Bytes = Field(
         default=32 * MIB,
         ge=64 * 1024,
