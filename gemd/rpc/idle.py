@@ -1,38 +1,13 @@
-"""The end of a daemon that a client started and everybody has forgotten, and of idle models."""
+"""The end of a daemon that a client started and everybody has forgotten."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
-
-import structlog
-
-from gemd.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gemd.config import Settings
     from gemd.residency.hold import Clock, Handle
-    from gemd.rpc.library import Library
-
-log = structlog.get_logger("gemd.rpc.app")
-
-
-def idle_seconds(keep_warm: float | None) -> float:
-    """The setting as seconds; infinite for a model that stays."""
-    return math.inf if keep_warm is None else keep_warm
-
-
-def idle_times(settings: Settings, library: Library) -> dict[str, float]:
-    """By the ids of models; one that no profile describes is said in the log."""
-    times = {}
-    for each in settings.keep_warm_models:
-        try:
-            times[library.resolve(each.model).id] = idle_seconds(each.seconds)
-        except ModelNotFoundError:
-            log.warning("settings.unknown_model", setting="keep_warm_models", model=each.model)
-    return times
 
 
 class IdleExit:

@@ -55,8 +55,6 @@ OTHER_VALUES = {
     "store_dir": "/x/models",
     "store_quota": "50GiB",
     "tcp_port": "50051",
-    "metrics_port": "9400",
-    "metrics_file": "/x/gemd.prom",
     "max_message_bytes": "1MiB",
 }
 

@@ -35,8 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "residency": BOTTOM | {"store", "engine"},
     "routing": BOTTOM | {"store", "engine", "residency"},
     "rpc": BOTTOM | {"store", "engine", "residency", "routing", "logs", "doctor", "v1"},
-    "daemon": BOTTOM
-    | {"store", "engine", "residency", "routing", "logs", "notify", "rpc"},
+    "daemon": BOTTOM | {"store", "engine", "residency", "routing", "logs", "notify", "rpc"},
     "worker": {"wire", "footprint", "errors", "quantities"},
     "client": SETTINGS | {"v1"},
     "cli": SETTINGS | {"client", "hardware", "catalog", "engine", "doctor"},

@@ -94,7 +94,7 @@ def _decode_scaled(
     """Codes 0 and 4, 1 and 5, 2 and 6, 3 and 7 of each word as bfloat16 in pairs, scaled."""
     # (w & 15) * 0x1040 is two copies of a code: one has its sign in place, the other exponent and
     # mantissa. What the compiler makes of the same in single numbers swaps halves of registers.
-    return tl.inline_asm_elementwise(
+    return tl.inline_asm_elementwise(  # type: ignore[no-any-return]  # Triton has no types
         """{
         .reg .b32 zero, high, t;
         mov.b32 zero, 0x80008000;
