@@ -260,7 +260,7 @@ def test_a_service_from_start_to_end(
     assert started.returncode == 0, started.stderr
     done = inside("service", "install", HF_HOME=f"{user}/hub")
     assert done.returncode == 0, done.stderr + "".join(desk.calls)
-    assert "gemctl had started a gemd" in done.stderr
+    assert "a gemd that gemctl had started" in done.stderr
     assert "gemd has ended\n" in done.stderr
     assert f"the service has started and answers at {socket}\n" in done.stderr
     process = psutil.Process(desk.running)

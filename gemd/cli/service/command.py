@@ -237,9 +237,7 @@ def _not_ours(file: Path, author: Author, command: str) -> CommandError:
     return CommandError(
         f"{file} is left alone",
         Exit.PRECONDITION,
-        why="it was changed by hand since gemctl wrote it"
-        if changed
-        else "gemctl did not write it",
+        why="it was changed by hand since gemctl wrote it" if changed else "it is not from gemctl",
         advice=(f"gemctl service {command} --force", shlex.join(["mv", str(file), f"{file}.old"])),
     )
 
@@ -275,7 +273,9 @@ def _clear_the_way(session: Session) -> None:
         )
     from gemd.cli.daemon import end_daemon
 
-    session.output.note(f"gemctl had started a gemd (pid {info.pid}); the service takes its place")
+    session.output.note(
+        f"a gemd that gemctl had started (pid {info.pid}) gives its place to the service"
+    )
     session.output.note(end_daemon(session))
 
 

@@ -118,11 +118,14 @@ def test_keys_are_shared_where_a_slot_is_long() -> None:
     """As far as a row alone does not occupy a large GPU, and however many rows there are."""
     from gemd.worker.diffusion.compute import attention  # noqa: PLC0415 - needs Triton
 
-    shape = {"heads": 16, "canvas": 256, "width": 512}
+    shape = {"heads": 16, "canvas": 256}
     large = attention.blocks_for((9, 0), 512, torch.bfloat16)
+    narrow = attention.blocks_for((9, 0), 256, torch.bfloat16)
 
-    assert attention.splits_for(large, **shape, capacity=2048) == 1
-    assert attention.splits_for(large, **shape, capacity=2049) == 2
+    assert attention.splits_for(narrow, **shape, width=256, capacity=512) == 1
+    assert attention.splits_for(narrow, **shape, width=256, capacity=513) == 2
+    # Parts of the columns make as many programs as a large GPU has processors.
+    assert attention.splits_for(large, **shape, width=512, capacity=100_000) == 1
     assert attention.splits_for(large, heads=1, canvas=16, width=512, capacity=3000) == 12
     assert attention.splits_for(large, heads=1, canvas=16, width=512, capacity=100_000) == 64
 
