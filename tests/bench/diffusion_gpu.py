@@ -24,8 +24,8 @@ from tests.bench.diffusion_tables import (
     Run,
     machine,
     part_table,
-    step_tables,
-    write,
+    save,
+    text_of,
 )
 from tests.bench.report import Check
 
@@ -49,36 +49,30 @@ def main() -> int:
     run = _run(given)
     run.bandwidth = measure.copy_bandwidth(run.device)
     run.data["machine"] = machine(run)
-    steps: Figures = {}
-    experts: Figures = {}
-    floors = _packed(run, steps, experts, profile=given.profile)
+    _packed(run, profile=given.profile)
     _free(run)
     if not given.no_bf16:
-        _bf16(run, steps, experts)
-    step_tables(run, steps, experts, floors)
-    write(run, given.out)
-    return 0 if all(check.holds for section in run.sections for check in section.checks) else 1
+        _bf16(run)
+    sections = save(run)
+    sys.stdout.write(text_of(run, sections))
+    return 0 if all(check.holds for section in sections for check in section.checks) else 1
 
 
 def _run(given: argparse.Namespace) -> Run:
     if given.tiny:
         small = (1, 2)
-        return Run(TINY, torch.device("cpu"), torch.float32, small, 2, 40, given.tune_seconds)
+        device, dtype = torch.device("cpu"), torch.float32
+        return Run(TINY, device, dtype, small, 2, 40, given.tune_seconds, given.out)
     if not torch.cuda.is_available():
         raise SystemExit("this torch sees no GPU; --tiny runs a tiny model on the processor")
     canvases, repeats = (QUICK_CANVASES, 5) if given.quick else (CANVASES, 20)
     device = torch.device("cuda:0")
-    return Run(REAL, device, torch.bfloat16, canvases, repeats, PREFIX, given.tune_seconds)
+    bf16 = torch.bfloat16
+    return Run(REAL, device, bf16, canvases, repeats, PREFIX, given.tune_seconds, given.out)
 
 
-def _packed(
-    run: Run,
-    steps: Figures,
-    experts: Figures,
-    *,
-    profile: bool,
-) -> dict[int, measure.Floor]:
-    """All that is measured on the packed model; what a step cannot do without, by canvases."""
+def _packed(run: Run, *, profile: bool) -> None:
+    """All that is measured on the packed model."""
     from gemd.worker.diffusion.compute import available_paths, use_path  # noqa: PLC0415 - late
 
     if run.on_gpu:
@@ -88,12 +82,11 @@ def _packed(
     best = usable[-1]
     use_path(model.decoder, best)
     _tune(run, model)
-    floors: dict[int, measure.Floor] = {}
     parts: Figures = {}
     for count in run.canvases:
         work = measure.step(model, count, run.prefix, plain=True)
         hit, most = measure.experts_hit(model, work)
-        floors[count] = measure.floor_of(model, hit, run.prefix, count)
+        run.floors[count] = measure.floor_of(model, hit, run.prefix, count)
         run.data.setdefault("routing", {})[count] = {"hit": hit, "most": most}
     _numbers(run, model, usable)
     if run.on_gpu:
@@ -106,21 +99,21 @@ def _packed(
         for count in run.canvases:
             work = measure.step(model, count, run.prefix)
             given = measure.routed(model, count)
-            _put(run, steps, path, count, work)
-            _put(run, experts, path, count, measure.experts_pass(model, given))
+            _put(run, run.steps, path, count, work)
+            _put(run, run.experts, path, count, measure.experts_pass(model, given))
             if path == "triton" and run.on_gpu:
                 one_by_one = measure.step(model, count, run.prefix, plain=True)
-                _put(run, steps, f"{path}, launch by launch", count, one_by_one)
-                _put_graph(run, experts, f"{path}, recorded", count, model, given)
+                _put(run, run.steps, f"{path}, launch by launch", count, one_by_one)
+                _put_graph(run, run.experts, f"{path}, recorded", count, model, given)
                 for name, part in measure.parts(model, count, run.prefix).items():
                     _put(run, parts, name, count, measure.recorded(part))
         if path == best and run.on_gpu:
             _memory(run, model)
             part_table(run, parts)
+        save(run)
     if profile and run.on_gpu:
         use_path(model.decoder, best)
         _profile(run, measure.step(model, 1, run.prefix))
-    return floors
 
 
 def _model(run: Run, *, packed: bool, layers: int) -> Model:
@@ -250,11 +243,7 @@ def _profile(run: Run, work: Callable[[], object]) -> None:
         section.rows.append((name, str(one.count), f"{one.self_device_time_total:.0f}"))
 
 
-def _bf16(
-    run: Run,
-    steps: Figures,
-    experts: Figures,
-) -> None:
+def _bf16(run: Run) -> None:
     """Transformers' bf16 model, with fewer layers where they do not all fit."""
     layers = _layers_that_fit(run)
     if not layers:
@@ -269,15 +258,16 @@ def _bf16(
         own, own_head = measure.transformers_step(model, count, run.prefix)
         _put(run, parts, "whole", count, own)
         _put(run, parts, "head", count, own_head)
-        _scale(parts, steps, name, count, scale)
+        _scale(parts, run.steps, name, count, scale)
         parts = {}
         _put(run, parts, "whole", count, measure.step(model, count, run.prefix))
         _put(run, parts, "head", count, measure.head_alone(model, count))
-        _scale(parts, steps, ours, count, scale)
+        _scale(parts, run.steps, ours, count, scale)
         parts = {}
         given = measure.routed(model, count)
         _put(run, parts, "whole", count, measure.experts_pass(model, given))
-        _scale(parts, experts, name, count, scale)
+        _scale(parts, run.experts, name, count, scale)
+        save(run)
 
 
 def _scale(parts: Figures, figures: Figures, name: str, canvases: int, scale: float) -> None:

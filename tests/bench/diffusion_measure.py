@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from tests.bench.diffusion_model import Model
 
+_LEAST: Final = 3
+_LONG_MS: Final = 2000.0
 _COPY_BYTES: Final = 1 << 31
 _TINY_COPY_BYTES: Final = 1 << 24
 
@@ -37,11 +39,14 @@ class Times:
 
 
 def timed(work: Callable[[], object], device: torch.device, repeats: int) -> Times:
-    """How long it takes until the device is done, after two that warm it up."""
+    """How long it takes until the device is done, after two that warm it up.
+
+    Slow work is repeated less often: once `_LONG_MS` have gone into it, `_LEAST` times are enough.
+    """
     for _ in range(2):
         work()
-    taken = []
-    for _ in range(repeats):
+    taken: list[float] = []
+    while len(taken) < repeats and (len(taken) < _LEAST or sum(taken) < _LONG_MS):
         finish(device)
         begun = time.perf_counter()
         work()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,11 @@ class Run:
         prefix: Tokens before each canvas.
         tune_seconds: For tiles.
         bandwidth: Of a copy, bytes a second.
-        sections: Tables so far.
+        out: Markdown, rewritten as figures come; the figures go beside it as JSON.
+        steps: Times of a denoising step so far.
+        experts: Times of the experts alone so far.
+        floors: What a step cannot do without, by canvases.
+        sections: Other tables so far.
         data: The same, for programs.
 
     """
@@ -48,7 +51,11 @@ class Run:
     repeats: int
     prefix: int
     tune_seconds: float
+    out: Path | None = None
     bandwidth: float = 0.0
+    steps: Figures = field(default_factory=dict)
+    experts: Figures = field(default_factory=dict)
+    floors: dict[int, Floor] = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
 
@@ -95,13 +102,9 @@ def machine(run: Run) -> list[str]:
     ]
 
 
-def step_tables(
-    run: Run,
-    steps: Figures,
-    experts: Figures,
-    floors: dict[int, Floor],
-) -> None:
+def step_tables(run: Run) -> list[Section]:
     """A step, and the experts alone; the bounds that the project has set itself."""
+    steps, experts = run.steps, run.experts
     layers = run.data.get("bf16_layers", run.shape.layers)
     fewer = (
         f" bf16: {layers} layers, scaled to {run.shape.layers}."
@@ -109,14 +112,15 @@ def step_tables(
         else ""
     )
     how = (
-        f"Milliseconds, medians of {run.repeats}, with {run.prefix} tokens before each canvas of "
-        f"{run.shape.canvas}. The floor is the bytes that must move at a copy's bandwidth.{fewer}"
+        f"Milliseconds, medians of at most {run.repeats}, with {run.prefix} tokens before each "
+        f"canvas of {run.shape.canvas}. The floor is the bytes that must move at a copy's "
+        f"bandwidth.{fewer}"
     )
-    bytes_ = {count: (floor.total, floor.experts) for count, floor in floors.items()}
+    bytes_ = {count: (floor.total, floor.experts) for count, floor in run.floors.items()}
     whole = {count: run.floor_ms(both[0]) for count, both in bytes_.items()}
     part = {count: run.floor_ms(both[1]) for count, both in bytes_.items()}
     section = _table(run, "A denoising step", how, steps, whole)
-    _table(run, "Experts of all layers", f"{how} Routing is random.", experts, part)
+    alone = _table(run, "Experts of all layers", f"{how} Routing is random.", experts, part)
     ours = steps.get("triton", {}).get(1)
     theirs = steps.get("transformers, bf16", {}).get(1)
     if ours is not None:
@@ -126,12 +130,13 @@ def step_tables(
     if ours is not None and theirs is not None:
         ratio = theirs.median / ours.median
         section.checks.append(Check("transformers / triton, one canvas", ratio, 2, at_least=True))
-    run.data["floors"] = {count: asdict(floor) for count, floor in floors.items()}
+    run.data["floors"] = {count: asdict(floor) for count, floor in run.floors.items()}
+    return [section, alone]
 
 
 def part_table(run: Run, parts: Figures) -> None:
     """What a recorded step consists of."""
-    how = f"Milliseconds, medians of {run.repeats}; each recorded and replayed by itself."
+    how = f"Milliseconds, medians of at most {run.repeats}; each recorded and replayed by itself."
     section = run.table("Parts of a step", how, "", *map(_canvases, run.canvases))
     for name, by_count in parts.items():
         cells = (by_count.get(count) for count in run.canvases)
@@ -147,7 +152,7 @@ def _table(
     figures: Figures,
     floor: dict[int, float],
 ) -> Section:
-    section = run.table(title, how, "", *map(_canvases, run.canvases))
+    section = Section(title, how, ("", *map(_canvases, run.canvases)))
     section.rows.append(("floor", *(f"{floor[count]:.2f}" for count in run.canvases)))
     for name, by_count in figures.items():
         cells = []
@@ -170,16 +175,24 @@ def _canvases(count: int) -> str:
     return f"{count} canvas" if count == 1 else f"{count} canvases"
 
 
-def write(run: Run, out: Path | None) -> None:
-    """To the terminal, and to a file with the figures beside it as JSON."""
+def save(run: Run) -> list[Section]:
+    """Write what there is so far, so that a run that is ended has not been for nothing.
+
+    Returns:
+        All tables.
+
+    """
+    sections = [*step_tables(run), *run.sections]
+    if run.out is not None:
+        run.out.write_text(text_of(run, sections), encoding="utf-8")
+        document = json.dumps(run.data, indent=1, default=str)
+        run.out.with_suffix(".json").write_text(document, encoding="utf-8")
+    return sections
+
+
+def text_of(run: Run, sections: list[Section]) -> str:
+    """All of it as Markdown."""
     failures = [f"- failed: {text}" for text in run.data.get("failures", [])]
     preface = [f"- {line}" for line in run.data["machine"]] + failures
-    order = ["A denoising step", "Experts of all layers"]
-    sections = sorted(run.sections, key=lambda one: one.title not in order)
     text = "\n".join(["# DiffusionGemma on a GPU", "", *preface, ""])
-    text += "\n" + "\n".join(section.text() for section in sections)
-    sys.stdout.write(text)
-    if out is not None:
-        out.write_text(text, encoding="utf-8")
-        document = json.dumps(run.data, indent=1, default=str)
-        out.with_suffix(".json").write_text(document, encoding="utf-8")
+    return text + "\n" + "\n".join(section.text() for section in sections)

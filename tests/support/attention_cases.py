@@ -7,15 +7,14 @@ each. On a GPU `compared` may be called where it is needed.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch.nn import functional
+
+from tests.support import apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,17 +166,9 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def run_attention(cases: Sequence[AttentionCase]) -> list[dict[str, Any]]:
     """Results of the cases in the interpreter, one for each; see `compared`."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.support.attention_cases"],
-        input=json.dumps([asdict(case) for case in cases]),
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
+    found: list[dict[str, Any]] = apart.interpreted(
+        "attention_cases", [asdict(case) for case in cases]
     )
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
 

@@ -6,12 +6,10 @@ A process of its own: Triton may warn, and must not be in its interpreter.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any, Final
+
+from tests.support import apart
 
 _POINTERS: Final = {
     "chosen": "*i64",
@@ -20,53 +18,45 @@ _POINTERS: Final = {
     "packed": "*u32",
     "scale": "*i8",
     "factor": "*fp32",
-    "x": "*bf16",
-    "arranged": "*bf16",
-    "share": "*bf16",
-    "out": "*bf16",
 }
+_OF_THE_MODEL: Final = {"x", "arranged", "share", "out"}
+"""Arrays of the type that is computed in."""
 _DIVISIBLE: Final = {"width", "padded", "inner", "outer", "pairs"}
 """Numbers that are multiples of 16 in the real model, which Triton makes use of."""
 HIDDEN, INNER, EXPERTS = 2816, 704, 128
 
 
-def compile_offline(capability: tuple[int, int], kernels: list[str], size: int) -> dict[str, Any]:
-    """Compile kernels in bfloat16 for the real model's shapes, with this architecture's tiles.
+def compile_offline(
+    capability: tuple[int, int], kernels: list[str], size: int, form: str = "bf16"
+) -> dict[str, Any]:
+    """Compile kernels for the real model's shapes, with this architecture's tiles.
 
     Args:
         capability: Compute capability.
         kernels: Names.
         size: Tokens of an expert on average; see `tiles.bucket`.
+        form: What is computed in: bf16, fp16 or fp32.
 
     Returns:
         By kernel: «cubin», bytes of machine code; «shared», bytes of shared memory; «ptx», the
         assembly.
 
     """
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    with tempfile.TemporaryDirectory() as cache:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "tests.support.compiled"],
-            input=json.dumps({"capability": capability, "kernels": kernels, "size": size}),
-            env={**environment, "TRITON_CACHE_DIR": cache},
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    given = {"capability": capability, "kernels": kernels, "size": size, "form": form}
+    found: dict[str, Any] = apart.compiling("compiled", given)
     return found
 
 
 def _main() -> None:
     given = json.load(sys.stdin)
     capability = tuple(given["capability"])
-    results = {name: _compile(name, capability, given["size"]) for name in given["kernels"]}
+    results = {
+        name: _compile(name, capability, given["size"], given["form"]) for name in given["kernels"]
+    }
     json.dump(results, sys.stdout)
 
 
-def _compile(name: str, capability: tuple[int, int], size: int) -> dict[str, Any]:
+def _compile(name: str, capability: tuple[int, int], size: int, form: str) -> dict[str, Any]:
     import triton  # noqa: PLC0415 - may be missing where this module is imported
     from triton.backends.compiler import GPUTarget  # noqa: PLC0415 - as above
     from triton.compiler import ASTSource  # noqa: PLC0415 - as above
@@ -82,7 +72,7 @@ def _compile(name: str, capability: tuple[int, int], size: int) -> dict[str, Any
         "hopper": capability[0] == 9,
         "aligned": 4 if name == "down" else 16,
         "whole": columns % tile.columns == 0,
-        "assembly": True,
+        "assembly": form == "bf16",
         "experts": EXPERTS,
         "block": 2048,
         **({} if name == "route" else {"tokens": tile.tokens}),
@@ -90,8 +80,9 @@ def _compile(name: str, capability: tuple[int, int], size: int) -> dict[str, Any
     function = getattr(kernels, name)
     names = list(function.arg_names)
     constants = {key: value for key, value in constants.items() if key in names}
+    pointers = _POINTERS | dict.fromkeys(_OF_THE_MODEL, f"*{form}")
     signature = {
-        key: "constexpr" if key in constants else _POINTERS.get(key, "i32") for key in names
+        key: "constexpr" if key in constants else pointers.get(key, "i32") for key in names
     }
     divisible = [["tt.divisibility", 16]]
     attributes = {

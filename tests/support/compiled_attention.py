@@ -6,14 +6,12 @@ A process of its own, as in `compiled`.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any, Final
 
 import torch
+
+from tests.support import apart
 
 TYPES: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 SHAPES: Final = {
@@ -45,19 +43,8 @@ def compile_attention(capability: tuple[int, int], dtypes: list[str]) -> dict[st
         assembly.
 
     """
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    with tempfile.TemporaryDirectory() as cache:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "tests.support.compiled_attention"],
-            input=json.dumps({"capability": capability, "dtypes": dtypes}),
-            env={**environment, "TRITON_CACHE_DIR": cache},
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    given = {"capability": capability, "dtypes": dtypes}
+    found: dict[str, Any] = apart.compiling("compiled_attention", given)
     return found
 
 

@@ -7,12 +7,10 @@ are multiples of 16, and with a vocabulary that is none.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Final
+
+from tests.support import apart
 
 TYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 """Triton's names, and torch's."""
@@ -45,20 +43,8 @@ def compile_head(
         By kernel and type: «cubin», bytes of machine code; «shared», bytes of shared memory.
 
     """
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     given = {"capability": capability, "types": types, "whole": whole}
-    with tempfile.TemporaryDirectory() as cache:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "tests.support.compiled_head"],
-            input=json.dumps(given),
-            env={**environment, "TRITON_CACHE_DIR": cache},
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, dict[str, int]] = json.loads(done.stdout)
+    found: dict[str, dict[str, int]] = apart.compiling("compiled_head", given)
     return found
 
 

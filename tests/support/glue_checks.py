@@ -10,16 +10,14 @@ import copy
 import inspect
 import json
 import math
-import os
-import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch.nn import functional
 
+from tests.support import apart
 from tests.support.glue_cases import CASES, VOCABULARY, Given
 
 if TYPE_CHECKING:
@@ -281,16 +279,7 @@ FUNCTIONS: Final[dict[str, Callable[[Any, Given], float]]] = {
 
 def run_glue() -> dict[str, Any]:
     """By case and function, the largest error as a share of the largest number."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.support.glue_checks"],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = apart.interpreted("glue_checks")
     return found
 
 

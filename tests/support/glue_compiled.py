@@ -6,12 +6,10 @@ A process of its own: Triton may warn, and must not be in its interpreter.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any, Final
+
+from tests.support import apart
 
 HIDDEN: Final = 2816
 _NAMES: Final = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
@@ -49,19 +47,9 @@ def compile_glue(capability: tuple[int, int], dtype: str) -> dict[str, Any]:
         «ptx», the assembly.
 
     """
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    with tempfile.TemporaryDirectory() as cache:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "tests.support.glue_compiled"],
-            input=json.dumps({"capability": capability, "dtype": dtype}),
-            env={**environment, "TRITON_CACHE_DIR": cache},
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = apart.compiling(
+        "glue_compiled", {"capability": capability, "dtype": dtype}
+    )
     return found
 
 

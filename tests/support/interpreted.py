@@ -7,8 +7,6 @@ cases as JSON from stdin, prints one result for each.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from unittest import mock
 
 import torch
 
+from tests.support import apart
 from tests.support.packed_layers import experts_of, linear_of, relative_error, routed
 
 if TYPE_CHECKING:
@@ -73,17 +72,7 @@ def run_interpreted(cases: Sequence[Case], checkpoint: Path | None = None) -> di
         "cases": [asdict(case) for case in cases],
         "checkpoint": None if checkpoint is None else str(checkpoint),
     }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.support.interpreted"],
-        input=json.dumps(given),
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = apart.interpreted("interpreted", given)
     return found
 
 

@@ -7,17 +7,15 @@ each. On a GPU `compared` may be called where it is needed.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import torch
 
 from gemd.worker.diffusion.head import Head, Wish, reading_of
+from tests.support import apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,17 +79,7 @@ def run_head(cases: Sequence[HeadCase]) -> dict[str, Any]:
         «cases»: see `compared`, one for each; «scratch», «places»: see there.
 
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.support.interpreted_head"],
-        input=json.dumps([asdict(case) for case in cases]),
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = apart.interpreted("interpreted_head", [asdict(case) for case in cases])
     return found
 
 

@@ -6,16 +6,14 @@ A process of its own, since Triton has to be in its interpreter from the start.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 
 from tests.bench.diffusion_model import Shape, make_model
+from tests.support import apart
 
 SHAPE: Final = Shape(48, 80, 6, (4, 2, 1), (16, 32), 4, 2, 32, 300, 24, 8)
 LENGTHS: Final = (9, 70)
@@ -31,16 +29,7 @@ def run_steps() -> dict[str, Any]:
         «alone»: whether a canvas alone has the same bits.
 
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.support.interpreted_steps"],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = apart.interpreted("interpreted_steps")
     return found
 
 

@@ -1,20 +1,21 @@
 """One denoising step of several canvases: from what each wishes to what each reads.
 
 On a GPU that the kernels are for, a step is recorded once for each number of canvases, as a CUDA
-graph, and replayed from then on: a thousand launches for the price of one. All that changes goes
+graph, and replayed from then on: five hundred launches for the price of one. All that changes goes
 to the device in one copy before it, and comes back in one after it. Elsewhere, and for wishes that
 the kernels have no way for (filters, a bias), a step is made through `Stack` and `Head`.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import torch
 
 from gemd.worker.diffusion.compute.packed import PackedExperts
-from gemd.worker.diffusion.compute.paths import TRITON_PATH, available_paths
+from gemd.worker.diffusion.compute.paths import TRITON_PATH
 from gemd.worker.diffusion.head import reading_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Denoiser:
         self._pool: Any | None = None
 
     def forget(self) -> None:
-        """Let go of what was recorded: another cache, or another way to compute, comes."""
+        """Let go of what was recorded: another cache comes, or another way to compute."""
         self._steps.clear()
         self._pool = None
 
@@ -58,15 +59,13 @@ class Denoiser:
     def records(self) -> bool:
         """Whether steps are made in few launches, and recorded on a GPU.
 
-        Where Triton can run and all experts go through its kernels; others wait for the host.
+        Where all experts go through the Triton kernels, as `use_path` lets them only where these
+        can run; the other ways wait for the host.
         """
-        device = self._stack.device
-        experts = [layer.experts for layer in self._stack.decoder.layers]
+        experts = (layer.experts for layer in self._stack.decoder.layers)
         return all(
             isinstance(module, PackedExperts) and module.arithmetic.name == TRITON_PATH
             for module in experts
-        ) and not any(
-            path.name == TRITON_PATH and path.obstacle for path in available_paths(device)
         )
 
     def step(
@@ -221,9 +220,12 @@ class Step:
             # Other threads of this process prepare prompts, and may not be hindered by it.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 self._work()
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             # What was computed stands. A recording needs memory of its own, and there is none.
             self._pool = None
+            sys.stderr.write(
+                f"steps of {self._rows} canvases are not recorded, and slower for it: {error}\n"
+            )
         else:
             self._graph = graph
 
@@ -238,7 +240,7 @@ def _views(numbers: Numbers, rows: int) -> tuple[Numbers, Numbers]:
 
 
 def _stacked(soft: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
-    """What canvases were told to expect; zeros at a first step, None if all are there."""
+    """What canvases were told to expect; zeros at a first step, None where each is at its first."""
     known = next((each for each in soft if each is not None), None)
     if known is None:
         return None

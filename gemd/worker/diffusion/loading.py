@@ -102,7 +102,9 @@ def load(
                 alive=lambda: progress("warmup", 0, 1),
             )
             progress("warmup", 0, 1)
-            denoiser.forget()
+            if not denoiser.records:
+                # What was recorded when the kernels were tried is not used.
+                denoiser.forget()
             warm_up(stack, denoiser)
     except OutOfMemoryError as error:
         no_room = lack(f"to load {directory.name}", error, device)

@@ -46,14 +46,14 @@ class Stack:
     """
 
     def __init__(self, checkpoint: Checkpoint, *, slots: int, context_tokens: int) -> None:
-        self.decoder = self._decoder = checkpoint.decoder
+        self.decoder = checkpoint.decoder
         self._scalars = checkpoint.encoder_scalars
         self.config = config = checkpoint.config.text_config
         self._kinds: list[str] = list(config.layer_types)
         self.canvas_tokens: int = checkpoint.config.canvas_length
         self.vocabulary: int = config.vocab_size
         self.softcap: float = config.final_logit_softcapping
-        weight = self._decoder.embed_tokens.weight
+        weight = self.decoder.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
         self._shapes = layer_shapes(config)
         self._count = slots
@@ -79,12 +79,12 @@ class Stack:
     @property
     def embedding(self) -> torch.Tensor:
         """The table of input and output; shape (vocabulary, hidden)."""
-        return cast("torch.Tensor", self._decoder.embed_tokens.weight)
+        return cast("torch.Tensor", self.decoder.embed_tokens.weight)
 
     @property
     def embedding_scale(self) -> torch.Tensor:
         """What embeddings are multiplied with on their way in, in the table's type."""
-        return cast("torch.Tensor", self._decoder.embed_tokens.embed_scale).to(self.dtype)
+        return cast("torch.Tensor", self.decoder.embed_tokens.embed_scale).to(self.dtype)
 
     def encode(self, slot: int, tokens: Sequence[int]) -> None:
         """Read tokens behind what a slot holds, into it.
@@ -100,7 +100,7 @@ class Stack:
     def _encode(self, slot: int, tokens: Sequence[int]) -> None:
         start = self.slots.length(slot)
         ids = torch.tensor([tokens], device=self.device)
-        x = self._decoder.embed_tokens(ids)
+        x = self.decoder.embed_tokens(ids)
         positions = torch.arange(start, start + len(tokens), device=self.device)
         rotary = self._rotary(x, positions[None])
         masks = self._masks(start, len(tokens), self.slots.held[slot].windowed)
@@ -114,7 +114,7 @@ class Stack:
         def attend(attention: Any, states: torch.Tensor, layer: int) -> torch.Tensor:
             return _attention(*store(attention, states, layer), masks[self._kinds[layer]])
 
-        *layers, last = self._decoder.layers
+        *layers, last = self.decoder.layers
         for index, layer in enumerate(layers):
             x = _layer(layer, x, index, attend, self._scalars[index])
         # Nobody reads what the last layer makes of it, but for its keys and values.
@@ -155,7 +155,7 @@ class Stack:
     def _denoise(
         self, slots: Sequence[int], canvases: torch.Tensor, soft: torch.Tensor | None
     ) -> torch.Tensor:
-        decoder = self._decoder
+        decoder = self.decoder
         embeddings = decoder.embed_tokens(canvases)
         x = decoder.self_conditioning(
             embeddings, torch.zeros_like(embeddings) if soft is None else soft
@@ -188,7 +188,7 @@ class Stack:
         self, x: torch.Tensor, positions: torch.Tensor
     ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """By kind of layer; positions have the shape (rows, tokens)."""
-        return {kind: self._decoder.rotary_emb(x, positions, kind) for kind in set(self._kinds)}
+        return {kind: self.decoder.rotary_emb(x, positions, kind) for kind in set(self._kinds)}
 
     def _masks(self, start: int, count: int, windowed: int) -> dict[str, torch.Tensor]:
         """By kind of layer, which stored tokens each new one sees; shape (new, stored + new)."""

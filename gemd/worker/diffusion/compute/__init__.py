@@ -8,6 +8,11 @@ unpacked      a layer unpacked as a whole, then torch's grouped product
 decode        how kernels decode weights in registers (Triton)
 kernels       routing, the experts' two halves, layers without experts (Triton)
 fused         how these kernels are launched
+glue          what lies between the products of a layer, a launch each (Triton)
+glue_kernels  its kernels for whole rows
+glue_heads    its kernel for queries and keys
+attention     of canvases over the cache, lengths on the device (Triton)
+head_kernels  what the head does beside its two products (Triton)
 tiles         sizes of their tiles by architecture (pure)
 tuning        better ones, by measurement
 paths         which of the ways a device can go, and switching between them

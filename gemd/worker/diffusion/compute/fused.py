@@ -14,7 +14,7 @@ import torch
 import triton
 from torch.nn import functional
 
-from gemd.worker.diffusion.compute import kernels
+from gemd.worker.diffusion.compute import decode, kernels
 from gemd.worker.diffusion.compute.tiles import Kind, Tile, bucket, tile_for
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ _PAIRS_AT_ONCE: Final = 2048
 _COLUMNS_AT_ONCE: Final = 1024
 _HOPPER: Final = 9
 """Major compute capability."""
-CHUNK: Final = 64
-"""Columns after which the kernels' order repeats; `decode` has the same."""
+CHUNK: Final[int] = decode.CHUNK.value
 
 
 def interpreted() -> bool:

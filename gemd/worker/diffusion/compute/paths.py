@@ -6,8 +6,8 @@
 ``triton``      weights multiplied as they are packed          NVIDIA from 8.0, Triton, a C compiler
 ============== ============================================= =======================================
 
-Not among them: Blackwell's own FP4 instructions and humming-kernels' products. Both would have to
-be measured on hardware that this project has not had.
+Not among them: Blackwell's own FP4 instructions and humming-kernels' products. Neither has
+been measured against our kernels.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ FIRST_PRODUCT = {(9, 0): "wgmma.mma_async", (10, 0): "tcgen05.mma"}
 
 
 def check(capability: tuple[int, int], found: dict[str, Any]) -> None:
-    """Code that fits, multiplies in tensor cores, and scales weights in pairs."""
+    """Code that fits, multiplies in tensor cores, and scales weights in pairs, in bfloat16."""
     for name, one in found.items():
         assert one["cubin"] > 0
         assert one["shared"] <= SHARED[capability] * 1024, name
@@ -31,6 +31,15 @@ def check(capability: tuple[int, int], found: dict[str, Any]) -> None:
 def test_the_largest_compiles_for_an_rtx_4090() -> None:
     """With the tiles for one canvas."""
     check((8, 9), compile_offline((8, 9), ["gate_up"], 16))
+
+
+@pytest.mark.parametrize("form", ["fp16", "fp32"])
+def test_other_types_compile_too(form: str) -> None:
+    """The compiler reads more than the interpreter: what stands behind a return as well."""
+    one = compile_offline((9, 0), ["gate_up"], 16, form)["gate_up"]
+
+    assert one["cubin"] > 0
+    assert one["shared"] <= SHARED[9, 0] * 1024
 
 
 @pytest.mark.slow
