@@ -286,14 +286,14 @@ def _identity(
     settings: Settings, places: Paths, file: Path, environ: Mapping[str, str], starter: Starter
 ) -> Identity:
     from gemd.rpc.lifecycle import Identity  # noqa: PLC0415 - as above
-    from gemd.rpc.server import LOOPBACK  # noqa: PLC0415
+    from gemd.rpc.listeners import port_address  # noqa: PLC0415
 
     return Identity(
         version=gemd.__version__,
         instance_id=secrets.token_hex(8),
         pid=os.getpid(),
         socket=places.socket,
-        tcp_address=f"{LOOPBACK}:{settings.tcp_port}" if settings.tcp_port else "",
+        tcp_address=port_address(settings),
         start_time=time.time(),
         started_by=_started_by(environ, starter),
         config_path=str(file) if file.exists() else "",

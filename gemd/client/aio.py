@@ -36,8 +36,10 @@ class AsyncClient(AsyncMakingClient):
     UNAVAILABLE is retried, and a generation only before its first text.
 
     Args:
-        address: Path of the daemon's socket, or ``HOST:PORT`` on this machine.
+        address: Path of the daemon's socket, or ``HOST:PORT``.
         token: The daemon's token; its TCP port wants one.
+        tls: For the port: a PEM file with the certificate that it shows, or with its authority's;
+            True for authorities that everybody trusts. Beyond this machine it has to be given.
         name: The calling program, such as ``my-editor/1.2``: for its log and status.
         retry: Bounds of the retries.
         random: Draws from [0, 1) for their spread.
@@ -49,11 +51,12 @@ class AsyncClient(AsyncMakingClient):
         address: str | Path,
         *,
         token: str | None = None,
+        tls: bool | str | Path = False,
         name: str = CLIENT_NAME,
         retry: RetryPolicy | None = None,
         random: Callable[[], float] = random_source.random,
     ) -> None:
-        self.endpoint = Endpoint.parse(address, token)
+        self.endpoint = Endpoint.parse(address, token, tls=tls)
         self._name = name
         super().__init__(Transport(self.endpoint, retry or RetryPolicy(), random))
 

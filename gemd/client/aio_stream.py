@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import grpc
 import grpc.aio
 
-from gemd.client.endpoint import CHANNEL_OPTIONS, Endpoint
 from gemd.client.retry import Attempts, RetryPolicy
 from gemd.client.status import Circumstances, client_error
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from gemd.client import calls
     from gemd.client.answers import Answer
+    from gemd.client.endpoint import Endpoint
     from gemd.client.events import GenerationEvent
     from gemd.client.preview import Preview
 
@@ -37,7 +37,7 @@ class Transport:
     @cached_property
     def channel(self) -> grpc.aio.Channel:
         """Made when it is first used: it belongs to the event loop that runs at that moment."""
-        return grpc.aio.insecure_channel(self.endpoint.target, options=CHANNEL_OPTIONS)
+        return _channel(self.endpoint)
 
     async def close(self) -> None:
         """Close the channel, if there ever was one."""
@@ -106,6 +106,13 @@ def _is_being_cancelled() -> bool:
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _channel(endpoint: Endpoint) -> grpc.aio.Channel:
+    if endpoint.tls:
+        credentials = grpc.ssl_channel_credentials(endpoint.roots)
+        return grpc.aio.secure_channel(endpoint.target, credentials, options=endpoint.options)
+    return grpc.aio.insecure_channel(endpoint.target, options=endpoint.options)
 
 
 class AsyncStream(Generic[T]):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
-CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
-    # Over a UNIX socket gRPC would send the percent-encoded path, which strict servers refuse.
-    ("grpc.default_authority", "localhost"),
+_CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A proxy from the environment must not see what is meant for this machine.
@@ -30,35 +28,56 @@ class Endpoint:
     Args:
         target: gRPC target.
         token: Sent as bearer token with every call, or None.
+        tls: Whether the channel is TLS.
+        roots: PEM certificates that are trusted then; None for those that gRPC brings along.
 
     """
 
     target: str
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
+    tls: bool = False
+    roots: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, address: str | Path, token: str | None = None) -> Endpoint:
+    def parse(
+        cls, address: str | Path, token: str | None = None, *, tls: bool | str | Path = False
+    ) -> Endpoint:
         """The endpoint that a user means.
 
         Args:
-            address: Path of a socket, ``unix:PATH``, or ``HOST:PORT`` on this machine.
+            address: Path of a socket, ``unix:PATH``, or ``HOST:PORT``.
             token: The daemon's token; its TCP port wants one.
+            tls: A PEM file with the certificate that the port shows, or with its authority's;
+                True for authorities that everybody trusts.
 
         Raises:
-            ValueError: The address is none of these, or lies beyond this machine: the
-                token and all texts would cross the network in the clear.
+            ValueError: The address is none of these, or lies beyond this machine and there is
+                no TLS: the token and all texts would cross the network in the clear.
+            OSError: The PEM file cannot be read.
 
         """
         if isinstance(address, Path) or address.startswith(("/", "unix:")):
+            if tls:
+                raise ValueError("a socket has no TLS; nothing leaves this machine there")
             path = Path(str(address).removeprefix("unix:"))
             # A target is a URI: gRPC would cut it at "?" and "#", and decode "%41".
             return cls(f"unix:{quote(os.fsencode(path.absolute()))}", token)
         host, colon, port = address.rpartition(":")
-        if not colon or not port.isdecimal():
+        if not colon or not host or not port.isdecimal():
             raise ValueError(f"{address!r} is neither an absolute socket path nor HOST:PORT")
-        if not _is_loopback(host):
-            raise ValueError(f"{host!r} is not this machine; gemd's port is for loopback only")
-        return cls(f"dns:{address}" if host == "localhost" else f"ipv4:{address}", token)
+        if not (tls or _is_loopback(host)):
+            raise ValueError(f"{host!r} is not this machine; beyond it, gemd speaks TLS only")
+        roots = None if isinstance(tls, bool) else Path(tls).read_bytes()
+        return cls(_tcp_target(host, port), token, bool(tls), roots)
+
+    @property
+    def options(self) -> tuple[tuple[str, str | int], ...]:
+        """For the channel."""
+        if self.tls:
+            # The certificate is checked against the name that is asked for.
+            return _CHANNEL_OPTIONS
+        # Over a UNIX socket gRPC would send the percent-encoded path, which strict servers refuse.
+        return (("grpc.default_authority", "localhost"), *_CHANNEL_OPTIONS)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -77,12 +96,19 @@ class Endpoint:
         return str(self.socket or self.target)
 
 
+def _tcp_target(host: str, port: str) -> str:
+    if ":" in host:
+        return f"ipv6:[{host.removeprefix('[').removesuffix(']')}]:{port}"
+    is_number = host.replace(".", "").isdecimal()
+    return f"{'ipv4' if is_number else 'dns'}:{host}:{port}"
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     import ipaddress  # noqa: PLC0415 - most clients have a socket and no need of it
 
     try:
-        return ipaddress.IPv4Address(host).is_loopback
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:
         return False

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import grpc
 
-from gemd.client.endpoint import CHANNEL_OPTIONS, Endpoint
 from gemd.client.retry import Attempts, RetryPolicy
 from gemd.client.status import Circumstances, client_error
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from gemd.client import calls
     from gemd.client.answers import Answer
+    from gemd.client.endpoint import Endpoint
     from gemd.client.events import GenerationEvent
     from gemd.client.preview import Preview
 
@@ -28,7 +28,7 @@ class Transport:
 
     def __init__(self, endpoint: Endpoint, retry: RetryPolicy, random: Callable[[], float]) -> None:
         self.endpoint = endpoint
-        self.channel = grpc.insecure_channel(endpoint.target, options=CHANNEL_OPTIONS)
+        self.channel = _channel(endpoint)
         self._retry = retry
         self._random = random
 
@@ -79,6 +79,13 @@ class Transport:
                 self.wait(attempts, error, repeatable=call.retried)
             else:
                 return call.convert(response)
+
+
+def _channel(endpoint: Endpoint) -> grpc.Channel:
+    if endpoint.tls:
+        credentials = grpc.ssl_channel_credentials(endpoint.roots)
+        return grpc.secure_channel(endpoint.target, credentials, options=endpoint.options)
+    return grpc.insecure_channel(endpoint.target, options=endpoint.options)
 
 
 class Stream(Generic[T]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import urllib.parse
 from dataclasses import dataclass
@@ -106,6 +107,16 @@ def endpoint(value: object) -> object:
 def package_index(value: object) -> object:
     """The same for an index of packages."""
     return _address(value, "pip and uv take them from ~/.netrc")
+
+
+def ip_address(value: object) -> object:
+    """An address of this machine by its number: a name could mean another one tomorrow."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return str(ipaddress.ip_address(value.strip().removeprefix("[").removesuffix("]")))
+    except ValueError:
+        raise ValueError('has to be an IP address such as "127.0.0.1" or "::1"') from None
 
 
 def _address(value: object, login: str) -> object:

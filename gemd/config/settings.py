@@ -22,6 +22,7 @@ from gemd.config.forms import (
     SchedulesField,
     SocketField,
     endpoint,
+    ip_address,
     package_index,
     whole,
 )
@@ -248,7 +249,19 @@ class Settings(BaseModel):
         default=0,
         ge=0,
         le=65535,
-        description="Also listen on this port of the loopback interface, with a token; 0 is off.",
+        description="Also listen on this TCP port, where every call needs a token; 0 is off.",
+    )
+    tcp_address: Annotated[str, BeforeValidator(ip_address), Form("an IP address")] = Field(
+        default="127.0.0.1",
+        description="Where that port is; beyond loopback it needs TLS.",
+    )
+    tls_certificate: PathField = Field(
+        default=None,
+        description="PEM file with the certificate that the TCP port shows, and its chain.",
+    )
+    tls_key: PathField = Field(
+        default=None,
+        description="PEM file with its private key, which only you can read.",
     )
     max_message_bytes: Bytes = Field(
         default=32 * MIB,

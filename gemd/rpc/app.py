@@ -19,15 +19,15 @@ from gemd.residency.refusals import shutting_down
 from gemd.residency.schedule_runner import ScheduleRunner
 from gemd.residency.senses import Senses
 from gemd.residency.states import State
-from gemd.rpc import auth, server
+from gemd.rpc import server
 from gemd.rpc.activity import Activity
 from gemd.rpc.daemon import DaemonService
 from gemd.rpc.diagnostics import Diagnostics
 from gemd.rpc.generation import GenerationService
 from gemd.rpc.idle import IdleExit
-from gemd.rpc.interceptor import Interceptor
 from gemd.rpc.lease import LeaseService
 from gemd.rpc.lifecycle import Lifecycle, Phase
+from gemd.rpc.listeners import listen
 from gemd.rpc.models import ModelService
 from gemd.rpc.observer import Happening, Observer
 from gemd.rpc.operations import OperationService
@@ -205,7 +205,7 @@ class App:
         """Listen and serve.
 
         Raises:
-            ConfigError: A listener cannot be bound, or the token file is not private.
+            ConfigError: A listener cannot be bound as the settings want it.
 
         """
         await self.manager.__aenter__()
@@ -214,7 +214,13 @@ class App:
             await self._advisor.settle(self.senses.sample)
             # Before anybody can ask: who followed one when the last daemon died finds it again.
             self._operations.resume()
-            self._listen()
+            self._servers = listen(
+                self._services,
+                settings=self._settings,
+                paths=self._paths,
+                health=self._health,
+                activity=self.activity,
+            )
             for listener in self._servers:
                 await listener.start()
             self.schedules.start()
@@ -356,25 +362,6 @@ class App:
             await self._health.ending()
             self.leases.close()
             self.manager.refuse()
-
-    def _listen(self) -> None:
-        local = self._build(Interceptor(activity=self.activity))
-        server.listen_on_socket(local, self._paths.socket)
-        if self._settings.tcp_port:
-            token = auth.ensure_token(self._paths.token)
-            guarded = Interceptor(activity=self.activity, token=(token, self._paths.token))
-            remote = self._build(guarded)
-            server.listen_on_loopback(remote, self._settings.tcp_port)
-
-    def _build(self, interceptor: Interceptor) -> grpc.aio.Server:
-        built = server.build(
-            self._services,
-            health=self._health,
-            interceptor=interceptor,
-            max_message_bytes=self._settings.max_message_bytes,
-        )
-        self._servers.append(built)
-        return built
 
 
 def _parking(allowance: int, manager: Manager) -> Parking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import secrets
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOKEN_BYTES = 32
-SCHEME = b"Bearer "
+SCHEME = b"bearer"
+"""Whose case does not matter (RFC 9110, section 11.1)."""
 
 
 def ensure_token(path: Path) -> bytes:
@@ -25,15 +27,20 @@ def ensure_token(path: Path) -> bytes:
             no such token.
 
     """
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
+    with contextlib.suppress(FileNotFoundError):
         return _read(path)
     token = secrets.token_hex(TOKEN_BYTES).encode()
-    with os.fdopen(handle, "wb") as file:
-        file.write(token + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # It appears whole or not at all: what lies there half-written would keep gemd from starting.
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(token + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
     return token
 
 
@@ -59,12 +66,14 @@ def _read(path: Path) -> bytes:
 
 
 def is_authorized(metadata: Iterable[tuple[str, str | bytes]], token: bytes) -> bool:
-    """Whether a call's metadata carry the token, compared in constant time."""
-    for key, value in metadata:
-        if key == "authorization":
-            given = value.encode() if isinstance(value, str) else value
-            return hmac.compare_digest(given, SCHEME + token)
-    return False
+    """Whether a call's metadata carry the token, once; compared in constant time."""
+    given = [value for key, value in metadata if key == "authorization"]
+    if len(given) != 1:
+        # Programs between us and the caller might have looked at the other one.
+        return False
+    value = given[0].encode() if isinstance(given[0], str) else given[0]
+    scheme, _, credentials = value.partition(b" ")
+    return scheme.lower() == SCHEME and hmac.compare_digest(credentials, token)
 
 
 def refusal(path: Path) -> AuthRequiredError:

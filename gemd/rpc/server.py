@@ -1,4 +1,4 @@
-"""The gRPC servers: one on the socket, one on loopback if asked for, the same services."""
+"""A gRPC server with all services, and how it is bound to a socket or a TCP port."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gemd.rpc.interceptor import Interceptor
+    from gemd.rpc.limits import ListenerLimits
     from gemd.rpc.store import StoreService
 
-LOOPBACK = "127.0.0.1"
 SERVICES = tuple(
     service.full_name
     for module in (
@@ -79,13 +79,14 @@ class Health:
 
 
 def build(
-    services: Services, *, health: Health, interceptor: Interceptor, max_message_bytes: int
+    services: Services, *, health: Health, interceptor: Interceptor, limits: ListenerLimits
 ) -> grpc.aio.Server:
     """A server with every service, health and reflection, listening nowhere yet."""
     server = grpc.aio.server(
         interceptors=(interceptor,),
+        maximum_concurrent_rpcs=limits.calls,
         options=(
-            ("grpc.max_receive_message_length", max_message_bytes),
+            *limits.options(),
             # Answers are as large as they are; the receiver has a limit of its own.
             ("grpc.max_send_message_length", -1),
             # Without this, a second daemon would share the port and get half the calls.
@@ -125,21 +126,31 @@ def listen_on_socket(server: grpc.aio.Server, path: Path) -> None:
             ) from error
 
 
-def listen_on_loopback(server: grpc.aio.Server, port: int) -> str:
-    """Bind a TCP port on loopback only, and return the address.
+def listen_on_port(
+    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
+) -> None:
+    """Bind a TCP port.
+
+    Args:
+        server: Whose calls all carry the token.
+        address: ``IP:PORT``.
+        credentials: For TLS; without them the address has to be loopback.
 
     Raises:
         ConfigError: The port is in use or may not be bound.
 
     """
-    address = f"{LOOPBACK}:{port}"
     try:
-        server.add_insecure_port(address)
+        if credentials is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, credentials)
     except RuntimeError as error:
+        host, _, port = address.rpartition(":")
         raise ConfigError(
             f"cannot listen on {address}",
-            why="another program uses this port, or it may not be bound",
+            why=f"another program uses port {port}, it may not be bound, or {host} is not an "
+            "address of this machine",
             advice=("GEMD_TCP_PORT=0 gemd", f"ss -ltnp 'sport = :{port}'"),
             metadata={"address": address, "port": port},
         ) from error
-    return address

@@ -39,17 +39,18 @@ def test_a_port_of_this_machine_takes_a_token() -> None:
     assert endpoint.target == "ipv4:127.0.0.1:7000"
     assert endpoint.metadata == (("authorization", "Bearer secret"),)
     assert Endpoint.parse("localhost:7000").metadata == ()
+    assert Endpoint.parse("[::1]:7000").target == "ipv6:[::1]:7000"
     assert endpoint.socket is None
 
 
 @pytest.mark.parametrize("address", ["10.0.0.7:7000", "example.org:443", "0.0.0.0:7000"])
-def test_nothing_is_sent_beyond_this_machine(address: str) -> None:
-    """An address that is not loopback is refused before any byte is sent."""
+def test_nothing_is_sent_beyond_this_machine_in_the_clear(address: str) -> None:
+    """An address that is not loopback is refused before any byte is sent, but for TLS."""
     with pytest.raises(ValueError, match="not this machine"):
         Endpoint.parse(address, "secret")
 
 
-@pytest.mark.parametrize("address", ["gemd", "localhost", "localhost:", "127.0.0.1:http"])
+@pytest.mark.parametrize("address", ["gemd", "localhost", "localhost:", "127.0.0.1:http", ":7000"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     """Neither a relative path nor a host without a port is guessed at."""
     with pytest.raises(ValueError, match="neither"):

@@ -55,6 +55,9 @@ OTHER_VALUES = {
     "store_dir": "/x/models",
     "store_quota": "50GiB",
     "tcp_port": "50051",
+    "tcp_address": "::1",
+    "tls_certificate": "/etc/gemd/chain.pem",
+    "tls_key": "/etc/gemd/key.pem",
     "max_message_bytes": "1MiB",
 }
 
@@ -182,6 +185,8 @@ def test_an_empty_variable_and_an_absent_file_say_nothing(tmp_path: Path) -> Non
         ("hub_timeout", "0s"),
         ("offline", "perhaps"),
         ("tcp_port", "65536"),
+        ("tcp_address", "localhost"),
+        ("tcp_address", "127.0.0.1:80"),
         ("max_message_bytes", "1B"),
         ("default_model", ""),
     ],

@@ -188,6 +188,28 @@ def test_only_the_whole_token_authorizes() -> None:
     for wrong in ("", "Bearer ", right[:-1], f"{right}x", token.decode(), right.lower()[:20]):
         assert not is_authorized([("authorization", wrong)], token)
     assert not is_authorized([], token)
+    assert is_authorized([("authorization", right.replace("Bearer", "bearer"))], token)
+    assert is_authorized([("authorization", right.encode())], token)
+    for twice in ((right, "x"), ("x", right), (right, right)):
+        assert not is_authorized([("authorization", each) for each in twice], token)
+    assert not is_authorized([("authorization", right.replace("Bearer", "Basic"))], token)
+
+
+def test_a_token_appears_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that is killed over it leaves nothing that the next one would have to refuse."""
+
+    def die(_: int) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "token"
+    with monkeypatch.context() as patch:
+        patch.setattr("gemd.rpc.auth.os.fsync", die)
+        with pytest.raises(KeyboardInterrupt):
+            ensure_token(path)
+    assert not list(tmp_path.iterdir())
+    assert len(ensure_token(path)) == 64
 
 
 def test_version_and_help_need_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
