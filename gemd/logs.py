@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from gemd.errors import ConfigError
+from gemd.paths import make_private_directory
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -134,7 +135,7 @@ class _PrivateRotatingFile(logging.handlers.RotatingFileHandler):
 
 def _file_handler(file: Path) -> logging.Handler:
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(file.parent)
         return _PrivateRotatingFile(file, maxBytes=FILE_BYTES, backupCount=1, encoding="utf-8")
     except OSError as error:
         raise ConfigError(

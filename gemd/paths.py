@@ -176,6 +176,19 @@ def _is_own_directory(path: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
+def make_private_directory(path: Path) -> None:
+    """Make the directory, and those above it, with mode 0700 and whatever the umask.
+
+    `Path.mkdir` gives its mode to the last one only. One that is there keeps its mode.
+
+    Raises:
+        OSError: It cannot be made.
+
+    """
+    for missing in reversed([path, *path.parents]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+
+
 def ensure_private_directory(path: Path, *, home: Path | None = None) -> None:
     """Make the directory, and those above it, with mode 0700; check that it is private.
 
@@ -191,9 +204,7 @@ def ensure_private_directory(path: Path, *, home: Path | None = None) -> None:
 
     """
     try:
-        for missing in reversed([path, *path.parents]):
-            # Parents that are made here are private too, whatever the umask.
-            missing.mkdir(mode=0o700, exist_ok=True)
+        make_private_directory(path)
         found, above = path.lstat(), path.parent.stat()
     except OSError as error:
         raise _unfit(path, f"it cannot be made: {error.strerror}", _ELSEWHERE) from None

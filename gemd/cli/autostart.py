@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from gemd.cli.failures import CommandError, Exit
+from gemd.paths import make_private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -183,7 +184,7 @@ def _start(
 
     """
     try:
-        log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(log_file.parent)
         with open(log_file, "ab", opener=_private) as log:
             begin = log.tell()
             return _spawn(command, log, environ), begin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ _KEPT_PREFIXES = (
     "VK_",
     "ZE_",
 )
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL")
+"""In names such as NVIDIA_API_KEY, which say what they hold."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def worker_environment(
     kept = {
         name: value
         for name, value in environ.items()
-        if name in _KEPT or name.startswith(_KEPT_PREFIXES)
+        if name in _KEPT or (name.startswith(_KEPT_PREFIXES) and not _SECRET.search(name))
     }
     # A worker reads local files; a library must not ask the hub behind its back.
     kept["HF_HUB_OFFLINE"] = "1"

@@ -1,4 +1,4 @@
-"""What a worker does to itself first: die with its daemon, be the one the kernel picks.
+"""What a worker does to itself first: die with its daemon, be whom the kernel picks, leave no core.
 
 The channel's end of file is the portable notice of the daemon's death. Linux adds
 PR_SET_PDEATHSIG, which also reaches a process whose threads are all stuck. The child
@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -36,6 +37,9 @@ def guard(*, parent: int, name: str) -> None:
     if os.getppid() != parent:
         # It died before the request above could take effect.
         raise SystemExit(0)
+    # A core would be as large as the model, and hold the prompts.
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     # An interrupt in the daemon's terminal is the daemon's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Libraries print; standard output has no other reader than the log.

@@ -19,7 +19,6 @@ from gemd.v1 import (
     daemon_service_pb2,
     event_pb2,
     generation_service_pb2,
-    lease_service_pb2,
     model_pb2,
     model_service_pb2,
     operation_pb2,
@@ -28,22 +27,15 @@ from gemd.v1 import (
 )
 from gemd.v1 import status_pb2 as status_messages
 from tests.support.app import GIB, MODEL, Failure, Running, fails, profile, serving, until
+from tests.support.methods import free_port, methods
 from tests.support.sensing import FakeSensor, Memory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from pathlib import Path
 
     from gemd.catalog import Profile
 
-MODULES = (
-    daemon_service_pb2,
-    generation_service_pb2,
-    lease_service_pb2,
-    model_service_pb2,
-    operation_service_pb2,
-    store_service_pb2,
-)
 UNIMPLEMENTED = {"Reload"}
 
 
@@ -56,14 +48,6 @@ async def running() -> AsyncGenerator[Running]:
     """A daemon with one scripted model."""
     async with serving() as daemon:
         yield daemon
-
-
-def methods() -> Iterator[tuple[str, Any]]:
-    """Every method of the API by its path, with its descriptor."""
-    for module in (*MODULES, health_pb2, reflection_pb2):
-        for service in module.DESCRIPTOR.services_by_name.values():
-            for method in service.methods:
-                yield f"/{service.full_name}/{method.name}", method
 
 
 def call(channel: grpc.aio.Channel, path: str, method: Any, metadata: Any = None) -> Any:
@@ -655,14 +639,6 @@ async def test_operations_are_listed_newest_first_in_pages(running: Running) -> 
     assert not second.next_page_token
 
 
-def free_port() -> int:
-    """A port that nobody uses at the moment."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def test_tcp_wants_the_token_on_every_method() -> None:
     """Without it, or with a wrong one, no method does anything; with it, all do."""
     async with serving(tcp_port=free_port()) as running:
@@ -677,6 +653,10 @@ async def test_tcp_wants_the_token_on_every_method() -> None:
                     (("authorization", "Bearer wrong"),),
                     (("authorization", token),),
                     (("authorization", f"Bearer {token}x"),),
+                    (("authorization", f"Basic {token}"),),
+                    (("authorization", f"Bearer {token}"), ("authorization", "Bearer wrong")),
+                    (("authorization", f"Bearer {'x' * 8000}"),),
+                    (("authorization-bin", f"Bearer {token}".encode()),),
                 ):
                     found = await refused(channel, path, method, metadata)
                     assert found.code is grpc.StatusCode.UNAUTHENTICATED, (path, metadata)

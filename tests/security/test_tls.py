@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import socket
 import ssl
 import subprocess
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +19,10 @@ from gemd.errors import ConfigError
 from gemd.rpc import listeners, tls
 from tests.support.app import Running, serving
 from tests.support.certificates import Certificates, make_certificates
+from tests.support.methods import free_port
 
 ROOT = Path(__file__).parents[2]
 ONCE = RetryPolicy(attempts=1)
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port that nobody uses at this moment."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with closing(socket.socket(family)) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -213,17 +204,21 @@ async def test_old_versions_of_tls_are_refused(pems: Certificates) -> None:
         assert await version(ssl.TLSVersion.TLSv1_3, port) == "TLSv1.3"
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-async def test_the_guides_command_makes_files_that_are_taken(tmp_path: Path) -> None:
-    """A certificate that vouches for itself is trusted by who has it, and by nobody else."""
+def made_by_the_guide(folder: Path) -> Certificates:
+    """What the command in the guide for authors of apps makes, for this machine."""
     guide = (ROOT / "proto" / "README.md").read_text(encoding="utf-8")
     found = re.search(r"```sh\n(openssl req .*?)```", guide, re.DOTALL)
     assert found is not None
-    command = found[1].replace("~/.config/gemd", str(tmp_path)).replace("desktop.lan", "localhost")
+    command = found[1].replace("~/.config/gemd", str(folder)).replace("desktop.lan", "localhost")
     subprocess.run(["sh", "-ec", command], check=True, capture_output=True)
-    made = Certificates(
-        tmp_path / "certificate.pem", tmp_path / "certificate.pem", tmp_path / "key.pem"
-    )
+    certificate = folder / "certificate.pem"
+    return Certificates(certificate, certificate, folder / "key.pem")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+async def test_the_guides_command_makes_files_that_are_taken(tmp_path: Path) -> None:
+    """A certificate that vouches for itself is trusted by who has it, and by nobody else."""
+    made = made_by_the_guide(tmp_path)
     async with with_tls(made) as running:
         port = listeners.port_address(running.app._settings).rpartition(":")[2]
         address = f"localhost:{port}"
