@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import resource
 import threading
 import time
@@ -13,7 +15,6 @@ import psutil
 import pytest
 
 from gemd.rpc import limits
-from gemd.rpc.limits import ListenerLimits
 from gemd.v1 import daemon_service_pb2, daemon_service_pb2_grpc
 from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import generation_service_pb2_grpc as stubs
@@ -25,7 +26,10 @@ from tests.support.daemon_process import serving as daemon
 from tests.support.methods import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import socket
+    from collections.abc import AsyncIterator, Iterator
+
+    from gemd.rpc.limits import ListenerLimits
 
 GET_INFO = "/gemd.v1.DaemonService/GetInfo"
 GENERATE = "/gemd.v1.GenerationService/Generate"
@@ -45,6 +49,11 @@ async def answer(channel: grpc.aio.Channel, text: str) -> str:
     """What the scripted model says."""
     call = stubs.GenerationServiceStub(channel).Generate(service.GenerateRequest(text=text))
     return "".join([event.delta.text async for event in call])
+
+
+def open_of(crowd: list[socket.socket]) -> int:
+    """How many of them are not closed; the kernel holds some before the daemon sees them."""
+    return sum(attacker.is_open(one) for one in crowd)
 
 
 async def get_info(channel: grpc.aio.Channel, **options: Any) -> Any:
@@ -75,8 +84,7 @@ async def test_ten_thousand_connections_to_the_socket(user: Home) -> None:
                 assert inside.num_fds() > limits.LOCAL_CONNECTIONS - 10
                 assert inside.memory_info().rss - before < 40 * MIB
                 assert await answer(channel, "nobody is in the way") == "nobody is in the way"
-                open_ = sum(attacker.is_open(one) for one in all_)
-                assert open_ <= limits.LOCAL_CONNECTIONS
+                await until(lambda: open_of(all_) <= limits.LOCAL_CONNECTIONS)
         async with connect(user.socket) as channel:
             await get_info(channel, wait_for_ready=True, timeout=20)
     finally:
@@ -97,7 +105,7 @@ async def test_ten_thousand_connections_to_the_port(user: Home) -> None:
             attacker.crowd(("127.0.0.1", port), CROWD) as all_,
         ):
             await until(lambda: inside.num_fds() < limits.REMOTE_CONNECTIONS + 100)
-            assert sum(attacker.is_open(one) for one in all_) <= limits.REMOTE_CONNECTIONS
+            await until(lambda: open_of(all_) <= limits.REMOTE_CONNECTIONS)
             assert inside.memory_info().rss - before < 40 * MIB
             async with connect(user.socket) as channel:
                 assert await answer(channel, "not even noticed") == "not even noticed"
@@ -184,56 +192,70 @@ async def test_headers_that_are_too_large_are_refused(size: int) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await get_info(running.channel, metadata=(("x-large", "y" * size),))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        ordinary = (("x-small", "y" * 4000),)
-        assert (await get_info(running.channel, metadata=ordinary)).info.version == "0.0.0"
+        large = (("x-large", "y" * 15_000),)
+        for _ in range(10):
+            # Up to the limit, and not only sometimes.
+            assert (await get_info(running.channel, metadata=large)).info.version == "0.0.0"
 
 
-IMPATIENT = {"handshake_ms": 300, "idle_ms": 1000}
-SLOW = {
+UNFINISHED_HANDSHAKES = {
     "nothing": b"",
     "half of a preface": attacker.PREFACE[:10],
     "no settings": attacker.PREFACE,
+}
+UNFINISHED_CALLS = {
     "no call": GREETING,
     "half of the headers": GREETING + frame(HEADERS, 0, 1, call_headers(GET_INFO)),
     "half of a frame": (GREETING + frame(HEADERS, END_HEADERS, 1, call_headers(GET_INFO)))[:-20],
 }
 
 
-@pytest.mark.parametrize("said", SLOW.values(), ids=SLOW.keys())
-async def test_who_begins_and_says_no_more_is_closed(
-    monkeypatch: pytest.MonkeyPatch, said: bytes
-) -> None:
-    """At whatever point of a call's beginning: after the limits' time and not the kernel's."""
+@contextlib.asynccontextmanager
+async def impatient(patch: pytest.MonkeyPatch, **shorter: int) -> AsyncIterator[tuple[str, int]]:
+    """A daemon's TCP port with less patience than it has; it answers others at the end."""
     told = limits.remote_limits
 
-    def impatient(**given: int) -> ListenerLimits:
+    def remote_limits(**given: int) -> ListenerLimits:
         made = told(**given)
         assert made.handshake_ms <= 10_000
         assert made.idle_ms <= 3_600_000
-        return ListenerLimits(made.connections, made.calls, made.message_bytes, **IMPATIENT)
+        return dataclasses.replace(made, **{"handshake_ms": 60_000, "idle_ms": 60_000} | shorter)
 
-    monkeypatch.setattr(limits, "remote_limits", impatient)
+    patch.setattr(limits, "remote_limits", remote_limits)
     port = free_port()
     async with serving(tcp_port=port) as running:
-        connection = await asyncio.to_thread(attacker.dial, ("127.0.0.1", port))
-        with connection:
-            connection.sendall(said)
-            await asyncio.to_thread(attacker.until_closed, connection)
+        yield "127.0.0.1", port
         assert await running.answer("others are answered") == "others are answered"
+
+
+@pytest.mark.parametrize("said", UNFINISHED_HANDSHAKES.values(), ids=UNFINISHED_HANDSHAKES.keys())
+async def test_who_does_not_say_what_it_speaks_is_closed(
+    monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """After the handshake's time."""
+    async with impatient(monkeypatch, handshake_ms=300) as address:
+        await asyncio.to_thread(_wait_until_closed, address, said)
+
+
+@pytest.mark.parametrize("said", UNFINISHED_CALLS.values(), ids=UNFINISHED_CALLS.keys())
+async def test_who_begins_a_call_and_says_no_more_is_closed(
+    monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """As one without a call is: after the idle time."""
+    async with impatient(monkeypatch, idle_ms=1000) as address:
+        await asyncio.to_thread(_wait_until_closed, address, said)
+
+
+def _wait_until_closed(address: attacker.Address, said: bytes) -> None:
+    with attacker.dial(address) as connection:
+        connection.sendall(said)
+        attacker.until_closed(connection)
 
 
 async def test_a_header_a_second_for_ever_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Headers that never end are no call, so that the connection counts as idle."""
-    told = limits.remote_limits
-
-    def impatient(**given: int) -> ListenerLimits:
-        made = told(**given)
-        return ListenerLimits(made.connections, made.calls, made.message_bytes, **IMPATIENT)
-
-    monkeypatch.setattr(limits, "remote_limits", impatient)
-    port = free_port()
-    async with serving(tcp_port=port):
-        assert await asyncio.to_thread(_drip, ("127.0.0.1", port)) < 15
+    async with impatient(monkeypatch, idle_ms=1000) as address:
+        assert await asyncio.to_thread(_drip, address) < 15
 
 
 def _drip(address: attacker.Address) -> float:

@@ -17,6 +17,7 @@ from tests.support.hub_faults import PULLED, TOKEN, hubbed
 from tests.support.stores import content
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PROMPT = "Xyzzyplugh"
@@ -55,7 +56,9 @@ def test_prompts_and_answers_are_in_no_file() -> None:
             ask(client)
             with contextlib.suppress(GemdClientError):
                 list(client.generate(f"{PROMPT} " * 50_000, SCRIPTED))
-            with client.generate(json.dumps({"tokens": [PROMPT] * 999, "token_seconds": 0.1}), SCRIPTED) as stopped:
+            with client.generate(
+                json.dumps({"tokens": [PROMPT] * 999, "token_seconds": 0.1}), SCRIPTED
+            ) as stopped:
                 next(stopped)
             with contextlib.suppress(GemdClientError):
                 client.score(PROMPT, [f" {PROMPT}"], model="scripted")
@@ -86,6 +89,16 @@ def in_process(process: psutil.Process) -> str:
     return "\n".join([*map("=".join, process.environ().items()), *process.cmdline()])
 
 
+@pytest.fixture
+def cores_allowed() -> Iterator[None]:
+    """A crash of what starts now would leave a core, where the system allows one at all."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+@pytest.mark.usefixtures("cores_allowed")
 def test_workers_know_no_secret() -> None:
     """Not in their environment, nor anybody in a command line; and a crash leaves no core."""
     with hubbed(content(100_000), **SECRETS, GEMD_TCP_PORT="0") as user:

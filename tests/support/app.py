@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from gemd.engine.reports import StuckCallback
     from gemd.engine.spec import WorkerSpec
     from gemd.hardware import Sample, Sensor
+    from gemd.hardware.rapl import Counted
     from gemd.residency.states import Located
 
 MIB = 2**20
@@ -163,6 +164,7 @@ async def serving(
     default_origin: str = "default",
     memory: Path | None = None,
     store: Callable[[Path], Store] = Store,
+    processor_energy: Callable[[], Mapping[str, Counted]] = dict,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A daemon with scripted models.
@@ -178,6 +180,7 @@ async def serving(
         default_origin: What set the default model.
         memory: Where what requests teach is kept.
         store: Makes the store, given its folder.
+        processor_energy: What counters of processors say.
         settings: Fields of `Settings`.
 
     """
@@ -242,6 +245,7 @@ async def serving(
             ),
             corrections=Corrections(),
             policy=CrashPolicy(first_delay_s=0.01),
+            processor_energy=processor_energy,
         )
         async with connect(places.socket) as channel:
             running = Running(app, places, channel, profiles[0])

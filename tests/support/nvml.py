@@ -71,6 +71,7 @@ class Card:
     memory_mhz: int = 10501
     mig: tuple[int, int] | None = None
     milliwatts: int = 31_500
+    millijoules: int = 7_000_250
     busy_percent: int = 7
 
     def fail(self, code: int) -> None:
@@ -164,6 +165,10 @@ class FakeNvml:
     def nvmlDeviceGetPowerUsage(self, handle: Any) -> int:  # noqa: N802
         """Milliwatts."""
         return self._answer(handle, "PowerUsage")[0].milliwatts
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: Any) -> int:  # noqa: N802
+        """Millijoules since the driver was loaded."""
+        return self._answer(handle, "TotalEnergyConsumption")[0].millijoules
 
     def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Rates:  # noqa: N802
         """Over the last second or so."""
