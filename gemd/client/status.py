@@ -23,6 +23,21 @@ DOMAIN = "gemd"
 _DETAILS_KEY = "grpc-status-details-bin"
 
 
+_BEYOND_LIMITS = {
+    "Concurrent RPC limit exceeded": (
+        "gemd has as many calls under way as it takes at a time",
+        ("gemctl status",),
+    ),
+    "Received message larger than max": (
+        "the message is larger than the one who receives it takes",
+        ("gemctl config show --origin",),
+    ),
+    "Sent message larger than max": ("the request is larger than this client sends", ()),
+    "metadata size exceeds": ("the call's metadata are larger than gemd takes", ()),
+}
+"""Begins of gRPC's own texts about a listener's limits, and what they are for a user."""
+
+
 @dataclass(frozen=True)
 class Circumstances:
     """What the text of an error needs that no status of gRPC's own holds."""
@@ -89,6 +104,11 @@ def _without_reason(code: str, text: str, around: Circumstances) -> GemdClientEr
         return _lost(text, around) if around.answering else _unreachable(text, around.endpoint)
     if code == "DEADLINE_EXCEEDED":
         return _expired(text, around)
+    if code == "RESOURCE_EXHAUSTED":
+        for begin, (message, advice) in _BEYOND_LIMITS.items():
+            if begin in text:
+                kind = error_class(None, code)
+                return kind(message, reason=code, code=code, why=text, advice=advice)
     message = {
         "CANCELLED": "the call was cancelled",
         "UNIMPLEMENTED": "this daemon does not know the call",
