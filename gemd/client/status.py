@@ -38,6 +38,13 @@ _BEYOND_LIMITS = {
 """Begins of gRPC's own texts about a listener's limits, and what they are for a user."""
 
 
+_TLS_FAILURES = {
+    "Hostname Verification": "the certificate that it shows is for other names",
+    "CERTIFICATE_VERIFY_FAILED": "the certificate that it shows is not trusted here, or expired",
+}
+"""Parts of gRPC's own texts, and what they mean; the whole one is in the metadata."""
+
+
 @dataclass(frozen=True)
 class Circumstances:
     """What the text of an error needs that no status of gRPC's own holds."""
@@ -149,7 +156,16 @@ def _unreachable(text: str, endpoint: Endpoint) -> GemdClientError:
         f"gemd is not running (no socket at {path})"
         if missing
         else f"gemd does not answer at {endpoint}",
-        why="" if missing else text,
-        advice=("gemd",),
+        why="" if missing else _why_unreachable(text, endpoint),
+        advice=("gemd",) if path is not None else (),
         metadata={"target": endpoint.target, "detail": text},
     )
+
+
+def _why_unreachable(text: str, endpoint: Endpoint) -> str:
+    for said, meaning in _TLS_FAILURES.items():
+        if endpoint.tls and said in text:
+            return meaning
+    if endpoint.socket is None and not endpoint.tls and "Socket closed" in text:
+        return f"who listens there closed the connection; it may speak TLS only ({text})"
+    return text

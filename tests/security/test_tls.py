@@ -66,12 +66,12 @@ async def test_a_stranger_at_the_port_gets_no_token(pems: Certificates, tmp_path
     async with with_tls(pems) as running:
         address = listeners.port_address(running.app._settings)
         async with AsyncClient(address, token="x", tls=another.authority, retry=ONCE) as client:
-            with pytest.raises(DaemonUnreachableError):
+            with pytest.raises(DaemonUnreachableError, match="is not trusted here"):
                 await client.info()
     async with with_tls(elsewhere) as running:
         address = listeners.port_address(running.app._settings)
         async with AsyncClient(address, token="x", tls=elsewhere.authority, retry=ONCE) as client:
-            with pytest.raises(DaemonUnreachableError):
+            with pytest.raises(DaemonUnreachableError, match="is for other names"):
                 await client.info()
 
 
@@ -80,7 +80,7 @@ async def test_who_speaks_in_the_clear_is_not_answered(pems: Certificates) -> No
     async with with_tls(pems) as running:
         address = listeners.port_address(running.app._settings)
         async with AsyncClient(address, token=token_of(running), retry=ONCE) as client:
-            with pytest.raises(DaemonUnreachableError):
+            with pytest.raises(DaemonUnreachableError, match="may speak TLS only"):
                 await client.info()
         assert await running.answer("and others are") == "and others are"
 
