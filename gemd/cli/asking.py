@@ -172,8 +172,9 @@ def say_if_cut(output: Output, answer: Answer, *, asked: bool) -> None:
 def show_stats(output: Output, shown: Shown) -> None:
     """Tokens, times and the way of each answer, and the request's id."""
     answers = shown.generation.answers()
+    written = sum(answer.finished.usage.completion_tokens for answer in answers)
     for answer in answers:
-        output.note(figures(answer.finished))
+        output.note(figures(answer.finished, written=written))
         taken = way(answer, shown.times.of(answer.finished.candidate))
         if taken:
             output.note(taken)

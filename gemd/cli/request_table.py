@@ -44,10 +44,17 @@ def _row(request: Any, now: float) -> tuple[str, ...]:
         model_id(request.model) or "-",
         state,
         str(written) if written else "-",
-        f"{written / worked:.1f}" if written and worked > 0 else "-",
+        _speed(request.tokens_per_second, written, worked),
         format_seconds(max(now - _moment(request.create_time), 0)),
         request.client or "-",
     )
+
+
+def _speed(lately: float, written: int, worked: float) -> str:
+    """Tokens per second: of the last seconds, or on average where the daemon says no more."""
+    if lately > 0:
+        return f"{lately:.1f}"
+    return f"{written / worked:.1f}" if written and worked > 0 else "-"
 
 
 def _moment(timestamp: Any) -> float:

@@ -41,8 +41,14 @@ class DraftTimes:
         return self._taken.get(candidate)
 
 
-def figures(finished: Finished) -> str:
-    """Tokens, times and speed of an answer in one line."""
+def figures(finished: Finished, *, written: int | None = None) -> str:
+    """Tokens, times, speed and energy of an answer in one line.
+
+    Args:
+        finished: Its end.
+        written: Tokens of all candidates of the request, whose energy it is.
+
+    """
     usage, timings = finished.usage, finished.timings
     parts = [
         f"{usage.prompt_tokens} prompt tokens ({usage.cached_tokens} cached)",
@@ -66,6 +72,8 @@ def figures(finished: Finished) -> str:
             parts.append(f"{label} {format_seconds(value)}")
     if timings.decode and usage.completion_tokens:
         parts.append(f"{usage.completion_tokens / timings.decode:.1f} tokens/s")
+    if finished.energy_joules is not None:
+        parts.append(_energy(finished.energy_joules, written or usage.completion_tokens))
     return f"{finished.model}: {', '.join(parts)}"
 
 
@@ -95,6 +103,11 @@ def verdict(resolved: Resolved, drafter: str) -> str:
     what = f"the draft of {drafter}" if drafter else "the draft"
     line = f"{what} was {said}{_because(_first_clause(resolved.explanation) or resolved.reason)}"
     return line if resolved.failure is None else f"{line} ({resolved.failure.message})"
+
+
+def _energy(joules: float, tokens: int) -> str:
+    used = f"{joules:.1f} J"
+    return f"{used}, {tokens / joules:.2f} tokens/J" if joules > 0 and tokens else used
 
 
 def _speculation(finished: Finished) -> str:

@@ -95,6 +95,13 @@ def _file(value: object) -> object:
     return value
 
 
+def _prom_file(value: object) -> object:
+    # The collector reads nothing else, and would pass over another name in silence.
+    if isinstance(value, Path) and value.suffix != ".prom":
+        raise ValueError("has to end with .prom")
+    return value
+
+
 def _write_path(value: Path | None) -> str:
     return "" if value is None else str(value)
 
@@ -163,6 +170,12 @@ SocketField = Annotated[
     BeforeValidator(_absolute),
     AfterValidator(_file),
     Form("an absolute path, ~/ allowed", _write_path),
+]
+PromFileField = Annotated[
+    Path | None,
+    BeforeValidator(_absolute),
+    AfterValidator(_prom_file),
+    Form("an absolute path that ends with .prom, ~/ allowed", _write_path),
 ]
 SchedulesField = Annotated[
     tuple[Rule, ...],

@@ -19,6 +19,7 @@ from gemd.config.forms import (
     IdleTimesField,
     Never,
     PathField,
+    PromFileField,
     SchedulesField,
     SocketField,
     endpoint,
@@ -268,6 +269,16 @@ class Settings(BaseModel):
         ge=64 * 1024,
         le=2**31 - 1,
         description="Largest request the daemon takes, from 64KiB to below 2GiB.",
+    )
+    metrics_port: Annotated[int, *whole(0, 65535)] = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Also tell Prometheus figures on this port, only on 127.0.0.1; 0 is off.",
+    )
+    metrics_file: PromFileField = Field(
+        default=None,
+        description="Write the same to this file each 15s, for node_exporter's textfile collector.",
     )
 
     @classmethod

@@ -64,6 +64,7 @@ class _Card:
     power_watts: float | None = None
     utilization: float | None = None
     load_until: float = 0.0
+    counts_energy: bool = True
 
 
 def load_nvml() -> Nvml | None:
@@ -161,6 +162,7 @@ class NvidiaGpus:
             others_bytes=split.others,
             drives_display=card.drives_display,
             power_watts=card.power_watts,
+            energy_joules=self._joules(card, handle),
             utilization=card.utilization,
             unusable_reason=SPLIT_BY_MIG if card.is_split else "",
         )
@@ -172,6 +174,7 @@ class NvidiaGpus:
             card.drives_display = self._drives_display(handle)
             mode = self._ask(self._nvml.nvmlDeviceGetMigMode, handle)
             card.is_split = mode is not None and bool(mode[0])
+            card.counts_energy = True
             card.seldom_until = now + SELDOM_S
         if now >= card.load_until:
             milliwatts = self._ask(self._nvml.nvmlDeviceGetPowerUsage, handle)
@@ -179,6 +182,14 @@ class NvidiaGpus:
             card.power_watts = None if milliwatts is None else milliwatts / 1000
             card.utilization = None if rates is None else min(int(rates.gpu), 100) / 100
             card.load_until = now + LOAD_S
+
+    def _joules(self, card: _Card, handle: Any) -> float | None:
+        """What the GPU has used since the driver was loaded; cards before Volta do not count."""
+        if not card.counts_energy:
+            return None
+        millijoules = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+        card.counts_energy = millijoules is not None
+        return None if millijoules is None else millijoules / 1000
 
     def _own(self, card: _Card, handle: Any, workers: Mapping[int, str]) -> Split:
         """Of a GPU with memory of its own."""

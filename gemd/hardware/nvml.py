@@ -38,6 +38,7 @@ class Nvml(Protocol):
     def nvmlDeviceGetMaxClockInfo(self, handle: Any, kind: int) -> int: ...  # noqa: N802, D102
     def nvmlDeviceGetMigMode(self, handle: Any) -> Any: ...  # noqa: N802, D102
     def nvmlDeviceGetPowerUsage(self, handle: Any) -> int: ...  # noqa: N802, D102
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: Any) -> int: ...  # noqa: N802, D102
     def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any: ...  # noqa: N802, D102
     def nvmlDeviceGetComputeRunningProcesses_v3(  # noqa: N802, D102
         self, handle: Any

@@ -55,6 +55,7 @@ class DeviceReading:
         bandwidth_bytes_per_s: Of its memory; None if unknown.
         drives_display: Whether a display hangs on it; None if unknown.
         power_watts: What it draws; None if no sensor tells.
+        energy_joules: What it has used since its driver was loaded; None if no sensor tells.
         utilization: Share of time that it was busy, from 0 to 1; None if no sensor tells.
         unusable_reason: Why nothing can be placed on it, as far as its driver shows that.
         simulated: Whether a device file made it up.
@@ -81,6 +82,7 @@ class DeviceReading:
     bandwidth_bytes_per_s: int | None = None
     drives_display: bool | None = None
     power_watts: float | None = None
+    energy_joules: float | None = None
     utilization: float | None = None
     unusable_reason: str = ""
     simulated: bool = False

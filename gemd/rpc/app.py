@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
 from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from gemd.errors import ModelNotFoundError
-from gemd.hardware import Resumed, Sample
+from gemd.hardware import RAM, Resumed, Sample
 from gemd.residency.hub import Hub
 from gemd.residency.lease_book import LeaseBook
 from gemd.residency.manager import Manager
 from gemd.residency.refusals import shutting_down
 from gemd.residency.schedule_runner import ScheduleRunner
 from gemd.residency.senses import Senses
-from gemd.residency.states import State
 from gemd.rpc import server
 from gemd.rpc.activity import Activity
 from gemd.rpc.daemon import DaemonService
 from gemd.rpc.diagnostics import Diagnostics
+from gemd.rpc.energy import EnergyMeter
 from gemd.rpc.generation import GenerationService
 from gemd.rpc.idle import IdleExit
+from gemd.rpc.keeping import idle_seconds, idle_times, is_bound, parking_for
 from gemd.rpc.lease import LeaseService
 from gemd.rpc.lifecycle import Lifecycle, Phase
 from gemd.rpc.listeners import listen
+from gemd.rpc.metering import counting_for, metering_for
 from gemd.rpc.models import ModelService
 from gemd.rpc.observer import Happening, Observer
 from gemd.rpc.operations import OperationService
@@ -38,7 +38,7 @@ from gemd.rpc.use_notes import UseNotes
 from gemd.store import Kind, Operation, OperationJournal, Operations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     import grpc
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
     from gemd.config import Settings
     from gemd.doctor import Surroundings
     from gemd.hardware import Cpu, Report, Sensor
+    from gemd.hardware.rapl import Counted
     from gemd.paths import Paths
     from gemd.residency.accounts import Limits
     from gemd.residency.corrections import Corrections
     from gemd.residency.crashes import CrashPolicy
-    from gemd.residency.parking import Parking
-    from gemd.residency.states import Locate, Spawn
+    from gemd.residency.states import Locate, ResidencyEvent, Spawn
     from gemd.rpc.advisor import Advisor
     from gemd.rpc.library import Library
     from gemd.rpc.lifecycle import Identity
@@ -85,6 +85,7 @@ class App:
         advisor: Makes plans; it sees what the sensor sees.
         corrections: What models were measured to take.
         policy: How crashes are answered.
+        processor_energy: Reads what processors have used, by source.
 
     """
 
@@ -107,11 +108,13 @@ class App:
         advisor: Advisor,
         corrections: Corrections,
         policy: CrashPolicy | None = None,
+        processor_energy: Callable[[], Mapping[str, Counted]] = dict,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._settings = settings
         self._paths = paths
         self.hub: Hub[Happening] = Hub(wall=time.time)
+        self._counting = counting_for(settings, library)
         journal = OperationJournal(paths.state_dir / "operations")
         self._operations = Operations(journal=journal, observe=self._operation_changed)
         self.lifecycle = Lifecycle(identity, changed=self.hub.publish)
@@ -121,16 +124,25 @@ class App:
         self.manager = Manager(
             locate=locate,
             spawn=spawn,
-            publish=UseNotes(library, self.hub.publish),
+            publish=UseNotes(library, self._residency_changed),
             limits=limits,
-            keep_warm_s=_seconds(settings.keep_warm),
-            keep_warm_of=_idle_times(settings, library),
+            keep_warm_s=idle_seconds(settings.keep_warm),
+            keep_warm_of=idle_times(settings, library),
             queue_limit=settings.queue_limit,
             pinned=pins,
             policy=policy,
             corrections=corrections,
             look=self.senses.look,
         )
+        self.energy = EnergyMeter(
+            processor_energy,
+            gpus=lambda model: self.manager.residence(model).booked.keys() - {RAM},
+            look=self.senses.look,
+            fresh=self.senses.fresh,
+            totals=self.requests.totals,
+            clock=loop,
+        )
+        self.requests.followers.append(self.energy)
         self.leases = LeaseBook(
             wish=lambda wishes: self.manager.wish("leases", wishes),
             publish=self.hub.publish,
@@ -155,7 +167,19 @@ class App:
             requests=self.requests,
             on_battery=self._on_battery,
         )
-        self._parking = _parking(settings.parking, self.manager) if settings.parking else None
+        self._metering = metering_for(
+            settings,
+            self._counting,
+            identity=identity,
+            library=library,
+            requests=self.requests,
+            manager=self.manager,
+            senses=self.senses,
+            operations=self._operations,
+            tiers=self._tiers.told,
+            energy=self.energy,
+        )
+        self._parking = parking_for(settings, self.manager)
         observer = Observer(
             lifecycle=self.lifecycle,
             library=library,
@@ -189,6 +213,7 @@ class App:
                 manager=self.manager,
                 requests=self.requests,
                 router=self._tiers.router,
+                energy=self.energy.taken,
             ),
             lease=LeaseService(observer=observer, leases=self.leases),
             model=ModelService(observer=observer, manager=self.manager, pins_file=pins_file),
@@ -223,6 +248,8 @@ class App:
             )
             for listener in self._servers:
                 await listener.start()
+            if self._metering is not None:
+                await self._metering.start()
             self.schedules.start()
             if self._parking is not None:
                 self._parking.start()
@@ -284,9 +311,12 @@ class App:
         await self._tiers.stop()
         await self._refuse()
         # What is stopped here goes on in the next run, so it needs no grace.
-        await asyncio.gather(
-            self._operations.close(), self._wait_for_requests(min(grace_s, LONGEST_GRACE_S))
-        )
+        grace_s = min(grace_s, LONGEST_GRACE_S)
+        idle = self.requests.wait_until_idle(grace_s, unless=self.lifecycle.wait_hurried())
+        await asyncio.gather(self._operations.close(), idle)
+        if self._metering is not None:
+            await self._metering.stop()
+        self.energy.stop()
         self.hub.end(shutting_down())
         # At the same time: what still runs ends with its worker, which tells its client more
         # than a connection that is cut.
@@ -296,8 +326,15 @@ class App:
             *(listener.stop(CANCEL_GRACE_S) for listener in self._servers),
         )
 
+    def _residency_changed(self, event: ResidencyEvent) -> None:
+        self.hub.publish(event)
+        if self._counting is not None:
+            self._counting.residency(event)
+
     def _operation_changed(self, operation: Operation) -> None:
         self.hub.publish(operation)
+        if self._counting is not None:
+            self._counting.operation(operation)
         if operation.kind is Kind.PULL and operation.result is not None:
             # A lease or a schedule may have waited for it.
             self.manager.insist(operation.model)
@@ -305,6 +342,7 @@ class App:
     def _sensed(self, report: Report) -> None:
         if isinstance(report, Sample):
             self.schedules.power_changed(report.on_battery)
+            self.energy.on_sample(report)
         elif isinstance(report, Resumed):
             self.schedules.resumed()
 
@@ -320,13 +358,6 @@ class App:
         except TimeoutError:
             # Killed, but stuck in a driver: it goes when the kernel lets it, with or without us.
             log.exception("daemon.workers_left")
-
-    async def _wait_for_requests(self, grace_s: float) -> None:
-        idle = asyncio.create_task(self.requests.wait_until_idle())
-        hurry = asyncio.create_task(self.lifecycle.wait_hurried())
-        await asyncio.wait({idle, hurry}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
-        hurry.cancel()
 
     def watch_idleness(self, idle_s: float) -> None:
         """End by itself after that many seconds without use."""
@@ -346,15 +377,7 @@ class App:
         return None if self.senses.sample is None else self.senses.sample.on_battery
 
     def _is_bound(self) -> bool:
-        """Whether there is work on files, a lease, a pinned model that is warm, or a schedule's."""
-        if any(not item.done for item in self._operations.list()) or self.leases.list():
-            return True
-        if self.schedules.demanding or self.manager.keeps_off:
-            # Nobody would start a daemon for a schedule; and the wish to keep off is this one's.
-            return True
-        return any(
-            seen.pinned and seen.state is State.READY for seen in self.manager.residences().values()
-        )
+        return is_bound(self._operations, self.leases, self.schedules, self.manager)
 
     async def _refuse(self) -> None:
         if self.lifecycle.phase is not Phase.DRAINING:
@@ -362,26 +385,3 @@ class App:
             await self._health.ending()
             self.leases.close()
             self.manager.refuse()
-
-
-def _parking(allowance: int, manager: Manager) -> Parking:
-    # Nobody else needs ctypes and a look into the page cache, and it is off by default.
-    from gemd.hardware.page_cache import UnusedMemory  # noqa: PLC0415 - see above
-    from gemd.residency.parking import Parking  # noqa: PLC0415 - as above
-
-    return Parking(manager.residences, allowance=allowance, unused=UnusedMemory().read)
-
-
-def _seconds(keep_warm: float | None) -> float:
-    return math.inf if keep_warm is None else keep_warm
-
-
-def _idle_times(settings: Settings, library: Library) -> dict[str, float]:
-    """By the ids of models; one that no profile describes is said in the log."""
-    times = {}
-    for each in settings.keep_warm_models:
-        try:
-            times[library.resolve(each.model).id] = _seconds(each.seconds)
-        except ModelNotFoundError:
-            log.warning("settings.unknown_model", setting="keep_warm_models", model=each.model)
-    return times

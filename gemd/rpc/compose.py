@@ -17,6 +17,7 @@ from gemd.doctor import Surroundings
 from gemd.engine.builds.shelf import installed_builds
 from gemd.engine.worker import Worker
 from gemd.hardware import SensorBlindError, Sensors, read_cpu
+from gemd.hardware.rapl import Rapl
 from gemd.residency.accounts import Limits
 from gemd.residency.kept_corrections import kept_corrections
 from gemd.residency.pins import read_pins
@@ -115,6 +116,7 @@ def compose(
             factors=corrections.factors,
         ),
         corrections=corrections,
+        processor_energy=Rapl(sensors.root).read,
     )
     return app
 

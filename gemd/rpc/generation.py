@@ -21,7 +21,7 @@ from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import generation_service_pb2_grpc as stubs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
     from gemd.residency.hold import Hold
     from gemd.residency.manager import Manager
@@ -42,6 +42,8 @@ class GenerationService(stubs.GenerationServiceServicer):
         manager: Who is warm.
         requests: Where requests are told of.
         router: Gives each request its way.
+        energy: By the id between daemon and worker, the joules that a request has used, which is
+            done; None if unknown.
 
     """
 
@@ -52,7 +54,9 @@ class GenerationService(stubs.GenerationServiceServicer):
         manager: Manager,
         requests: RequestLog,
         router: Router,
+        energy: Callable[[str], Awaitable[float | None]],
     ) -> None:
+        self._energy = energy
         self._library = library
         self._manager = manager
         self._requests = requests
@@ -87,6 +91,10 @@ class GenerationService(stubs.GenerationServiceServicer):
                             yield convert.routed(way_of(job))
                         progress.note(event)
                         message = _message(event, tracked)
+                        if message is not None and isinstance(event, Ended) and event.message.last:
+                            joules = await self._energy(tracked.record.work_id)
+                            if joules is not None:
+                                message.finished.energy_joules = joules
                         if message is not None:
                             yield message
 
@@ -101,6 +109,7 @@ class GenerationService(stubs.GenerationServiceServicer):
             tracked.change(model=model)
             async with self._hold(model, context, priority=request.priority) as hold:
                 worker = await hold.worker()
+                tracked.waited(queued=hold.timings.queue_s, load=hold.timings.load_s)
                 tracked.start(prompt_tokens=0, cached_tokens=0)
                 deadline = message.model_copy(update={"deadline_seconds": time_remaining(context)})
                 answer = await worker.embed(deadline)
@@ -129,6 +138,7 @@ class GenerationService(stubs.GenerationServiceServicer):
             tracked.change(model=model)
             async with self._hold(model, context, priority=request.priority) as hold:
                 worker = await hold.worker()
+                tracked.waited(queued=hold.timings.queue_s, load=hold.timings.load_s)
                 tracked.start(prompt_tokens=0, cached_tokens=0)
                 deadline = message.model_copy(update={"deadline_seconds": time_remaining(context)})
                 answer = await worker.score(deadline)
@@ -252,6 +262,8 @@ class _Progress:
         self._tracked.count(tokens)
 
     def _end(self, event: Ended) -> None:
+        times = event.times
+        self._tracked.waited(queued=times.queued, load=times.load, first_text=times.first_text)
         self._written += event.message.completion_tokens
         if event.message.last:
             # A draft that is kept was counted twice, and one that is gone on from is no Delta.

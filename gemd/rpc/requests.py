@@ -9,13 +9,19 @@ import asyncio
 import contextlib
 import enum
 import secrets
+import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
 
 from gemd.errors import GemdError
+from gemd.rpc.pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
+
+log = structlog.get_logger(__name__)
 
 
 class RequestState(enum.Enum):
@@ -48,6 +54,7 @@ class RequestRecord:
         prompt_tokens: Of its prompt, once known.
         cached_tokens: Of its prompt that were still in the worker's cache.
         completion_tokens: Generated so far.
+        tokens_per_second: Over the last seconds; 0 unless it runs.
         error_reason: Empty unless it failed.
 
     """
@@ -66,12 +73,44 @@ class RequestRecord:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    tokens_per_second: float = 0.0
     error_reason: str = ""
 
 
 @dataclass(slots=True)
+class Waits:
+    """Seconds of one request; None where it did not get so far, or nobody knows.
+
+    Attributes:
+        queued: It waited.
+        load: Models were loaded for it; 0 if they were warm.
+        first_text: From its arrival to the first text of the answer.
+        total: From its arrival to its end.
+
+    """
+
+    queued: float | None = None
+    load: float | None = None
+    first_text: float | None = None
+    total: float | None = None
+
+
+class Follower(Protocol):
+    """Whoever wants to know of every request. Must not wait."""
+
+    def began(self, record: RequestRecord) -> None:
+        """A model begins to work on it; of several models each begins."""
+
+    def ended(self, record: RequestRecord, waits: Waits) -> None:
+        """It is over, however it ended."""
+
+
+@dataclass(slots=True)
 class Totals:
-    """Counts since the daemon started."""
+    """Counts since the daemon started.
+
+    `energy_joules` is what they have used, those under way included; None while nobody tells.
+    """
 
     requests: int = 0
     failed: int = 0
@@ -79,6 +118,7 @@ class Totals:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    energy_joules: float | None = None
 
 
 class RequestLog:
@@ -87,14 +127,25 @@ class RequestLog:
     Args:
         wall: Gives the wall-clock time in seconds since the epoch.
         publish: Takes every change; must not wait.
+        clock: Monotonic seconds.
+
+    Attributes:
+        followers: Told of beginnings and ends.
+        totals: Sums of those that have ended.
 
     """
 
     def __init__(
-        self, *, wall: Callable[[], float], publish: Callable[[RequestRecord], None]
+        self,
+        *,
+        wall: Callable[[], float],
+        publish: Callable[[RequestRecord], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wall = wall
         self._publish = publish
+        self._clock = clock
+        self.followers: list[Follower] = []
         self._live: dict[str, Tracked] = {}
         self._idle_waiters: list[asyncio.Future[None]] = []
         self.totals = Totals()
@@ -127,7 +178,10 @@ class RequestLog:
             ),
             wall=self._wall,
             publish=self._publish,
+            clock=self._clock,
+            followers=self.followers,
         )
+        arrived = self._clock()
         self._live[work_id] = tracked
         self.totals.requests += 1
         self._publish(tracked.record)
@@ -149,6 +203,7 @@ class RequestLog:
         else:
             tracked.change(state=RequestState.FINISHED)
         finally:
+            tracked.waits.total = self._clock() - arrived
             self._close(tracked)
 
     def live(self) -> list[RequestRecord]:
@@ -163,8 +218,18 @@ class RequestLog:
             ),
         )
 
-    async def wait_until_idle(self) -> None:
-        """Return when no request is under way."""
+    async def wait_until_idle(
+        self, at_most_s: float | None = None, *, unless: Coroutine[Any, Any, None] | None = None
+    ) -> None:
+        """Return when no request is under way, that time is over, or the other thing happens."""
+        waits = {asyncio.create_task(each) for each in (self._until_idle(), unless) if each}
+        try:
+            await asyncio.wait(waits, timeout=at_most_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _until_idle(self) -> None:
         while self._live:
             waiter = asyncio.get_running_loop().create_future()
             self._idle_waiters.append(waiter)
@@ -175,6 +240,7 @@ class RequestLog:
         self.totals.prompt_tokens += tracked.record.prompt_tokens
         self.totals.cached_tokens += tracked.record.cached_tokens
         self.totals.completion_tokens += tracked.record.completion_tokens
+        _tell(self.followers, lambda each: each.ended(tracked.record, tracked.waits))
         if not self._live:
             waiters, self._idle_waiters = self._idle_waiters, []
             for waiter in waiters:
@@ -191,11 +257,17 @@ class Tracked:
         *,
         wall: Callable[[], float],
         publish: Callable[[RequestRecord], None],
+        clock: Callable[[], float],
+        followers: Iterable[Follower] = (),
     ) -> None:
         self.record = record
+        self.waits = Waits()
         self._wall = wall
         self._publish = publish
+        self._clock = clock
+        self._followers = followers
         self._generated = 0
+        self._pace = Pace()
 
     def change(self, **fields: Any) -> None:
         """Replace fields of the record, and tell it."""
@@ -203,12 +275,22 @@ class Tracked:
         self._publish(self.record)
 
     def snapshot(self) -> RequestRecord:
-        """The record with the tokens counted so far."""
-        return replace(self.record, completion_tokens=self._generated)
+        """The record with the tokens counted so far, and their speed."""
+        running = self.record.state is RequestState.RUNNING
+        speed = self._pace.rate(self._clock()) if running else 0.0
+        return replace(self.record, completion_tokens=self._generated, tokens_per_second=speed)
 
     def count(self, tokens: int) -> None:
         """Count generated tokens, without telling: this happens for every one of them."""
         self._generated += tokens
+        self._pace.add(tokens, self._clock())
+
+    def waited(self, *, queued: float, load: float, first_text: float | None = None) -> None:
+        """How long, as far as that is known now; of several candidates the first text counts."""
+        self.waits.queued, self.waits.load = queued, load
+        if first_text is not None:
+            earlier = self.waits.first_text
+            self.waits.first_text = first_text if earlier is None else min(earlier, first_text)
 
     def start(self, *, prompt_tokens: int, cached_tokens: int) -> None:
         """A model begins to work on it."""
@@ -219,3 +301,13 @@ class Tracked:
             prompt_tokens=prompt_tokens,
             cached_tokens=cached_tokens,
         )
+        _tell(self._followers, lambda each: each.began(self.record))
+
+
+def _tell(followers: Iterable[Follower], what: Callable[[Follower], None]) -> None:
+    for follower in followers:
+        try:
+            what(follower)
+        except Exception:
+            # Whoever follows requests must not end one.
+            log.exception("requests.follower_failed")

@@ -59,6 +59,8 @@ OTHER_VALUES = {
     "tls_certificate": "/etc/gemd/chain.pem",
     "tls_key": "/etc/gemd/key.pem",
     "max_message_bytes": "1MiB",
+    "metrics_port": "9464",
+    "metrics_file": "/x/gemd.prom",
 }
 
 
@@ -188,6 +190,11 @@ def test_an_empty_variable_and_an_absent_file_say_nothing(tmp_path: Path) -> Non
         ("tcp_address", "localhost"),
         ("tcp_address", "127.0.0.1:80"),
         ("max_message_bytes", "1B"),
+        ("metrics_port", "-1"),
+        ("metrics_port", "65536"),
+        ("metrics_file", "gemd.prom"),
+        ("metrics_file", "/x/gemd.txt"),
+        ("metrics_file", "/x/.prom"),
         ("default_model", ""),
     ],
 )

@@ -157,7 +157,12 @@ def test_the_driver_stays_open_between_samples() -> None:
     gpus.read({})
     first = len(nvml.calls)
     gpus.read({})
-    assert nvml.calls[first:] == ["MemoryInfo", "Processes", "Processes"]
+    assert nvml.calls[first:] == [
+        "MemoryInfo",
+        "Processes",
+        "Processes",
+        "TotalEnergyConsumption",
+    ]
     nvml.cards[0].display = (0, 0)
     assert only(gpus, {}).drives_display
     clock.now += 60

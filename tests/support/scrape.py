@@ -89,7 +89,9 @@ async def scrape(port: int, *, openmetrics: bool = False) -> Samples:
 
 def samples(text: str, *, openmetrics: bool = False) -> Samples:
     """The figures of a text."""
-    families = parse_openmetrics(text) if openmetrics else parse_text(text)
+    # One of them is typed and the other is not.
+    parse: Any = parse_openmetrics if openmetrics else parse_text
+    families = parse(text)
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in families

@@ -35,6 +35,7 @@ class Memory:
     vendor: str = "other"
     simulated: bool = False
     hidden: bool = False
+    joules: float | None = None
 
 
 def only(source: GpuSource, workers: Mapping[int, str]) -> DeviceReading:
@@ -94,4 +95,5 @@ class FakeSensor:
             name=memory.name,
             vendor=memory.vendor,
             simulated=memory.simulated,
+            energy_joules=memory.joules,
         )

@@ -128,9 +128,11 @@ def systemctl(desk: Desk, arguments: list[str]) -> int:
         case ["show", "--property=UnitPath"]:
             quoted = str(unit.parent).replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
             print(f'UnitPath="{quoted}.control" "{quoted}" /etc/systemd/user')  # noqa: T201
-        case ["show", _, _]:
+        case ["show", _, asked]:
             state = "active" if desk.running else desk.memory.get("state", "inactive")
             facts = {
+                "FragmentPath": desk.memory.get("fragment", unit if unit.exists() else ""),
+                "NeedDaemonReload": desk.memory.get("stale", "no"),
                 "ActiveState": state,
                 "SubState": {"active": "running"}.get(state, "dead"),
                 "UnitFileState": "enabled" if link.is_symlink() else "disabled",
@@ -138,7 +140,8 @@ def systemctl(desk: Desk, arguments: list[str]) -> int:
                 "StatusText": desk.memory.get("said", ""),
                 "NRestarts": 0,
             }
-            print("\n".join(f"{key}={value}" for key, value in facts.items()))  # noqa: T201
+            names = asked.removeprefix("--property=").split(",")
+            print("\n".join(f"{name}={facts[name]}" for name in names))  # noqa: T201
         case ["daemon-reload" | "reset-failed", *_]:
             pass
         case ["enable", _]:
@@ -169,6 +172,7 @@ def _start_unit(desk: Desk, unit: Path) -> int:
             environ[name] = content
         elif key == "ExecStart":
             command = systemd_words(value.removeprefix(":"))
+    environ |= desk.memory.get("drop_in", {})
     address = desk.folder / "notify"
     address.unlink(missing_ok=True)
     with (
@@ -222,7 +226,11 @@ def launchctl(desk: Desk, arguments: list[str]) -> int:
             running = desk.running
             state = "running" if running else "not running"
             pid = f"\n\tpid = {running}" if running else ""
-            print(f"{target} = {{\n\tstate = {state}{pid}\n\truns = 1\n}}")  # noqa: T201
+            code = desk.memory.get("code", "(never exited)")
+            print(  # noqa: T201
+                f"{target} = {{\n\tstate = {state}{pid}\n\truns = 1\n\tlast exit code = {code}\n"
+                "\tresource coalition = {\n\t\tstate = active\n\t}\n}"
+            )
         case ["bootstrap", target, file] if target == domain and not loaded:
             desk.remember(loaded=file)
             _start_agent(desk)

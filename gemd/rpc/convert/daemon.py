@@ -80,6 +80,7 @@ def request(record: RequestRecord) -> status_pb2.RequestStatus:
             cached_tokens=record.cached_tokens,
             completion_tokens=record.completion_tokens,
         ),
+        tokens_per_second=record.tokens_per_second,
         error_reason=record.error_reason,
     )
 
@@ -105,6 +106,7 @@ def statistics(
         crashes=crashes,
         evictions=evictions,
         yields=yields,
+        energy_joules=totals.energy_joules,
         routes=[_share(each) for each in shares],
     )
 
