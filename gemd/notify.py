@@ -28,6 +28,8 @@ STATUS_S: Final = 5.0
 _VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _LONGEST_STATUS: Final = 400
 """Characters; `systemctl status` shows one line."""
+_DIGITS: Final = 20
+"""Of the largest number of 64 bits."""
 _AGAIN_S: Final = 1.0
 """Until what nobody took is said again."""
 
@@ -77,9 +79,16 @@ def take_link(environ: MutableMapping[str, str], *, pid: int, ours: bool = True)
     started = environ.get("SYSTEMD_EXEC_PID", str(pid))
     if not ours or started != str(pid) or address[:1] not in {"/", "@"} or len(address) == 1:
         return None
-    watches = interval.isascii() and interval.isdigit() and watched in {"", str(pid)}
+    watches = _is_number(interval) and watched in {"", str(pid)}
     watchdog_s = int(interval) / 1e6 if watches else 0.0
     return Link(address, watchdog_s or None)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is one of 64 bits at the most, as systemd's are."""
+    return (
+        text.isascii() and text.isdigit() and int(text[:_DIGITS]) < 2**64 and len(text) <= _DIGITS
+    )
 
 
 @dataclass(frozen=True, slots=True)

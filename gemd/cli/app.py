@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gemd import __version__
-from gemd.cli.failures import CommandError, Exit, report
+from gemd.cli.failures import CommandError, Exit, document_of, error_document
+from gemd.cli.offers import files
 from gemd.cli.output import Output, ReaderGoneError, StdoutFailedError
 from gemd.cli.session import Session
+from gemd.cli.shells import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from click.shell_completion import CompletionItem
+
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("run", "run", "Answer PROMPT, or what is piped in."),
+    "bench": ("bench", "bench", "Measure how fast MODEL answers on this machine."),
     "batch": ("batch", "batch", "Answer a file of prompts, and go on after an interruption."),
     "status": ("daemon", "status", "Show the daemon, its devices and its models."),
     "list": ("files", "list_models", "List the models of the catalogue and of the disk."),
@@ -45,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Tell whether an answer was good, so that drafts are judged better.",
     ),
     "events": ("events", "events", "Show what happens in the daemon, as it happens."),
+    "logs": ("logs", "logs", "Show what the daemon has logged."),
     "top": ("top", "top", "Show the daemon on one screen, kept up to date."),
     "devices": (
         "daemon",
@@ -106,6 +112,14 @@ class _Commands(click.Group):
                 error.ctx = click.Context(command, info_name=name, parent=ctx)
             raise
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands with their help, for which none of their modules is loaded, and options."""
+        from click.shell_completion import CompletionItem
+
+        begun = [name for name in COMMANDS if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=COMMANDS[name][2]) for name in begun]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(
         self,
         ctx: click.Context,  # noqa: ARG002 - click's signature
@@ -117,7 +131,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gemctl", message="%(prog)s %(version)s")
-@click.option("--socket", metavar="PATH", help="Socket of the daemon.")
+@click.option("--socket", metavar="PATH", shell_complete=files, help="Socket of the daemon.")
 @click.pass_obj
 def gemctl(session: Session, socket: str | None) -> None:
     """Run local language models through gemd, the model daemon of this desktop.
@@ -134,38 +148,67 @@ def main() -> None:
     """Entry point of `gemctl`."""
     # gRPC's own log lines are for its developers.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    if os.environ.get(VARIABLE):
+        from gemd.cli.completing import answer
+
+        sys.exit(answer(sys.argv[1:], os.environ))
     sys.exit(invoke(sys.argv[1:], os.environ))
 
 
 def invoke(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run one command line and return its exit code; everything it says has been written."""
-    output = Output.standard(environ)
+    session = Session(Output.standard(environ), environ)
     try:
-        return _run(arguments, Session(output, environ))
+        return _run(arguments, session)
     except click.Abort as error:
         # click ends the line after a Ctrl-C, but not the one that ends with its own question.
         if error.__cause__ is None:
-            output.note("")
+            session.output.note("")
         return Exit.INTERRUPTED
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last stop before the interpreter's own
-        return _end(error, output)
+        return _end(error, session, arguments)
 
 
-def _end(error: Exception, output: Output) -> int:
+def _end(error: Exception, session: Session, arguments: Sequence[str]) -> int:
     """Say what ended the command, and return its exit code."""
+    output = session.output
     if isinstance(error, ReaderGoneError):
         _forget_stdout()
         return Exit.READER_GONE
-    if isinstance(error, click.UsageError):
-        return _report_usage(error, output)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        output.note(error.format_message())
+        return Exit.USAGE
     unwritable = _unwritable(error)
-    if unwritable is None:
-        return _report_error(error, output)
-    _forget_stdout()
-    output.failure("standard output cannot be written", why=unwritable)
-    return Exit.FAILURE
+    if unwritable is not None:
+        _forget_stdout()
+        output.failure("standard output cannot be written", why=unwritable)
+        return Exit.FAILURE
+    told = _document(error, output)
+    content = told["error"]
+    output.failure(content["message"], why=content["why"], advice=content["advice"])
+    # One that is written already says what failed, and has to stay the only one.
+    if _wants_json(session, arguments) and not output.has_document:
+        _print_document(told, output)
+    return int(content["exit_code"])
+
+
+def _wants_json(session: Session, arguments: Sequence[str]) -> bool:
+    """Whether the data of the command is JSON; guessed of one whose options were not read."""
+    if session.as_json is not None:
+        return session.as_json
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return "--json" in arguments[:end]
+
+
+def _print_document(content: dict[str, Any], output: Output) -> None:
+    """The error as data; on one line, so that it can also end a stream of documents."""
+    try:
+        output.record(content)
+    except (ReaderGoneError, StdoutFailedError):
+        # What it would have said has been said on stderr.
+        _forget_stdout()
 
 
 def _unwritable(error: Exception) -> str | None:
@@ -198,27 +241,27 @@ def _is_text(argument: str) -> bool:
     return True
 
 
-def _report_usage(error: click.UsageError, output: Output) -> Exit:
-    path = error.ctx.command_path if error.ctx else "gemctl"
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        output.note(error.format_message())
-    else:
-        output.failure(error.format_message(), advice=(f"{path} --help",))
-    return Exit.USAGE
+def _document(error: Exception, output: Output) -> dict[str, dict[str, Any]]:
+    """What is said of an error, on stderr and as data.
 
+    Raises:
+        Exception: The error itself, if it is a defect and GEMD_DEBUG wants to see where.
 
-def _report_error(error: Exception, output: Output) -> Exit:
+    """
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "gemctl"
+        return error_document(error.format_message(), Exit.USAGE, advice=(f"{path} --help",))
     if isinstance(error, _expected_errors()):
         expected: Any = error
-        return report(expected, output)
+        return document_of(expected)
     if output.environ.get("GEMD_DEBUG"):
         raise error
-    output.failure(
+    return error_document(
         f"unexpected {type(error).__name__}: {error}",
+        Exit.FAILURE,
         why="this is a defect of gemctl",
         advice=("GEMD_DEBUG=1 gemctl …   (shows where it happened)",),
     )
-    return Exit.FAILURE
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:

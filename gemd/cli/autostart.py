@@ -107,6 +107,7 @@ def ensure_running(
     log_file: Path,
     environ: Mapping[str, str],
     output: Output,
+    service: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
@@ -124,6 +125,7 @@ def ensure_running(
             to the same file by itself, and keeps it small.
         environ: Its environment, and GEMD_AUTOSTART.
         output: For the note that it is being started.
+        service: Starts the one that is installed instead; whether a daemon answers then.
         clock: Monotonic seconds.
         sleep: Waits.
 
@@ -136,6 +138,8 @@ def ensure_running(
     if not allowed(environ):
         why = "GEMD_AUTOSTART forbids to start it"
         raise not_running(path, why=why, may_start=False)
+    if service():
+        return
     output.note("starting gemd (it ends by itself when idle; `gemctl stop` ends it now)")
     process, begin = _start(command, log_file, environ)
     lost = False
@@ -144,7 +148,7 @@ def ensure_running(
         if process.poll() is not None:
             # A daemon that ended because another one holds the lock leaves us waiting for
             # that one: until it answers, or, if it was ending, until it is gone.
-            if _is_held(lock):
+            if is_held(lock):
                 lost = True
             elif lost:
                 process, begin = _start(command, log_file, environ)
@@ -161,16 +165,17 @@ def ensure_running(
         sleep(_POLL_SECONDS)
 
 
-def _is_held(lock: Path) -> bool:
+def is_held(lock: Path) -> bool:
     """Whether a daemon holds its lock, from before it binds its socket until it has ended."""
     try:
         with lock.open("rb") as file:
             # A shared one: two commands that ask at the same time do not mislead each other.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
     except BlockingIOError:
         return True
+    except OSError:
+        # There is none, or it is somebody else's: the daemon that is started says so.
+        return False
     return False
 
 
@@ -249,12 +254,16 @@ def _last_words(lines: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _tail(log_file: Path, begin: int) -> list[str]:
-    """The last lines that the daemon wrote since its start."""
-    with log_file.open("rb") as log:
-        end = log.seek(0, 2)
-        if begin > end:
-            # The daemon has put the full file aside since.
-            begin = 0
-        log.seek(max(begin, end - _TAIL_BYTES))
-        lines = log.read().decode(errors="replace").rstrip().splitlines()
-    return lines[-_TAIL_LINES:]
+    """The last lines that the daemon wrote since its start; none if they cannot be read."""
+    try:
+        with log_file.open("rb") as log:
+            end = log.seek(0, 2)
+            if begin > end:
+                # The daemon has put the full file aside since.
+                begin = 0
+            log.seek(max(begin, end - _TAIL_BYTES))
+            written = log.read()
+    except OSError:
+        # Put aside just now: what failed is told all the same.
+        return []
+    return written.decode(errors="replace").rstrip().splitlines()[-_TAIL_LINES:]

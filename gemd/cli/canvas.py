@@ -122,7 +122,7 @@ class Painter:
             state = f"{len(rows) - room} more rows; {state}"
         rows = rows[:room]
         # An echoed «^C» that wraps would leave the cursor a row too low to take all of it away.
-        state = text.cut(state, max(columns - ECHO_COLUMNS, 1))
+        state = text.cut(text.in_line(state), max(columns - ECHO_COLUMNS, 1))
         rows.append([(state, Colour.DIM.value)])
         lines = ["".join(self._styled(row)) for row in rows]
         content = self._back() + self._kept() + "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gemd.cli import autostart
+from gemd.cli import autostart, offers
 from gemd.cli.failures import Exit
 from gemd.cli.output import Colour
 from gemd.cli.session import Session, pass_session
@@ -30,15 +30,8 @@ _COLOURS = {"FAILED": Colour.RED, "WARNING": Colour.YELLOW, "SKIPPED": Colour.DI
 _GAP = "  "
 
 
-def _names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """What may stand for CHECK, for the shell's completion."""
-    from gemd.doctor.checks import CHECKS
-
-    return [check.name for check in CHECKS if check.name.startswith(incomplete)]
-
-
 @click.command()
-@click.argument("checks", metavar="[CHECK]...", nargs=-1, shell_complete=_names)
+@click.argument("checks", metavar="[CHECK]...", nargs=-1, shell_complete=offers.checks)
 @click.option("--thorough", is_flag=True, help="Also run the engines and read every model's file.")
 @click.option(
     "--engine",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gemd.cli import offers
 from gemd.cli.engine_output import build_document, commit_shown, report_verdicts, show_plan, teller
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.progress import Progress
@@ -206,7 +207,7 @@ def _confirm(
         raise CommandError(
             "this needs a yes", Exit.USAGE, why="nobody can be asked", advice=(f"{command} --yes",)
         )
-    if not click.confirm(question, err=True, default=default):
+    if not output.confirm(question, default=default):
         raise CommandError("nothing was changed", Exit.FAILURE)
 
 
@@ -228,7 +229,7 @@ def _present(
 
 
 @engine.command()
-@click.argument("backend", metavar="BACKEND")
+@click.argument("backend", metavar="BACKEND", shell_complete=offers.backends)
 @_engine_option
 @_yes_option
 @_json_option
@@ -259,7 +260,7 @@ def remove(session: Session, *, backend: str, engine: str, yes: bool, as_json: b
 
 
 @engine.command()
-@click.argument("backend", metavar="[BACKEND]", required=False)
+@click.argument("backend", metavar="[BACKEND]", required=False, shell_complete=offers.backends)
 @_engine_option
 @_json_option
 @pass_session

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from gemd.cli.output import Output
     from gemd.client.errors import GemdClientError
@@ -92,6 +92,55 @@ _BY_CODE = {
 def exit_code(reason: str, code: str) -> Exit:
     """The exit code for an error of the daemon, from its reason or else its gRPC code."""
     return _BY_REASON.get(reason) or _BY_CODE.get(code) or Exit.FAILURE
+
+
+def error_document(
+    message: str,
+    code: Exit,
+    *,
+    reason: str = "",
+    why: str = "",
+    advice: Iterable[str] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """What a command that fails under `--json` prints, as the one and last document on its line.
+
+    The fields of the API's `ErrorDetail`, and the code that the process ends with.
+
+    Args:
+        message: What failed.
+        code: How the process ends.
+        reason: The daemon's; empty for what `gemctl` itself could not do, which the code tells.
+        why: One clause that says why; may be empty.
+        advice: Literal commands to try.
+        metadata: Numbers and names of the message.
+
+    """
+    return {
+        "error": {
+            "reason": reason,
+            "message": message,
+            "why": why,
+            "advice": list(advice),
+            "metadata": dict(metadata or {}),
+            "exit_code": int(code),
+        }
+    }
+
+
+def document_of(error: CommandError | GemdClientError | GemdError) -> dict[str, dict[str, Any]]:
+    """The document of an error that commands are expected to fail with."""
+    reason, metadata = (
+        ("", None) if isinstance(error, CommandError) else (error.reason, error.metadata)
+    )
+    return error_document(
+        error.message,
+        code_of(error),
+        reason=reason,
+        why=error.why,
+        advice=error.advice,
+        metadata=metadata,
+    )
 
 
 def report(error: CommandError | GemdClientError | GemdError, output: Output) -> Exit:

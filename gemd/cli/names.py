@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from gemd.errors import GemdError
 from gemd.paths import config_file, data_dir, resolve_paths
@@ -15,12 +16,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gemd.config import Settings
+    from gemd.paths import Paths
+
+CHECKS: Final = (
+    *("settings", "directories", "disk-space", "socket", "daemon", "service", "python", "engine"),
+    *("gpu-driver", "gpu-memory", "memory", "cpu", "catalogue", "models", "hub", "index", "limits"),
+)
+"""Names of the doctor's checks. Written once more than needed, as the next one: the rooms that
+they come from take 100 ms to import. A test compares them."""
+QUANTIZATIONS: Final = (
+    *("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0"),
+    *("Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0", "IQ4_NL", "IQ4_XS"),
+    *("Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "NVFP4"),
+)
+"""What `gemctl quantize` can make."""
+
+_ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
+"""Of models and variants; a file that is called otherwise is none of ours."""
+_OPERATION: Final = re.compile(r"[0-9a-f]{32}")
+_MACHINE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Names:
-    """Models, their variants and devices as their files name them.
+    """Models, their variants, machines and operations as their files name them.
 
-    What cannot be read has no names; a shell that completes is no place for errors.
+    What cannot be read has no names, and what no command would take as one is none: a shell that
+    completes is no place for errors, and no place for what a file name can do to it.
 
     Args:
         environ: The process's environment.
@@ -49,9 +70,19 @@ class Names:
     def machines(self) -> list[str]:
         """Device profiles that are shipped."""
         try:
-            return sorted(file.stem for file in (data_dir("profiles") / "devices").glob("*.toml"))
+            files = list((data_dir("profiles") / "devices").glob("*.toml"))
         except GemdError:
             return []
+        return sorted(file.stem for file in files if _MACHINE.fullmatch(file.stem))
+
+    def operations(self) -> list[str]:
+        """Ids of operations that have not ended, newest first."""
+        try:
+            files = list((self._paths(store=None).state_dir / "operations").glob("*.json"))
+            files.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+        except (GemdError, OSError):
+            return []
+        return [file.stem for file in files if _OPERATION.fullmatch(file.stem)]
 
     def _profiles(self) -> dict[str, dict[str, Any]]:
         """The shipped ones and the user's, by id."""
@@ -59,7 +90,9 @@ class Names:
         for folder in self._folders():
             for file in sorted(folder.glob("*.toml")):
                 content = _toml(file)
-                found[str(content.get("id") or file.stem)] = content
+                name = str(content.get("id") or file.stem)
+                if _ID.fullmatch(name):
+                    found[name] = content
         return found
 
     def _folders(self) -> Iterator[Path]:
@@ -72,23 +105,28 @@ class Names:
     def _on_disk(self) -> dict[str, list[str]]:
         """Variants in the store by their models: those made here are in no profile."""
         try:
-            manifests = self._store() / "manifests"
-        except GemdError:
+            store = self._paths(store=self._named_store()).store_dir
+            manifests = list((store / "manifests").glob("*/*.json"))
+        except (GemdError, OSError, RuntimeError, ValueError):
+            # The last two: a home of somebody unknown, and a path that no system has.
             return {}
         found: dict[str, list[str]] = {}
-        for file in manifests.glob("*/*.json"):
-            found.setdefault(file.parent.name, []).append(file.stem)
+        for file in manifests:
+            if _ID.fullmatch(file.parent.name) and _ID.fullmatch(file.stem):
+                found.setdefault(file.parent.name, []).append(file.stem)
         return found
 
-    def _store(self) -> Path:
+    def _named_store(self) -> Path | None:
+        named = self._environ.get("GEMD_STORE_DIR") or _toml(self._config_file()).get("store_dir")
+        return Path(named).expanduser() if isinstance(named, str) else None
+
+    def _paths(self, *, store: Path | None) -> Paths:
         # The settings themselves would take 100 ms (pydantic) of somebody's time who has
         # pressed Tab.
-        named = self._environ.get("GEMD_STORE_DIR") or _toml(self._config_file()).get("store_dir")
-        store = Path(named).expanduser() if isinstance(named, str) else None
         settings = cast("Settings", SimpleNamespace(socket=None, store_dir=store))
         return resolve_paths(
             self._environ, platform=sys.platform, home=self._home, settings=settings
-        ).store_dir
+        )
 
     def _config_file(self) -> Path:
         return config_file(self._environ, platform=sys.platform, home=self._home)
@@ -103,5 +141,5 @@ def _toml(file: Path) -> dict[str, Any]:
 
 def _ids(variants: object) -> Iterator[str]:
     for one in variants if isinstance(variants, list) else ():
-        if isinstance(one, dict) and "id" in one:
+        if isinstance(one, dict) and _ID.fullmatch(str(one.get("id"))):
             yield str(one["id"])

@@ -20,7 +20,7 @@ _NAME_COLUMNS = 40
 def show_operation(progress: Progress, before: Operation, now: Operation) -> None:
     """Show a snapshot, and what is notable about it if the last one did not say that."""
     if now.message and now.message != before.message:
-        progress.note(now.message)
+        progress.note(" ".join(now.message.split()))
     if now.phase:
         parts = parts_done(now.units)
         progress.update(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from gemd.cli import offers
 from gemd.cli.daemon import print_operations
 from gemd.cli.documents import document, listing
 from gemd.cli.follow import follow_operation
@@ -31,7 +32,7 @@ def list_operations(session: Session, *, as_json: bool) -> None:
 
 
 @ops.command()
-@click.argument("name")
+@click.argument("name", shell_complete=offers.operations)
 @_json_option
 @pass_session
 def watch(session: Session, name: str, *, as_json: bool) -> None:
@@ -50,7 +51,7 @@ def watch(session: Session, name: str, *, as_json: bool) -> None:
 
 
 @ops.command()
-@click.argument("name")
+@click.argument("name", shell_complete=offers.operations)
 @_json_option
 @pass_session
 def cancel(session: Session, name: str, *, as_json: bool) -> None:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 _COLUMNS = 80
 _ROWS = 24
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+
+
+def _one_line(cell: str) -> str:
+    return cell.replace("\n", " ").replace("\t", " ")
 
 
 class ReaderGoneError(Exception):
@@ -63,6 +68,8 @@ class Output:
         self.stdout = stdout
         self.stderr = stderr
         self.environ = environ
+        self.has_document = False
+        """Whether the one JSON document of a command is written."""
         self._lines_above = 0
 
     @classmethod
@@ -99,15 +106,19 @@ class Output:
 
     def document(self, content: Any) -> None:
         """The one JSON document of a command."""
-        import json
-
-        self.data(json.dumps(content, indent=2, ensure_ascii=self.stdout.isatty()) + "\n")
+        self.data(self._json(content, indent=2) + "\n")
+        self.has_document = True
 
     def record(self, content: Any) -> None:
         """One JSON document of several, on a line of its own."""
+        self.data(self._json(content) + "\n")
+
+    def _json(self, content: Any, *, indent: int | None = None) -> str:
         import json
 
-        self.data(json.dumps(content, ensure_ascii=self.stdout.isatty()) + "\n")
+        written = json.dumps(content, indent=indent, ensure_ascii=self.stdout.isatty())
+        # Many readers take these for the end of a line, where JSON has them inside a text.
+        return written.translate(_LINE_ENDS)
 
     def can_draw(self) -> bool:
         """Whether data goes to a terminal that can put it where it should be."""
@@ -186,7 +197,11 @@ class Output:
             below: Lines under each row; none where it is empty.
 
         """
-        first, *rest = text.table(headers, rows, right=right)
+        # As they will be shown, so that columns stay columns; a cell has one line in any case.
+        shown = text.in_line if self.stdout.isatty() else _one_line
+        first, *rest = text.table(
+            headers, [[shown(cell) for cell in row] for row in rows], right=right
+        )
         self._write(self.stdout, first + "\n", Colour.BOLD)
         for number, content in enumerate(rest):
             self.line(content)
@@ -219,6 +234,17 @@ class Output:
         """Whether a person is there to answer a question."""
         return sys.stdin is not None and sys.stdin.isatty() and self.stderr.isatty()
 
+    def confirm(self, question: str, *, default: bool = False) -> bool:
+        """The answer to a question; only where somebody can be asked.
+
+        Raises:
+            click.Abort: Ctrl-C or Ctrl-D instead of one.
+
+        """
+        import click
+
+        return click.confirm(text.in_line(question), default=default, err=True)
+
     def columns(self) -> int:
         """Width of the terminal that messages appear on; 80 if it has none."""
         try:
@@ -237,7 +263,7 @@ class Output:
         """
         erase = f"\x1b[{self._lines_above}A\r\x1b[J" if self._lines_above else "\r\x1b[K"
         lines = [
-            text.cut(text.visible(line.replace("\n", " ")), columns) for line in (*above, content)
+            text.cut(text.in_line(line.replace("\n", " ")), columns) for line in (*above, content)
         ]
         self._lines_above = len(above)
         try:
@@ -249,7 +275,9 @@ class Output:
 
     def _labelled(self, label: str, content: str, colour: Colour) -> None:
         self._write(self.stderr, label, colour)
-        self._write(self.stderr, f" {content}\n")
+        # What others say must not look like another label of ours.
+        lines = content.rstrip("\n").replace("\n", f"\n{' ' * len(label)} | ")
+        self._write(self.stderr, f" {lines}\n")
 
     def _write(self, stream: TextIO, content: str, colour: Colour | None = None) -> None:
         is_tty = stream.isatty()

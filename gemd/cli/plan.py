@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from gemd.cli import offers
 from gemd.cli.documents import document
 from gemd.cli.memory import shares
 from gemd.cli.session import Session, model_name, pass_session
@@ -45,12 +46,18 @@ _MOST_CONTEXT: Final = 2**24
 
 
 @click.command()
-@click.argument("model", metavar="[MODEL]", required=False)
-@click.option("--variant", metavar="VARIANT", help="Only this one of MODEL.")
+@click.argument("model", metavar="[MODEL]", required=False, shell_complete=offers.models)
+@click.option(
+    "--variant",
+    metavar="VARIANT",
+    shell_complete=offers.variants,
+    help="Only this one of MODEL.",
+)
 @click.option(
     "--on",
     "device",
     metavar="DEVICE",
+    shell_complete=offers.machines,
     help="A device profile such as rtx-4090-24gb, or a device file, instead of this machine.",
 )
 @click.option(

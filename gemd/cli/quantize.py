@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gemd.cli import offers
 from gemd.cli.documents import document
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.follow import ASK_ABOVE_BYTES, follow_operation
@@ -37,11 +38,22 @@ _LEAST_COLUMNS = 20
 
 
 @click.command()
-@click.argument("model", metavar="MODEL|PATH")
+@click.argument("model", metavar="MODEL|PATH", shell_complete=offers.models)
 @click.option(
-    "--to", "quantization", required=True, metavar="TYPE", help="Such as Q4_K_M, Q8_0 or NVFP4."
+    "--to",
+    "quantization",
+    required=True,
+    metavar="TYPE",
+    shell_complete=offers.quantizations,
+    help="Such as Q4_K_M, Q8_0 or NVFP4.",
 )
-@click.option("--from", "source", metavar="VARIANT", help="Start from this one of MODEL.")
+@click.option(
+    "--from",
+    "source",
+    metavar="VARIANT",
+    shell_complete=offers.variants,
+    help="Start from this one of MODEL.",
+)
 @click.option("--variant", metavar="ID", help="What to call the result.")
 @click.option(
     "--imatrix",
@@ -162,7 +174,7 @@ def _check_consent(session: Session, client: Client, name: str, options: dict[st
         return
     what = f"{human_bytes(size)} of weights that {options['quantization']} is made from"
     question = f"{model.id} needs {what}, and they are not on this machine. Fetch them?"
-    if session.output.can_ask() and click.confirm(question, err=True):
+    if session.output.can_ask() and session.output.confirm(question):
         return
     raise CommandError(
         f"fetching {what} needs a yes",

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gemd.cli import offers
 from gemd.cli.asking import ask, say_if_cut, show_stats, starter
 from gemd.cli.documents import document
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.gaps import read_gaps
 from gemd.cli.prompt import read_prompt, read_text
 from gemd.cli.session import Session, model_name, pass_session
-from gemd.cli.streamed import failing_in_line
 from gemd.cli.values import seconds, whole_number
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ _FILL = "Fill in the gaps of the text."
     "--model",
     "-m",
     metavar="MODEL",
+    shell_complete=offers.models,
     help="Model id, or path of a GGUF file or of a checkpoint's folder.",
 )
 @click.option("--system", metavar="TEXT", help="Instructions to the model.")
@@ -62,7 +62,12 @@ _FILL = "Fill in the gaps of the text."
 @click.option(
     "--best-of", type=_UINT32, metavar="N", help="Write this many answers and give the best."
 )
-@click.option("--fill", metavar="FILE", help="Fill the gaps of this text, or of stdin for -.")
+@click.option(
+    "--fill",
+    metavar="FILE",
+    shell_complete=offers.files,
+    help="Fill the gaps of this text, or of stdin for -.",
+)
 @click.option(
     "--watch-canvas", is_flag=True, help="Show how the answer settles: drawn, or in --json."
 )
@@ -99,8 +104,7 @@ def run(session: Session, /, prompt: tuple[str, ...], **options: Any) -> None:
 
         converse(session, options)
         return
-    with failing_in_line(session.output) if options["stream"] else nullcontext():
-        _run(session, prompt, options)
+    _run(session, prompt, options)
 
 
 def _run(session: Session, prompt: tuple[str, ...], options: dict[str, Any]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from functools import cached_property
+from functools import cached_property, wraps
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
 import click
 
@@ -33,6 +33,8 @@ class Session:
         self.environ = environ
         self.flags: dict[str, str] = {}
         """Settings given on the command line, by key."""
+        self.as_json: bool | None = None
+        """Whether the command prints its data as JSON; None before its options are read."""
 
     @cached_property
     def config_file(self) -> Path:
@@ -130,13 +132,18 @@ class Session:
         return Client(socket, name=f"gemctl/{__version__}")
 
     def start_daemon(self) -> None:
-        """Start a daemon, unless one answers already.
+        """Start the service or else a daemon, unless one answers already.
 
         Raises:
             CommandError: It could not be started, or may not be.
 
         """
         from gemd.cli import autostart
+
+        def service() -> bool:
+            from gemd.cli.service.preferred import start_service
+
+            return start_service(self)
 
         autostart.ensure_running(
             self.paths.socket,
@@ -145,6 +152,7 @@ class Session:
             log_file=self.paths.log_file,
             environ=self.environ,
             output=self.output,
+            service=service,
         )
 
     @property
@@ -163,7 +171,22 @@ class Session:
         return command
 
 
-pass_session = click.make_pass_decorator(Session)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def pass_session(command: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
+    """Give a command its session first, which knows from then on whether its data is JSON."""
+
+    @wraps(command)
+    def given(*args: P.args, **kwargs: P.kwargs) -> R:
+        context = click.get_current_context()
+        session = context.find_object(Session)
+        assert session is not None, "invoked without a session"
+        session.as_json = bool(context.params.get("as_json"))
+        return context.invoke(command, session, *args, **kwargs)
+
+    return given
 
 
 def model_name(given: str) -> str:

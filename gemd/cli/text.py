@@ -40,32 +40,78 @@ def format_moment(moment: float | None) -> str:
 def _neutralised() -> dict[int, str]:
     table = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
     table[0x7F] = "\u2421"
+    # As single bytes or as UTF-8, some terminals take these for ESC [, ESC ] and the like.
     table |= {code: f"<{code:02x}>" for code in range(0x80, 0xA0)}
-    # Reordering marks can make a command read as another one than the shell will see.
-    reordering = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-    table |= {code: f"<{code:04x}>" for code in reordering}
-    return table
+    unseen = (*_REORDERING, *_LINE_ENDS, *_INVISIBLE)
+    return table | {code: f"<{code:04x}>" for code in unseen}
 
 
+_REORDERING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Marks that make text run the other way: a command can read as another one than the shell sees."""
+_LINE_ENDS = (0x2028, 0x2029)
+"""Line and paragraph separator: one line to us, and two to some who show or read it."""
+_INVISIBLE = (
+    *(0x00AD, 0x034F, 0x180E, 0x200B, *range(0x2060, 0x2066), *range(0x206A, 0x2070), 0xFEFF),
+    *(0x115F, 0x1160, 0x3164, 0xFFA0, *range(0xFFF9, 0xFFFC), *range(0x1D173, 0x1D17B)),
+    *range(0xE0000, 0xE0080),
+)
+"""What has no look at all, so that two names can look the same, or a text can carry another one."""
 _NEUTRALISED = _neutralised()
+_MASKED = dict.fromkeys((*_REORDERING, *_LINE_ENDS, *_INVISIBLE), "\ufffd")
+_IN_LINE = {0x09: "\u2409", 0x0A: "\u240a"}
+_JOINERS = "\u200c\u200d"
 _STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
 """What `Output` colours with; text of others has none that is not neutralised."""
 
 
 def visible(text: str) -> str:
-    """`text` with every character that would steer a terminal replaced by a visible one.
+    """`text` with every character that would steer a terminal, or hide in it, in a visible form.
 
-    Newlines and tabs stay. Works character by character, so a stream may be cut anywhere.
+    All that models, files, hubs and other programs say goes through here on its way to a terminal.
+    Replaced are
+
+    - control characters but newline and tab (C0, DEL, C1): without them there is no sequence that
+      sets a title, writes to the clipboard, makes a link, changes the screen or asks the terminal
+      for an answer, which the shell would then read as typed;
+    - marks that reorder text, also in a right-to-left script, which needs none of them: letters
+      bring their direction with them, and a careful reader has to see the others;
+    - separators of lines and paragraphs, blanks without a width, fillers and tags.
+
+    Not replaced are letters that look like others, right-to-left letters, which a terminal may
+    show in their own order, combining marks, and what joins or varies what stands beside it
+    (U+200C, U+200D, variation selectors): Persian, Indic scripts and emoji are not right without.
+    Names that have to be told apart are therefore not told apart by looks: ids are ASCII.
+
+    Works character by character, so a stream may be cut anywhere. Only a terminal needs it: what
+    is piped is passed on as it is, and JSON on a terminal has all of this escaped.
     """
     return text.translate(_NEUTRALISED)
 
 
+def in_line(text: str) -> str:
+    """`visible`, and newlines and tabs too: for what has to stay on its line or in its column."""
+    return visible(text).translate(_IN_LINE)
+
+
+def masked(text: str) -> str:
+    """As many characters as `text`, what hides or reorders replaced by U+FFFD.
+
+    For an editor of lines, which shows control characters itself and counts where its cursor is.
+    """
+    return text.translate(_MASKED)
+
+
 def width(text: str) -> int:
-    """Columns that `text` takes in a terminal: wide characters two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )
+    """Columns that `text` takes in a terminal: wide characters two, marks and joiners none."""
+    if text.isascii():
+        return len(text)
+    return sum(_width(char) for char in text)
+
+
+def _width(char: str) -> int:
+    if char in _JOINERS or unicodedata.category(char) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def cut(text: str, columns: int) -> str:

@@ -11,7 +11,7 @@ from gemd.cli.events import decision_line
 from gemd.cli.live import Looker
 from gemd.cli.session import Session, pass_session
 from gemd.cli.terminal import ending_in_order, single_keys
-from gemd.cli.text import format_moment, visible
+from gemd.cli.text import format_moment, in_line
 from gemd.cli.values import seconds
 from gemd.cli.why import ABOUT_MODELS
 
@@ -64,7 +64,7 @@ def _made(client: Client) -> Sequence[Decision]:
 def _latest(made: Sequence[Decision]) -> list[str]:
     """Oldest first, as in a log; each on one line, and without what would steer the terminal."""
     said = [f"{format_moment(one.time)}  {decision_line(one)}" for one in reversed(made)]
-    return [visible(" ".join(line.splitlines())) for line in said]
+    return [in_line(" ".join(line.splitlines())) for line in said]
 
 
 def fit(state: list[str], latest: list[str], rows: int) -> list[str]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gemd.cli import offers
 from gemd.cli.documents import document
-from gemd.cli.failures import CommandError, Exit
+from gemd.cli.failures import CommandError, Exit, document_of
 from gemd.cli.follow import follow_operation
 from gemd.cli.quantize import show_checks
 from gemd.cli.session import Session, model_name, pass_session
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", metavar="[MODEL[:VARIANT]]", required=False)
-@click.option("--variant", metavar="VARIANT", help="Only this one of MODEL.")
+@click.argument("model", metavar="[MODEL[:VARIANT]]", required=False, shell_complete=offers.models)
+@click.option(
+    "--variant",
+    metavar="VARIANT",
+    shell_complete=offers.variants,
+    help="Only this one of MODEL.",
+)
 @click.option(
     "--full",
     is_flag=True,
@@ -43,7 +49,7 @@ def verify(
     from gemd.client import GemdClientError
 
     ended: list[Operation] = []
-    refused: list[GemdClientError] = []
+    refused: list[tuple[str, str, GemdClientError]] = []
     with session.client(start=True) as client:
         for name, chosen in _wanted(client, model, variant or ""):
             try:
@@ -54,7 +60,7 @@ def verify(
                     raise
                 # Of all models one that is just being pulled keeps nobody from the others.
                 output.note(f"{name}:{chosen} is left out: {error}")
-                refused.append(error)
+                refused.append((name, chosen, error))
                 continue
             ended.append(last)
             if not as_json:
@@ -63,13 +69,21 @@ def verify(
         failed = [each for each in ended if not each.raw.verify.passed]
         found = {each.model: client.model(each.model) for each in failed}
     if as_json:
-        output.document({"verifications": [document(each.raw) for each in ended]})
+        output.document(
+            {
+                "verifications": [document(each.raw) for each in ended],
+                "refused": [
+                    {"model": name, "variant": chosen, **document_of(error)}
+                    for name, chosen, error in refused
+                ],
+            }
+        )
     elif not ended and not refused:
         output.note("no model is on disk")
     if failed:
         raise _failure(failed, found, len(ended))
     if refused:
-        raise refused[0]
+        raise refused[0][2]
 
 
 def _failure(failed: Sequence[Operation], found: Mapping[str, Model], count: int) -> CommandError:

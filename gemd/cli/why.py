@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gemd.cli import text
+from gemd.cli import offers, text
 from gemd.cli.documents import listing
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.session import Session, model_name, pass_session
@@ -37,7 +37,9 @@ _REQUEST = re.compile(r"[0-9a-f]{16}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
 
 
 @click.command()
-@click.argument("subject", metavar="[MODEL|REQUEST_ID]", required=False)
+@click.argument(
+    "subject", metavar="[MODEL|REQUEST_ID]", required=False, shell_complete=offers.models
+)
 @click.option("--last", is_flag=True, help="About the last request that was given its way.")
 @click.option(
     "--kind",

@@ -8,7 +8,8 @@ import plistlib
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from xml.parsers.expat import ExpatError
 
 from gemd.doctor.diagnosis import Diagnosis, Result, conclude, warning
 from gemd.doctor.words import quoted
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "service"
 UNIT: Final = "gemd.service"
+AGENT: Final = "io.gemd.daemon.plist"
 _PREFIXES: Final = "@-:+!"
 """What may stand before the program in ExecStart."""
 
@@ -37,6 +39,7 @@ class ServiceFacts:
         enabled: Whether it starts by itself; None if unknown.
         lingers: Whether that is at boot already, not only at login.
         problem: Why its file cannot be read; empty if it can.
+        ours: Whether the file is where `gemctl service install` writes it.
 
     """
 
@@ -47,6 +50,7 @@ class ServiceFacts:
     enabled: bool | None = None
     lingers: bool = False
     problem: str = ""
+    ours: bool = False
 
 
 def examine_service(around: Surroundings, _: Errand) -> Diagnosis:
@@ -72,14 +76,20 @@ def check_service(facts: ServiceFacts) -> Diagnosis:
 def _findings(facts: ServiceFacts) -> Iterator[Finding]:
     assert facts.file is not None
     if facts.problem:
-        yield warning(f"it cannot be read: {facts.problem}", f"ls -l {quoted(facts.file)}")
+        again = ("gemctl service install --force",) if facts.ours else ()
+        advice = (f"ls -l {quoted(facts.file)}", *again)
+        yield warning(f"it cannot be read: {facts.problem}", *advice)
     if facts.program and not facts.program_exists:
-        reload = () if "launchd" in facts.kind else ("systemctl --user daemon-reload",)
-        yield warning(
-            f"it starts {facts.program}, which is not there",
-            f"${{EDITOR:-vi}} {quoted(facts.file)}",
-            *reload,
-        )
+        yield warning(f"it starts {facts.program}, which is not there", *_mended(facts))
+
+
+def _mended(facts: ServiceFacts) -> tuple[str, ...]:
+    """What to type where its program is gone, as after an update of Python."""
+    assert facts.file is not None
+    if facts.ours:
+        return ("gemctl service install",)
+    reload = () if "launchd" in facts.kind else ("systemctl --user daemon-reload",)
+    return (f"${{EDITOR:-vi}} {quoted(facts.file)}", *reload)
 
 
 def _systemd(around: Surroundings) -> ServiceFacts:
@@ -92,7 +102,6 @@ def _systemd(around: Surroundings) -> ServiceFacts:
         program = _started_by(file.read_text(encoding="utf-8", errors="replace"))
     except (OSError, configparser.Error) as error:
         problem = str(error)
-    linger = around.root / "var/lib/systemd/linger" / getpass.getuser()
     return ServiceFacts(
         file=file,
         program=program,
@@ -104,9 +113,19 @@ def _systemd(around: Surroundings) -> ServiceFacts:
             for folder in folders
             for wants in folder.glob("*.target.wants")
         ),
-        lingers=linger.exists(),
+        lingers=_lingers(around),
         problem=problem,
+        ours=file.parent == folders[0],
     )
+
+
+def _lingers(around: Surroundings) -> bool:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # A user without a name, as in a container, has no such file either.
+        return False
+    return (around.root / "var/lib/systemd/linger" / user).exists()
 
 
 def _unit_folders(around: Surroundings) -> Iterator[Path]:
@@ -134,18 +153,47 @@ def _started_by(unit: str) -> str:
 
 def _launchd(around: Surroundings) -> ServiceFacts:
     kind = "launchd agent"
-    for folder in (around.home / "Library/LaunchAgents", around.root / "Library/LaunchAgents"):
+    own = around.home / "Library/LaunchAgents"
+    for folder in (own, around.root / "Library/LaunchAgents"):
         for file in sorted(folder.glob("*gemd*.plist")):
+            ours = file == own / AGENT
             try:
-                agent = plistlib.loads(file.read_bytes())
-            except (OSError, ValueError, plistlib.InvalidFileException) as error:
-                return ServiceFacts(file=file, kind=kind, problem=str(error) or "it is no plist")
-            program = str(agent.get("Program") or next(iter(agent.get("ProgramArguments", [])), ""))
+                agent = _agent(file)
+            except (OSError, ValueError) as error:
+                return ServiceFacts(file=file, kind=kind, problem=str(error), ours=ours)
+            program = _program(agent)
             return ServiceFacts(
                 file=file,
                 kind=kind,
                 program=program,
                 program_exists=not program.startswith("/") or Path(program).exists(),
                 enabled=bool(agent.get("RunAtLoad")) and not agent.get("Disabled", False),
+                ours=ours,
             )
     return ServiceFacts(kind=kind)
+
+
+def _agent(file: Path) -> dict[str, Any]:
+    """What a property list says.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is none.
+
+    """
+    content = file.read_bytes()
+    try:
+        found = plistlib.loads(content)
+    except (ValueError, ExpatError, AttributeError, LookupError, TypeError) as error:
+        # All of these come of damaged ones, and few of their texts say anything.
+        why = str(error) if isinstance(error, ExpatError) else "it is no property list"
+        raise ValueError(why) from None
+    if not isinstance(found, dict):
+        raise ValueError("it is a property list of something else")  # noqa: TRY004 - of a file
+    return found
+
+
+def _program(agent: dict[str, Any]) -> str:
+    words = agent.get("ProgramArguments")
+    first = words[0] if isinstance(words, list) and words else ""
+    return str(agent.get("Program") or first)

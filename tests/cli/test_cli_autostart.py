@@ -163,6 +163,19 @@ def test_last_words_are_found_in_a_log_that_was_put_aside(tmp_path: Path) -> Non
     assert autostart._tail(log_file, 10_000_000) == ["last words"]
 
 
+def test_last_words_that_are_gone_hide_nothing(tmp_path: Path) -> None:
+    """The log was put aside just now: what failed is told without them."""
+    assert autostart._tail(tmp_path / "gemd.log", 0) == []
+
+
+def test_a_lock_that_cannot_be_read_is_held_by_nobody(tmp_path: Path) -> None:
+    """It may be somebody else's, as after a `sudo`; the daemon that is started says so."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for path in ("nothing", "folder", "file/in"):
+        assert not autostart.is_held(tmp_path / path)
+
+
 def test_a_word_that_is_neither_yes_nor_no_is_refused(starter: Starter) -> None:
     """A misspelt GEMD_AUTOSTART=0 must not start a daemon."""
     with pytest.raises(CommandError) as caught:

@@ -189,7 +189,8 @@ def test_the_end_of_the_daemon_is_said(inside: Inside, daemon: FakeDaemon) -> No
 def test_as_json_events_are_the_messages(inside: Inside, daemon: FakeDaemon) -> None:
     """One document per line, numbers as numbers; the state at the start is not one of them."""
     daemon.script.events = [snapshot(7), event(8, model=model("m")), event(2**53, lease=lease())]
-    lines = [json.loads(line) for line in inside("events", "--json").stdout.splitlines()]
+    *lines, last = [json.loads(line) for line in inside("events", "--json").stdout.splitlines()]
+    assert last["error"]["message"] == "gemd ended the stream of events"
     assert [line["sequence"] for line in lines] == [8, 2**53]
     assert lines[0]["model"]["size_bytes"] == 98_000_000
     assert lines[1]["time"] == "1971-01-01T00:00:00Z"
@@ -215,7 +216,8 @@ def test_a_lost_stream_is_read_on(inside: Inside, daemon: FakeDaemon) -> None:
     assert not asked[0].HasField("since_sequence")
     assert [(one.since_sequence, one.instance_id) for one in asked[1:]] == [(8, "i-1"), (9, "i-1")]
     daemon.script.watches = [list(watch) for watch in broken]
-    lines = [json.loads(line) for line in inside("events", "--json").stdout.splitlines()]
+    *lines, last = [json.loads(line) for line in inside("events", "--json").stdout.splitlines()]
+    assert last["error"]["message"] == "gemd ended the stream of events"
     assert [line["sequence"] for line in lines] == [8, 9, 40, 41]
     assert "snapshot" in lines[2]
 

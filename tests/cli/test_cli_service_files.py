@@ -6,6 +6,7 @@ import configparser
 import os
 import plistlib
 import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -284,6 +285,21 @@ def test_nothing_is_ever_half_written(step: str, error: BaseException, tmp_path:
         write(path, "new\n", look(path))
     assert look(path) == replace(look(path), author=Author.GEMCTL, body="old\n")
     assert tree(tmp_path) == ["folder", f"folder/{UNIT}"]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path) -> None:
+    """As on some network file systems: the file is whole and in its place."""
+    sync = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+        sync(descriptor)
+
+    path = tmp_path / UNIT
+    with mock.patch("os.fsync", side_effect=only_files):
+        write(path, "one\n", look(path))
+    assert look(path) == Found(Author.GEMCTL, "one\n", 0)
 
 
 def test_what_cannot_be_written_says_why(tmp_path: Path) -> None:

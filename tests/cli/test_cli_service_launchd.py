@@ -104,7 +104,8 @@ def test_an_agent_from_start_to_end(
     assert f"answers at {socket}\n" in done.stderr
     first = desk.running
     state = json.loads(gemctl_on_mac("service", "status", "--json").stdout)
-    assert (state["kind"], state["state"]) == ("launchd agent", "running")
+    assert (state["kind"], state["state"]) == ("launchd agent", "RUNNING")
+    assert state["detail"] == "running"
     assert (state["daemon_pid"], state["daemon_started_by"]) == (first, "SERVICE")
     done = gemctl_on_mac("service", "install", GEMD_THREADS="1")
     assert "ended the daemon that was started by the old file\n" in done.stderr

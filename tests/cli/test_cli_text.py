@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 
 import pytest
@@ -44,13 +45,50 @@ def test_times_have_two_units_at_most(seconds: float, shown: str) -> None:
     assert text.format_seconds(seconds) == shown
 
 
-@given(st.text())
-def test_visible_text_cannot_steer_a_terminal(content: str) -> None:
-    """No control character but newline and tab is left, nor one that reorders text."""
-    for char in text.visible(content):
-        assert char in "\n\t" or unicodedata.category(char) != "Cc"
+KEPT = {
+    # Joiners, the signs of numbers in Arabic and Syriac scripts, and marks of other scripts that
+    # are seen: text that people read is wrong without.
+    *("\u200c", "\u200d", "\u06dd", "\u070f", "\u08e2", "\u0890", "\u0891"),
+    *map(chr, range(0x600, 0x606)),
+    *map(chr, (0x110BD, 0x110CD, *range(0x13430, 0x13440), *range(0x1BCA0, 0x1BCA4))),
+}
+
+
+def test_visible_text_cannot_steer_a_terminal() -> None:
+    """Of all characters, none that controls, reorders, ends a line or is not seen."""
+    everything = "".join(
+        chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000
+    )
+    for char in set(text.visible(everything)) - KEPT:
+        assert char in "\n\t" or unicodedata.category(char) not in {"Cc", "Cf", "Zl", "Zp"}
         assert unicodedata.bidirectional(char) not in {"LRE", "RLE", "LRO", "RLO", "PDF"}
         assert unicodedata.bidirectional(char) not in {"LRI", "RLI", "FSI", "PDI"}
+
+
+@pytest.mark.parametrize("char", "\u034f\u115f\u1160\u3164\uffa0\u00ad\u200b\ufeff\U000e0041")
+def test_what_has_no_look_is_shown_by_its_number(char: str) -> None:
+    """Fillers and joiners that no script needs: two names must not look the same through them."""
+    assert text.visible(f"a{char}b") == f"a<{ord(char):04x}>b"
+
+
+@given(st.text())
+def test_what_stays_on_its_line_has_no_end_of_one(content: str) -> None:
+    """Nor a tab, whose width nobody knows; all else is as in any visible text."""
+    shown = text.in_line(content)
+    assert "\n" not in shown
+    assert "\t" not in shown
+    assert len(shown.splitlines()) <= 1
+    assert shown == text.visible(content).replace("\n", "␊").replace("\t", "␉")
+
+
+@given(st.text())
+def test_a_masked_text_is_as_long_as_it_was(content: str) -> None:
+    """Its cursor stays where it is; what it may hide is seen, and the rest is itself."""
+    shown = text.masked(content)
+    assert len(shown) == len(content)
+    for before, after in zip(content, shown, strict=True):
+        assert after in {before, "\ufffd"}
+    assert text.masked("a\u202eb\u200bc\x1b") == "a\ufffdb\ufffdc\x1b"
 
 
 @given(st.text(), st.integers(0, 20))
@@ -61,7 +99,10 @@ def test_a_stream_may_be_cut_anywhere(content: str, cut: int) -> None:
 
 def test_ordinary_text_is_left_alone() -> None:
     """Letters of all scripts, emoji, newlines and tabs pass."""
-    ordinary = "Größe\n\tпривет 東京 👍🏽 naïve"
+    ordinary = (
+        "Größe\n\tпривет 東京 👍🏽 naïve שלום مرحبا می\u200cروم क्\u200dष "
+        "👨\u200d👩\u200d👧 ❤\ufe0f 葛\U000e0100"
+    )
     assert text.visible(ordinary) == ordinary
 
 

@@ -122,7 +122,7 @@ def test_completion_scripts(gemctl: Gemctl, shell: str) -> None:
 
 def test_completion_knows_the_commands(gemctl: Gemctl) -> None:
     """What the script calls answers with the commands that begin so."""
-    done = gemctl(_GEMCTL_COMPLETE="bash_complete", COMP_WORDS="gemctl lo", COMP_CWORD="1")
+    done = gemctl("--", "loa", "gemctl loa", _GEMCTL_COMPLETE="bash_complete")
     assert done.stdout == "plain,load\n"
 
 

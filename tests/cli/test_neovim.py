@@ -257,6 +257,69 @@ def test_closing_the_buffer_cancels_too(gemctl: Gemctl, daemon: FakeDaemon, tmp_
     assert cancelled == [True]
 
 
+def test_undoing_it_while_it_comes_cancels_it(
+    gemctl: Gemctl, daemon: FakeDaemon, tmp_path: Path
+) -> None:
+    """The lines are back, and the rest of the answer is not written between them."""
+    go_on = tmp_path / "go-on"
+
+    def script(_request: object, _context: object) -> Iterator[Any]:
+        yield started()
+        yield delta("one ")
+        until(go_on, daemon)
+        yield from [delta("two ")] * 3
+        daemon.stream_ended.wait(20)
+
+    daemon.script.generate = script
+    driven = drive(
+        f"""
+        set("first", "second", "third")
+        vim.cmd("2GemdReplace shout")
+        wait(function() return lines()[2] == "one " end)
+        normal("u")
+        vim.fn.writefile({{}}, "{go_on}")
+        wait(idle)
+        return lines()
+        """,
+        tmp_path,
+        gemctl.environ,
+    )
+    assert driven.result == ["first", "second", "third"]
+    assert driven.told == ["gemd: cancelled"]
+
+
+def test_a_buffer_that_was_locked_meanwhile_ends_it(
+    gemctl: Gemctl, daemon: FakeDaemon, tmp_path: Path
+) -> None:
+    """Once, with the editor's reason, and not an error for each piece."""
+    go_on = tmp_path / "go-on"
+
+    def script(_request: object, _context: object) -> Iterator[Any]:
+        yield started()
+        until(go_on, daemon)
+        yield from [delta("two ")] * 3
+        daemon.stream_ended.wait(20)
+
+    daemon.script.generate = script
+    driven = drive(
+        f"""
+        set("kept")
+        vim.cmd("GemdReplace shout")
+        wait(function() return gemd.status() == "gemd: reading" end)
+        vim.bo.modifiable = false
+        vim.fn.writefile({{}}, "{go_on}")
+        wait(idle)
+        return lines()
+        """,
+        tmp_path,
+        gemctl.environ,
+    )
+    (told,) = driven.told
+    assert driven.result == ["kept"]
+    assert told.startswith("gemd: the answer cannot be written here\n  why: ")
+    assert "modifiable" in told
+
+
 def test_an_error_says_what_to_do(gemctl: Gemctl, daemon: FakeDaemon, tmp_path: Path) -> None:
     """The words of the daemon; lines that were to be replaced stay as they were."""
 
@@ -284,6 +347,7 @@ def test_an_error_says_what_to_do(gemctl: Gemctl, daemon: FakeDaemon, tmp_path: 
     "script,words",
     [
         ('gemd.setup({ command = { "/nowhere/gemctl" } }) gemd.ask("Hi")', "is not on the PATH"),
+        ('gemd.setup({ command = "/nowhere/gemctl" }) gemd.ask("Hi")', "is not on the PATH"),
         ('gemd.setup({ arguments = { "--nonsense" } }) gemd.ask("Hi") wait(idle)', "--nonsense"),
         ('vim.bo.modifiable = false vim.cmd("GemdComplete")', "cannot be changed"),
         ('vim.cmd("GemdComplete")', "no text before"),

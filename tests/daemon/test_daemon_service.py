@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import grpc
 import psutil
@@ -24,17 +24,18 @@ from tests.support.notify_socket import NotifySocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SLOW_TO_LISTEN = """
-import asyncio, os
+import os
 from gemd import daemon
-from gemd.rpc.app import App
-listen = App._listen
-def slow(app):
+from gemd.rpc import app
+listen = app.listen
+def slow(*arguments, **named):
     with open(os.environ["GATE"]) as gate:
         gate.read()
-    listen(app)
-App._listen = slow
+    return listen(*arguments, **named)
+app.listen = slow
 daemon.main()
 """
 """A daemon that opens its socket when somebody opens a pipe."""
@@ -89,6 +90,17 @@ def started(
         process.wait()
 
 
+def opened_for(process: subprocess.Popen[bytes], gate: Path) -> IO[str]:
+    """A pipe for writing, once that process reads it; it has failed if it ended instead."""
+    give_up = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < give_up:
+        try:
+            return os.fdopen(os.open(gate, os.O_WRONLY | os.O_NONBLOCK), "w", encoding="utf-8")
+        except OSError:
+            time.sleep(0.01)
+    raise AssertionError(f"nobody reads the gate; exit code {process.poll()}")
+
+
 async def info(user: Home) -> status_pb2.DaemonInfo:
     """Who the daemon says it is."""
     async with connect(user.socket) as channel:
@@ -110,7 +122,7 @@ async def test_ready_is_said_when_a_call_succeeds_and_not_before(
     gate = user.path / "gate"
     os.mkfifo(gate)
     with started(user, manager, "-c", SLOW_TO_LISTEN, GATE=str(gate)) as process:
-        with gate.open("w") as opened:
+        with await asyncio.to_thread(opened_for, process, gate) as opened:
             # It reads the gate: all before the listening has been done.
             with pytest.raises(grpc.aio.AioRpcError):
                 await info(user)

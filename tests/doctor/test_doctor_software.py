@@ -123,10 +123,65 @@ def test_a_unit_of_systemd_is_found(tmp_path: Path) -> None:
     found = made(examine_service, around)
     assert found.result is Result.WARNING
     assert f"it starts {program}, which is not there" in found.detail
-    assert found.fixes[-1] == "systemctl --user daemon-reload"
+    assert found.fixes == ("gemctl service install",)
     write(unit, "ExecStart=/x\n")
-    assert "it cannot be read" in made(examine_service, around).detail
+    found = made(examine_service, around)
+    assert "it cannot be read" in found.detail
+    assert found.fixes == (f"ls -l {unit}", "gemctl service install --force")
     write(unit, UNIT.format("%h/.local/bin/gemd"))
+    assert made(examine_service, around).result is Result.OK
+
+
+def test_a_unit_of_the_system_is_no_business_of_gemctl(tmp_path: Path) -> None:
+    """One that a distribution or an administrator put there is mended with an editor."""
+    around = surroundings(tmp_path, root=tmp_path)
+    unit = tmp_path / "etc/systemd/user/gemd.service"
+    write(unit, UNIT.format("/no/such/gemd"))
+    fixes = made(examine_service, around).fixes
+    assert fixes == (f"${{EDITOR:-vi}} {unit}", "systemctl --user daemon-reload")
+
+
+def test_a_user_without_a_name_has_a_service_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that gives a number and no more."""
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    write(tmp_path / "config/systemd/user/gemd.service", UNIT.format("%h/gemd"))
+    assert made(examine_service, surroundings(tmp_path, root=tmp_path)).result is Result.OK
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no plist",
+        b"<plist version='1.0'><dict>",
+        b"<plist version='1.0'><dict><date>soon</date></dict></plist>",
+        b"<plist version='1.0'><array/></plist>",
+        b"bplist00\xff",
+    ],
+)
+def test_a_damaged_agent_is_told_of(content: bytes, tmp_path: Path) -> None:
+    """Cut off, of another kind, or none at all: with the command that writes it anew."""
+    around = surroundings(tmp_path, root=tmp_path / "root", platform="darwin")
+    agent = write(tmp_path / "Library/LaunchAgents/io.gemd.daemon.plist")
+    agent.write_bytes(content)
+    found = made(examine_service, around)
+    assert found.result is Result.WARNING
+    assert "it cannot be read: " in found.detail
+    assert found.fixes == (f"ls -l {agent}", "gemctl service install --force")
+
+
+@pytest.mark.parametrize("words", [[], "gemd", None, [7], {"a": "/gemd"}])
+def test_an_agent_without_a_program_is_not_judged(words: object, tmp_path: Path) -> None:
+    """What it starts is unknown then."""
+    around = surroundings(tmp_path, root=tmp_path / "root", platform="darwin")
+    agent = write(tmp_path / "Library/LaunchAgents/io.gemd.daemon.plist")
+    content = {"Label": "gemd"} | ({} if words is None else {"ProgramArguments": words})
+    agent.write_bytes(plistlib.dumps(content))
     assert made(examine_service, around).result is Result.OK
 
 

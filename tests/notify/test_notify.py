@@ -96,6 +96,9 @@ def test_an_inherited_link_is_none() -> None:
         ("-1", "7", None),
         ("soon", "7", None),
         ("", "7", None),
+        ("9" * 400, "7", None),
+        (str(2**64), "7", None),
+        (str(2**64 - 1), "7", (2**64 - 1) / 1e6),
     ],
 )
 def test_the_watchdog_is_for_the_process_that_is_named(

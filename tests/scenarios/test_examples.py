@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gemd.cli.failures import Exit
+from tests.support.desktop import MODEL
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -74,9 +77,49 @@ def test_an_example_does_what_it_says(name: str, environ: dict[str, str]) -> Non
     assert SAID[name](done.stdout), done.stdout
 
 
-@pytest.mark.parametrize("name,code", [("python/ask.py", 1), ("shell/ask.sh", 4)])
-def test_an_example_says_what_failed(name: str, code: int, environ: dict[str, str]) -> None:
-    """A model that is none: the daemon's words, and an exit code."""
-    done = run(name, "Hi", "nosuch", environ=environ)
+# How an example is called with a model that is none, and how it ends then.
+REFUSED = {
+    "python/ask.py": (["Hi", "nosuch"], 1),
+    "python/ask_async.py": (["nosuch"], 1),
+    "python/embeddings.py": (["Hi", "nosuch"], 1),
+    "python/document_to_json.py": (["", "nosuch"], 1),
+    "python/operations.py": (["nosuch"], 1),
+    "shell/ask.sh": (["Hi", "nosuch"], 4),
+    "shell/batch.sh": (["nosuch"], 4),
+    "shell/events.sh": (["Hi", "nosuch"], 1),
+    "shell/warm.sh": (["nosuch"], 4),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_an_example_says_what_failed(name: str, environ: dict[str, str]) -> None:
+    """A model that is none: the daemon's words with its advice, no traceback, and an exit code."""
+    arguments, code = REFUSED[name]
+    done = run(name, *arguments, environ=environ)
     assert done.returncode == code
-    assert "no such model" in done.stderr or "MODEL_NOT_FOUND" in done.stderr
+    assert "there is no model 'nosuch'" in done.stderr
+    assert "try: gemctl list" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_an_example_says_that_no_daemon_runs(
+    name: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """In one sentence, with the command that starts one."""
+    nobody = {"GEMD_SOCKET": str(tmp_path / "none.sock"), "GEMD_AUTOSTART": "0"}
+    done = run(name, environ=environ | nobody)
+    code = 1 if name == "shell/events.sh" or name.startswith("python") else Exit.UNREACHABLE
+    assert done.returncode == code
+    assert "gemd is not running (" in done.stderr
+    assert "try: gemd\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_batch_goes_on_where_it_ended(environ: dict[str, str], tmp_path: Path) -> None:
+    """In the same folder; the second run has nothing left to ask."""
+    folder = str(tmp_path / "of batch")
+    first = run("shell/batch.sh", MODEL, folder, environ=environ)
+    again = run("shell/batch.sh", MODEL, folder, environ=environ)
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    assert again.stdout == first.stdout

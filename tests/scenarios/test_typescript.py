@@ -200,6 +200,59 @@ def test_without_a_daemon_it_says_so(example: Example, environ: dict[str, str]) 
     assert done.stderr.startswith("error: gemd does not answer (DAEMON_UNREACHABLE)\n")
 
 
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["--deadline", "soon", "Hi"], "--deadline is no number: soon"),
+        (["--max-tokens", "", "Hi"], "--max-tokens is no number: "),
+        (["--nonsense", "Hi"], "Unknown option '--nonsense'"),
+        ([], "there has to be one PROMPT"),
+    ],
+)
+def test_a_command_line_that_is_not_understood_asks_nobody(
+    example: Example,
+    daemon: FakeDaemon,
+    environ: dict[str, str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    """What is wrong, how it is used, and exit code 2; no traceback, and no request without it."""
+    done = example.node("dist/main.js", *arguments, environ=environ)
+    first, second = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert first.startswith(f"error: {words}")
+    assert second.startswith("usage: npm start -- [--model M]")
+    assert daemon.asked("Generate") == []
+
+
+def test_a_socket_that_cannot_be_one_is_an_error_and_no_defect(
+    example: Example, environ: dict[str, str]
+) -> None:
+    """As one with a relative path."""
+    done = example.node("dist/main.js", "Hi", environ=environ | {"GEMD_SOCKET": "relative"})
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the socket relative has to be an absolute path")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_embedding_can_be_cancelled_before_it_begins(
+    example: Example, daemon: FakeDaemon, environ: dict[str, str]
+) -> None:
+    """As where the user was faster."""
+    script = """
+    import { Gemd } from "./dist/gemd.js";
+    const gemd = new Gemd();
+    const request = { model: "x", texts: ["a"] };
+    await gemd.embed(request, { signal: AbortSignal.abort() }).catch((error) => {
+      console.log(error.reason);
+    });
+    gemd.close();
+    """
+    done = example.node("--input-type=module", "--eval", script, environ=environ)
+    assert done.stdout == "CANCELLED\n", done.stderr
+    assert daemon.asked("Embed") == []
+
+
 def test_a_socket_in_an_odd_folder_is_reached(example: Example, socket: Path) -> None:
     """Its path is not read as an address."""
     odd = socket.parent / "what? no#1 %41 größe" / "gemd.sock"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gemd import __version__
+from gemd.cli import offers
 from gemd.cli.batch.jobs import read_jobs
 from gemd.cli.batch.order import groups
 from gemd.cli.batch.results import Printed, kept_in
@@ -38,9 +39,21 @@ _MOST_AT_ONCE = 256
 
 
 @click.command()
-@click.argument("file", metavar="FILE")
-@click.option("--out", "-o", metavar="OUT", help="Where results go, and where to go on.")
-@click.option("--model", "-m", metavar="MODEL", help="For jobs that name none.")
+@click.argument("file", metavar="FILE", shell_complete=offers.files)
+@click.option(
+    "--out",
+    "-o",
+    metavar="OUT",
+    shell_complete=offers.files,
+    help="Where results go, and where to go on.",
+)
+@click.option(
+    "--model",
+    "-m",
+    metavar="MODEL",
+    shell_complete=offers.models,
+    help="For jobs that name none.",
+)
 @click.option("--mode", type=click.Choice(MODES), help="For jobs that name none.")
 @click.option(
     "--jobs",

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gemd.cli.chat import lines
+from gemd.cli.text import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -88,6 +89,7 @@ class LineEditor:
             prompt_continuation=CONTINUATION,
             key_bindings=_bindings(),
             completer=_completer(words),
+            input_processors=[_unmasking()],
             complete_while_typing=False,
             complete_style=CompleteStyle.READLINE_LIKE,
             enable_suspend=True,
@@ -137,6 +139,22 @@ def _bindings() -> Any:
             event.app.exit(exception=KeyboardInterrupt)
 
     return bindings
+
+
+def _unmasking() -> Any:
+    """Shows what was pasted and can hide: the editor itself does so with control characters."""
+    from prompt_toolkit.layout.processors import Processor, Transformation
+
+    class _Unmasking(Processor):
+        def apply_transformation(self, transformation_input: Any) -> Transformation:
+            return Transformation(
+                [
+                    (style, masked(content), *handler)
+                    for style, content, *handler in transformation_input.fragments
+                ]
+            )
+
+    return _Unmasking()
 
 
 def _completer(words: Callable[[str], Iterable[str]]) -> Any:

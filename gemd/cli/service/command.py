@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -15,13 +13,18 @@ from gemd.cli import autostart
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.service import files
 from gemd.cli.service.files import Author
+from gemd.cli.service.here import manager_of
 from gemd.cli.service.job import make_job
+from gemd.cli.service.manager import Phase
+from gemd.cli.service.standing import document_of, show, standing
 from gemd.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gemd.cli.output import Output
     from gemd.cli.service.job import Job
-    from gemd.cli.service.manager import Manager, State
+    from gemd.cli.service.manager import Manager
     from gemd.client import Info
 
 _MOST_LINES: Final = 1_000_000
@@ -55,7 +58,7 @@ def install(session: Session, *, no_start: bool, force: bool) -> None:
     # Also for their sake: a service with a wrong setting would not start.
     _ = session.settled_paths
     output = session.output
-    manager = _manager(session)
+    manager = manager_of(session)
     manager.check()
     file, job = manager.file(), _job(session)
     before = files.look(file)
@@ -88,7 +91,7 @@ def uninstall(session: Session, *, force: bool) -> None:
     Models, settings and logs stay, and so does what you put beside the file yourself.
     """
     output = session.output
-    manager = _manager(session)
+    manager = manager_of(session)
     file = manager.file()
     found = files.look(file)
     if found.author in {Author.EDITED, Author.OTHER} and not force:
@@ -121,11 +124,11 @@ def start(session: Session) -> None:
 def stop(session: Session) -> None:
     """Stop it in good order, until it is started or the next login."""
     manager = _installed(session)
-    if manager.state().active:
+    if manager.state().ended:
+        session.output.note("the service does not run")
+    else:
         manager.stop()
         session.output.note("the service has ended")
-    else:
-        session.output.note("the service does not run")
     if autostart.answers(session.paths.socket):
         session.output.hint(f"another gemd answers at {session.paths.socket}: gemctl stop")
 
@@ -135,7 +138,7 @@ def stop(session: Session) -> None:
 def restart(session: Session) -> None:
     """Stop it and start it, as after a change of settings."""
     manager = _installed(session)
-    if not manager.state().active:
+    if manager.state().ended:
         _clear_the_way(session)
     manager.restart()
     _wait_for_answer(session)
@@ -151,17 +154,14 @@ def status(session: Session, *, as_json: bool) -> Exit:
     The exit code is 0 if the service runs and a daemon answers, 4 if gemd is no service here,
     else 3.
     """
-    manager = _manager(session)
-    file = manager.file()
-    author, state = files.look(file).author, manager.state()
-    info = _daemon(session)
+    seen = standing(session, manager_of(session))
     if as_json:
-        session.output.document(_document(session, manager, author, state, info))
+        session.output.document(document_of(seen))
     else:
-        _show(session, manager, author, state, info)
-    if author is Author.NOBODY:
+        show(seen, session.output)
+    if seen.author is Author.NOBODY:
         return Exit.NOT_FOUND
-    return Exit.OK if state.active and info is not None else Exit.UNREACHABLE
+    return Exit.OK if seen.state.active and seen.info is not None else Exit.UNREACHABLE
 
 
 @service.command()
@@ -177,20 +177,8 @@ def status(session: Session, *, as_json: bool) -> Exit:
 @pass_session
 def logs(session: Session, *, follow: bool, lines: int) -> None:
     """Show what it logged."""
-    for line in _manager(session).log(lines=lines, follow=follow):
+    for line in manager_of(session).log(lines=lines, follow=follow):
         session.output.line(line)
-
-
-def _manager(session: Session) -> Manager:
-    home = Path(session.environ.get("HOME") or Path.home())
-    if sys.platform == "darwin":
-        from gemd.cli.service.launchd import Launchd
-
-        log_file = session.paths.log_file
-        return Launchd(session.environ, home, log_file=log_file, uid=os.getuid())
-    from gemd.cli.service.systemd import Systemd
-
-    return Systemd(session.environ, home)
 
 
 def _installed(session: Session) -> Manager:
@@ -200,7 +188,7 @@ def _installed(session: Session) -> Manager:
         CommandError: It is not, or the manager cannot be asked.
 
     """
-    manager = _manager(session)
+    manager = manager_of(session)
     manager.check()
     file = manager.file()
     if files.look(file).author is Author.NOBODY:
@@ -243,12 +231,14 @@ def _not_ours(file: Path, author: Author, command: str) -> CommandError:
 
 
 def _start(session: Session, manager: Manager, *, changed: bool) -> None:
-    if manager.state().active:
+    state = manager.state()
+    if state.phase is Phase.RUNNING:
         session.output.note("the service runs")
         if changed:
             session.output.hint("what changed holds from the next start: gemctl service restart")
         return
-    _clear_the_way(session)
+    if state.ended:
+        _clear_the_way(session)
     manager.start()
     _wait_for_answer(session)
     session.output.note(f"the service has started and answers at {session.paths.socket}")
@@ -305,54 +295,3 @@ def _wait_for_answer(session: Session) -> None:
                 advice=("gemctl service logs", "gemctl service status"),
             )
         time.sleep(_POLL_S)
-
-
-def _document(
-    session: Session, manager: Manager, author: Author, state: State, info: Info | None
-) -> dict[str, object]:
-    return {
-        "kind": manager.kind,
-        "file": str(manager.file()),
-        "installed": author is not Author.NOBODY,
-        "changed_by_hand": author in {Author.EDITED, Author.OTHER},
-        "known": state.known,
-        "state": state.text,
-        "active": state.active,
-        "enabled": state.enabled,
-        "pid": state.pid,
-        "restarts": state.restarts,
-        "says": state.says,
-        "socket": str(session.paths.socket),
-        "answers": info is not None,
-        "daemon_pid": 0 if info is None else info.pid,
-        "daemon_started_by": "" if info is None else info.started_by,
-    }
-
-
-def _show(
-    session: Session, manager: Manager, author: Author, state: State, info: Info | None
-) -> None:
-    output = session.output
-    whose = {
-        Author.NOBODY: "not installed",
-        Author.GEMCTL: str(manager.file()),
-        Author.EDITED: f"{manager.file()}, changed by hand",
-        Author.OTHER: f"{manager.file()}, not gemctl's",
-    }
-    rows = [(manager.kind, whose[author])]
-    if author is not Author.NOBODY:
-        at_login = {True: ", starts at login", False: ", does not start at login", None: ""}
-        pid = f", pid {state.pid}" if state.pid else ""
-        again = f", restarted {state.restarts} times" if state.restarts else ""
-        rows.append(("state", f"{state.text}{pid}{at_login[state.enabled]}{again}"))
-    if state.says:
-        rows.append(("says", state.says))
-    who = "nobody answers" if info is None else f"answers, pid {info.pid}"
-    foreign = info is not None and info.pid != state.pid
-    by = f", started by {info.started_by.lower()}" if info is not None and foreign else ""
-    rows.append(("socket", f"{session.paths.socket} {who}{by}"))
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        output.line(f"{name:<{width}}  {value}")
-    if author is Author.NOBODY:
-        output.hint("gemctl service install")

@@ -133,10 +133,12 @@ def _replace(path: Path, content: str) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make what was renamed there survive a power cut."""
+    """Make what was renamed there survive a power cut, where the file system can."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        # Some of the network cannot, and the file is in its place.
+        with suppress(OSError):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

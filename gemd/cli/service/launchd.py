@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from typing import TYPE_CHECKING, Final
 
 from gemd.cli.failures import CommandError, Exit
-from gemd.cli.service.manager import State
-from gemd.cli.service.programs import Programs
+from gemd.cli.service.manager import Phase, State
+from gemd.cli.service.programs import LONGEST_S, Programs, number
 from gemd.cli.service.render import LABEL, render_agent
 from gemd.paths import data_dir
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from gemd.cli.service.programs import Done
 
 _NO_LAUNCHD: Final = ("a Mac has it in /bin", ('export PATH="/bin:/usr/bin:$PATH"', "gemd"))
-_FIELD: Final = re.compile(r"^\s*(state|pid|runs) = (.+)$", re.MULTILINE)
+_FIELD: Final = re.compile(r"^\s*(state|pid|last exit code) = (.+)$", re.MULTILINE)
 _LONGEST_END_S: Final = 35.0
 """More than ExitTimeOut."""
 _POLL_S: Final = 0.05
@@ -35,10 +36,12 @@ class Launchd:
         log_file: Of the daemon.
         uid: Of the user.
         sleep: Waits.
+        patience_s: How long launchctl may take.
 
     """
 
     kind = "launchd agent"
+    start_waits = False
     hints = ("it runs from login to logout",)
 
     def __init__(
@@ -49,8 +52,9 @@ class Launchd:
         log_file: Path,
         uid: int,
         sleep: Callable[[float], None] = time.sleep,
+        patience_s: float = LONGEST_S,
     ) -> None:
-        self._programs = Programs(environ, _NO_LAUNCHD)
+        self._programs = Programs(environ, _NO_LAUNCHD, patience_s)
         self._file = home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
         self._log_file = log_file
         self._domain = f"gui/{uid}"
@@ -60,6 +64,10 @@ class Launchd:
     def file(self) -> Path:
         """Where the property list belongs."""
         return self._file
+
+    def file_of_shell(self) -> Path | None:
+        """The property list; None if it is not there."""
+        return self._file if self._file.exists() else None
 
     def check(self) -> None:
         """Ask for the domain of the user's session, which an ssh login alone does not make."""
@@ -80,7 +88,15 @@ class Launchd:
     def adopt(self, *, changed: bool) -> Iterator[str]:
         """RunAtLoad starts it at login; a service that runs knows an old file only."""
         # launchd makes the log, but not the folder that it is in.
-        self._log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(
+                f"{self._log_file.parent} cannot be made, where the log belongs",
+                Exit.PRECONDITION,
+                why=error.strerror or str(error),
+                advice=(f"ls -ld {shlex.quote(str(self._log_file.parent.parent))}",),
+            ) from None
         if changed and self._is_loaded():
             self._unload()
             yield "ended the daemon that was started by the old file"
@@ -90,17 +106,20 @@ class Launchd:
         try:
             done = self._launchctl("print", self._target)
         except CommandError as error:
-            return State(error.message, known=False)
+            return State(Phase.UNKNOWN, error=error.message)
+        there = self._file.exists()
+        file = self._file if there else None
         if done.code:
-            return State("not loaded", enabled=self._file.exists())
-        found = dict(_FIELD.findall(done.stdout))
-        pid = found.get("pid", "")
+            return State(Phase.STOPPED, "not loaded", file=file, enabled=there)
+        # The first of each is the agent's; coalitions and ports, further down, have states too.
+        found = dict(reversed(_FIELD.findall(done.stdout)))
+        pid = number(found.get("pid", ""))
         return State(
+            _phase(pid, found),
             found.get("state", "loaded"),
-            active=pid.isdigit(),
-            enabled=self._file.exists(),
-            pid=int(pid) if pid.isdigit() else 0,
-            restarts=max(int(found.get("runs", "0")) - 1, 0) if pid.isdigit() else 0,
+            file=file,
+            enabled=there,
+            pid=pid,
         )
 
     def start(self) -> None:
@@ -112,9 +131,13 @@ class Launchd:
 
     def stop(self) -> None:
         """SIGTERM: gemd then ends with 0, which is not restarted."""
-        if self.state().active:
+        before = self.state()
+        if before.pid:
             self._do("kill", "SIGTERM", self._target)
-            self._wait(lambda: not self.state().active)
+            self._wait(lambda: not self.state().pid)
+        elif before.active:
+            # It failed, and is about to be started again.
+            self._unload()
 
     def restart(self) -> None:
         """Stop it in good order, and start it."""
@@ -171,3 +194,14 @@ class Launchd:
                 why=done.said,
                 advice=("gemctl service logs", f"launchctl print {self._target}"),
             )
+
+
+def _phase(pid: int, found: Mapping[str, str]) -> Phase:
+    """Where a loaded agent stands. launchd starts one that failed again, after a while."""
+    if pid:
+        return Phase.RUNNING
+    if found.get("state", "").startswith("spawn"):
+        return Phase.STARTING
+    # `0`, `1: Operation not permitted`, or `(never exited)`.
+    code = number(found.get("last exit code", "").partition(":")[0])
+    return Phase.FAILED if code else Phase.STOPPED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,28 +13,54 @@ if TYPE_CHECKING:
     from gemd.cli.service.job import Job
 
 
+class Phase(enum.Enum):
+    """Where a service stands; the names are what `gemctl service status --json` prints."""
+
+    RUNNING = "RUNNING"
+    STARTING = "STARTING"
+    """Its manager starts it, or will do so again in a moment."""
+    STOPPING = "STOPPING"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+    """It ended badly; one that is started again after that is STARTING until then."""
+    UNKNOWN = "UNKNOWN"
+    """Its manager cannot be asked, or says what is not understood."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """The service as its manager sees it.
 
     Attributes:
-        text: In the manager's words, such as ``active (running)``; why, if it cannot be asked.
-        known: Whether the manager could be asked.
-        active: Whether it runs, or is about to.
+        phase: Where it stands.
+        detail: The same in the manager's words, such as ``active (running)``.
+        error: Why the manager cannot be asked; empty if it can.
+        file: What the manager would start it from; None if it has no such file, or does not say.
         enabled: Whether it starts at login; None if unknown.
         pid: Of its daemon; 0 if there is none.
         says: What the daemon said of itself last.
-        restarts: How often the manager started it again by itself.
+        restarts: How often the manager started it again by itself; 0 also if unknown.
 
     """
 
-    text: str
-    known: bool = True
-    active: bool = False
+    phase: Phase
+    detail: str = ""
+    error: str = ""
+    file: Path | None = None
     enabled: bool | None = None
     pid: int = 0
     says: str = ""
     restarts: int = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs, or is about to."""
+        return self.phase in {Phase.RUNNING, Phase.STARTING}
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it runs any more, and nothing is going to."""
+        return self.phase in {Phase.STOPPED, Phase.FAILED}
 
 
 class Manager(Protocol):
@@ -49,8 +76,17 @@ class Manager(Protocol):
         """What is good to know after an installation."""
         ...
 
+    @property
+    def start_waits(self) -> bool:
+        """Whether `start` returns when the daemon serves, and not before."""
+        ...
+
     def file(self) -> Path:
         """Where the file is, or would be."""
+        ...
+
+    def file_of_shell(self) -> Path | None:
+        """Where this shell's variables say that the file is, without asking; None if it is not."""
         ...
 
     def check(self) -> None:

@@ -12,7 +12,7 @@ from gemd.cli.failures import CommandError, Exit
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_LONGEST_S: Final = 120.0
+LONGEST_S: Final = 120.0
 """More than a start or a stop may take by the units' own limits."""
 
 
@@ -38,17 +38,19 @@ class Programs:
     Attributes:
         environ: Their environment.
         missing: What to say and try where one is not there.
+        patience_s: How long one that runs to its end may take.
 
     """
 
     environ: Mapping[str, str]
     missing: tuple[str, tuple[str, ...]]
+    patience_s: float = LONGEST_S
 
     def run(self, *command: str) -> Done:
         """Run one to its end.
 
         Raises:
-            CommandError: It is not there, or does not end.
+            CommandError: It is not there, cannot be run, or does not end.
 
         """
         try:
@@ -59,30 +61,35 @@ class Programs:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=_LONGEST_S,
+                timeout=self.patience_s,
                 check=False,
             )
         except subprocess.TimeoutExpired:
             raise CommandError(
-                f"`{' '.join(command)}` has not ended after {_LONGEST_S:.0f} s", Exit.FAILURE
+                f"`{' '.join(command)}` has not ended after {self.patience_s:.0f} s", Exit.FAILURE
             ) from None
+        except OSError as error:
+            raise _not_run(command, error) from None
         return Done(done.returncode, done.stdout, done.stderr)
 
     def lines(self, *command: str) -> Iterator[str]:
         """What one writes, line by line, to its end.
 
         Raises:
-            CommandError: It is not there, or fails.
+            CommandError: It is not there, cannot be run, or fails.
 
         """
-        process = subprocess.Popen(
-            self._found(command),
-            env=self._quiet(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        )
+        try:
+            process = subprocess.Popen(
+                self._found(command),
+                env=self._quiet(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
+        except OSError as error:
+            raise _not_run(command, error) from None
         assert process.stdout is not None
         try:
             with process.stdout as written:
@@ -105,3 +112,15 @@ class Programs:
 
     def _quiet(self) -> dict[str, str]:
         return {**self.environ, "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
+
+
+def _not_run(command: Sequence[str], error: OSError) -> CommandError:
+    """As a script whose interpreter is gone."""
+    return CommandError(
+        f"`{command[0]}` cannot be run", Exit.FAILURE, why=error.strerror or str(error)
+    )
+
+
+def number(text: str) -> int:
+    """A number that a program wrote; 0 if it is none."""
+    return int(text) if text.isascii() and text.isdigit() else 0

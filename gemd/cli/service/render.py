@@ -1,20 +1,25 @@
-"""From templates to a systemd unit and a launchd agent. Pure: no file is read or written."""
+"""Jobs as a systemd unit and a launchd agent, and back. Pure: no file is read or written."""
 
 from __future__ import annotations
 
 import plistlib
+import re
 from typing import TYPE_CHECKING, Final
+from xml.parsers.expat import ExpatError
 
 from gemd.cli.failures import CommandError, Exit
+from gemd.cli.service.job import Job
 
 if TYPE_CHECKING:
-    from gemd.cli.service.job import Job
+    from collections.abc import Iterator
 
 LABEL: Final = "io.gemd.daemon"
 UNIT: Final = "gemd.service"
 _UNSAFE: Final = frozenset("\"'\\\a\b\t\n\v\f\r")
 """What systemd refuses in the name of a program, however it is written."""
 _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n", "\t": "\\t"}
+_WORD: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPED: Final = re.compile(r"%%|\\(?:x([0-9a-f]{2})|(.))")
 _LAST_CONTROL: Final = 0x1F
 _DELETE: Final = 0x7F
 
@@ -61,6 +66,35 @@ def _escaped(each: str) -> str:
     return _ESCAPES.get(each, each)
 
 
+def read_unit(unit: str) -> Job | None:
+    """The job of a unit as `render_unit` writes it; None if it is written in another way."""
+    environ: dict[str, str] = {}
+    command: tuple[str, ...] = ()
+    # Not `splitlines`, which ends lines at characters that are plain ones to systemd.
+    for line in unit.split("\n"):
+        key, _, value = line.partition("=")
+        words = tuple(_read(value.removeprefix(":")))
+        if key == "Environment":
+            environ |= dict(word.split("=", 1) for word in words if "=" in word)
+        elif key == "ExecStart":
+            command = words
+    return Job(command, environ) if command else None
+
+
+def _read(value: str) -> Iterator[str]:
+    """Words between double quotes, without escapes."""
+    for word in _WORD.findall(value):
+        yield _ESCAPED.sub(_unescaped, word)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    if found[0] == "%%":
+        return "%"
+    if found[1] is not None:
+        return chr(int(found[1], 16))
+    return {"n": "\n", "t": "\t"}.get(found[2], found[2])
+
+
 def render_agent(template: bytes, job: Job, *, log_file: str) -> str:
     """The property list of the agent that starts a job.
 
@@ -82,6 +116,17 @@ def render_agent(template: bytes, job: Job, *, log_file: str) -> str:
         return plistlib.dumps(agent, sort_keys=False).decode()
     except ValueError as error:
         raise _unfit(f"{job.command} {dict(job.environ)}", str(error)) from None
+
+
+def read_agent(agent: str) -> Job | None:
+    """The job of a property list; None if it has none, or is none."""
+    try:
+        found = plistlib.loads(agent.encode(errors="surrogateescape"))
+        command = tuple(map(str, found["ProgramArguments"]))
+        environ = {str(key): str(value) for key, value in found["EnvironmentVariables"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError, ExpatError):
+        return None
+    return Job(command, environ) if command else None
 
 
 def _text(word: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemd.cli.failures import CommandError, Exit
-from gemd.cli.service.manager import State
-from gemd.cli.service.programs import Programs
+from gemd.cli.service.manager import Phase, State
+from gemd.cli.service.programs import LONGEST_S, Programs, number
 from gemd.cli.service.render import UNIT, render_unit
 from gemd.paths import data_dir
 
@@ -22,11 +22,22 @@ if TYPE_CHECKING:
 _PROPERTIES: Final = (
     "ActiveState",
     "SubState",
+    "FragmentPath",
     "UnitFileState",
     "MainPID",
     "StatusText",
     "NRestarts",
 )
+_PHASES: Final = {
+    "active": Phase.RUNNING,
+    "reloading": Phase.RUNNING,
+    "refreshing": Phase.RUNNING,
+    "activating": Phase.STARTING,
+    "deactivating": Phase.STOPPING,
+    "inactive": Phase.STOPPED,
+    "failed": Phase.FAILED,
+}
+"""Values of ActiveState; see systemctl(1)."""
 _NO_SYSTEMD: Final = (
     "only systemd and launchd run gemd as a service",
     ("gemctl run 'Hello'   (starts gemd when it is needed)", "gemd"),
@@ -44,17 +55,21 @@ class Systemd:
     Args:
         environ: The shell's variables.
         home: The user's home directory.
+        patience_s: How long it may take to answer.
 
     """
 
     kind = "systemd user unit"
+    start_waits = True
     hints = (
         "it runs from login to logout; also without a login after: loginctl enable-linger",
         "your own variables: NAME=value lines in ~/.config/gemd/environment",
     )
 
-    def __init__(self, environ: Mapping[str, str], home: Path) -> None:
-        self._programs = Programs(environ, _NO_SYSTEMD)
+    def __init__(
+        self, environ: Mapping[str, str], home: Path, *, patience_s: float = LONGEST_S
+    ) -> None:
+        self._programs = Programs(environ, _NO_SYSTEMD, patience_s)
         named = Path(environ.get("XDG_CONFIG_HOME", ""))
         default = home / ".config"
         bases = (named, default) if named.is_absolute() else (default,)
@@ -82,7 +97,12 @@ class Systemd:
         Its XDG_CONFIG_HOME may be another one than the shell's.
         """
         places = [folder / UNIT for folder in (*self._own_folder(), *self._folders)]
-        return next((place for place in places if place.exists() or place.is_symlink()), places[0])
+        return next((place for place in places if _is_there(place)), places[0])
+
+    def file_of_shell(self) -> Path | None:
+        """The unit where this shell's variables say that it is; asks nobody. None if it is not."""
+        places = [folder / UNIT for folder in self._folders]
+        return next((place for place in places if _is_there(place)), None)
 
     def _own_folder(self) -> Iterator[Path]:
         """The first of its folders that is made by users; none if it cannot be asked."""
@@ -101,7 +121,8 @@ class Systemd:
 
     def adopt(self, *, changed: bool) -> Iterator[str]:
         """Read it and enable it."""
-        if changed:
+        # What wrote the file may have been interrupted before the manager read it.
+        if changed or self._is_stale():
             self._do("daemon-reload")
         if self.state().enabled:
             return
@@ -113,20 +134,21 @@ class Systemd:
         try:
             done = self._systemctl("show", UNIT, f"--property={','.join(_PROPERTIES)}")
         except CommandError as error:
-            return State(error.message, known=False)
+            return State(Phase.UNKNOWN, error=error.message)
         pairs = (line.partition("=") for line in done.stdout.splitlines())
         found = {key: value for key, _, value in pairs}
         if done.code or "ActiveState" not in found:
-            return State(done.said or "the manager does not answer", known=False)
-        active = found["ActiveState"]
+            return State(Phase.UNKNOWN, error=done.said or "the manager does not answer")
+        active, file = found["ActiveState"], found.get("FragmentPath", "")
         return State(
+            _PHASES.get(active, Phase.UNKNOWN),
             f"{active} ({found.get('SubState', '')})",
-            active=active in {"active", "activating", "reloading"},
+            file=Path(file) if file else None,
             enabled=found.get("UnitFileState", "").startswith("enabled"),
-            pid=_number(found.get("MainPID", "")),
+            pid=number(found.get("MainPID", "")),
             # Of one that was stopped in good order it is the last word, and old.
             says="" if active == "inactive" else found.get("StatusText", ""),
-            restarts=_number(found.get("NRestarts", "")),
+            restarts=number(found.get("NRestarts", "")),
         )
 
     def start(self) -> None:
@@ -147,14 +169,14 @@ class Systemd:
     def abandon(self) -> Iterator[str]:
         """Stop and disable it; where nobody can be asked, take the link away by hand."""
         before = self.state()
-        if before.known:
-            if before.active:
+        if before.error:
+            yield f"its manager could not be asked: {before.error}"
+        else:
+            if not before.ended:
                 self._do("stop", UNIT)
                 yield f"stopped {UNIT}"
             if before.enabled:
                 self._do("disable", UNIT)
-        else:
-            yield f"its manager could not be asked: {before.text}"
         link = self.file().parent / "default.target.wants" / UNIT
         left = link.is_symlink()
         if left:
@@ -166,7 +188,7 @@ class Systemd:
 
     def forget(self) -> None:
         """Forget the unit, and that it failed."""
-        if self.state().known:
+        if not self.state().error:
             self._systemctl("daemon-reload")
             self._systemctl("reset-failed", UNIT)
 
@@ -176,6 +198,11 @@ class Systemd:
         if follow:
             command.append("--follow")
         yield from self._programs.lines(*command)
+
+    def _is_stale(self) -> bool:
+        """Whether the manager knows an older file than the one that is there."""
+        done = self._systemctl("show", UNIT, "--property=NeedDaemonReload")
+        return done.stdout.strip() == "NeedDaemonReload=yes"
 
     def _systemctl(self, *arguments: str) -> Done:
         return self._programs.run("systemctl", "--user", *arguments)
@@ -193,5 +220,6 @@ class Systemd:
         )
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
+def _is_there(place: Path) -> bool:
+    """Also as a link that leads nowhere: `systemctl mask` makes one to /dev/null."""
+    return place.exists() or place.is_symlink()

@@ -45,8 +45,7 @@ def main(prompt: str = "What is the capital of France?", model: str | None = Non
     try:
         ask(prompt, model)
     except GemdClientError as error:
-        advice = "".join(f"\n  try: {line}" for line in error.advice)
-        sys.exit(f"{error} ({error.reason}){advice}")
+        sys.exit("\n  try: ".join([f"{error} ({error.reason})", *error.advice]))
 
 
 if __name__ == "__main__":

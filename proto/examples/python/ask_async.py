@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from gemd.client import AsyncClient, GenerationOptions, Sampling, default_socket
+from gemd.client import AsyncClient, GemdClientError, GenerationOptions, Sampling, default_socket
 
 QUESTIONS = (
     "What is the capital of France?",
@@ -40,6 +40,8 @@ async def main(model: str | None = None) -> None:
                 except ValueError:
                     continue
                 break
+            else:
+                sys.exit("no answer has named Paris")
         finally:
             for task in tasks:
                 task.cancel()
@@ -47,4 +49,7 @@ async def main(model: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except GemdClientError as error:
+        sys.exit("\n  try: ".join([f"{error} ({error.reason})", *error.advice]))

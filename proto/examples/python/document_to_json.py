@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from gemd.client import Client, GenerationOptions, Sampling, default_socket
+from gemd.client import Client, GemdClientError, GenerationOptions, Sampling, default_socket
 
 DOCUMENT = """\
 Invoice 2041. Bakery Rosen, Berlin. 12 loaves of rye bread. Total: 48 euros. Due on 3 May.
@@ -42,4 +42,7 @@ def main(file: str = "", model: str = "smollm2-135m") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except GemdClientError as error:
+        sys.exit("\n  try: ".join([f"{error} ({error.reason})", *error.advice]))

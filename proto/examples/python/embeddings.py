@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from gemd.client import Client, default_socket
+from gemd.client import Client, GemdClientError, default_socket
 
 TEXTS = (
     "The cat sleeps on the sofa.",
@@ -30,4 +30,7 @@ def main(question: str = "A kitten is lying on the couch.", model: str = "smollm
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except GemdClientError as error:
+        sys.exit("\n  try: ".join([f"{error} ({error.reason})", *error.advice]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from gemd.client import Client, Operation, default_socket
+from gemd.client import Client, GemdClientError, Operation, default_socket
 
 
 def follow(client: Client, begun: Operation) -> Operation:
@@ -34,4 +34,7 @@ def main(model: str = "smollm2-135m") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except GemdClientError as error:
+        sys.exit("\n  try: ".join([f"{error} ({error.reason})", *error.advice]))

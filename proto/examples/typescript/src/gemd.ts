@@ -84,9 +84,15 @@ export class Gemd {
         request,
         new Metadata(),
         options(limits.deadline ?? UNARY_SECONDS),
-        (error, response) => (error ? reject(meaningOf(error)) : resolve(response as EmbedResponse__Output)),
+        (error, response) => {
+          limits.signal?.removeEventListener("abort", cancel);
+          if (error) reject(meaningOf(error));
+          else resolve(response as EmbedResponse__Output);
+        },
       );
-      limits.signal?.addEventListener("abort", () => call.cancel(), { once: true });
+      const cancel = () => call.cancel();
+      limits.signal?.addEventListener("abort", cancel, { once: true });
+      if (limits.signal?.aborted) cancel();
     });
   }
 

@@ -5,18 +5,46 @@
 import { parseArgs } from "node:util";
 import { defaultSocket, type Event, Gemd, GemdError, type GenerateRequest, Preview } from "./gemd.js";
 
-const INTERRUPTED = 130;
+const USAGE_ERROR = 2;
 const TIMED_OUT = 124;
+const INTERRUPTED = 130;
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    model: { type: "string" },
-    "max-tokens": { type: "string" },
-    deadline: { type: "string" },
-    socket: { type: "string" },
-  },
-});
+interface Wanted {
+  prompt: string;
+  model: string | undefined;
+  socket: string | undefined;
+  maxTokens: number | undefined;
+  deadline: number | undefined;
+}
+
+/**
+ * What the command line says.
+ *
+ * @throws Error if it is not understood.
+ */
+function wanted(): Wanted {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      model: { type: "string" },
+      "max-tokens": { type: "string" },
+      deadline: { type: "string" },
+      socket: { type: "string" },
+    },
+  });
+  const [prompt] = positionals;
+  if (positionals.length !== 1 || !prompt) throw new Error("there has to be one PROMPT");
+  const { model, socket } = values;
+  const maxTokens = numberOf("--max-tokens", values["max-tokens"]);
+  return { prompt, model, socket, maxTokens, deadline: numberOf("--deadline", values.deadline) };
+}
+
+function numberOf(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const number = text.trim() === "" ? Number.NaN : Number(text);
+  if (!Number.isFinite(number) || number < 0) throw new Error(`${option} is no number: ${text}`);
+  return number;
+}
 
 /** A line on standard error; on a terminal it is replaced by the next one. */
 class StatusLine {
@@ -51,11 +79,11 @@ function happening({ queued, loading }: Event): string | undefined {
   return `loading ${loading.model}: ${loading.phase.replace("PHASE_", "").toLowerCase()}${share}`;
 }
 
-async function answer(gemd: Gemd, prompt: string, signal: AbortSignal): Promise<void> {
+async function answer(gemd: Gemd, want: Wanted, signal: AbortSignal): Promise<void> {
+  const { prompt, deadline } = want;
   const request: GenerateRequest = {};
-  if (values.model) request.model = values.model;
-  if (values["max-tokens"]) request.sampling = { maxTokens: Number(values["max-tokens"]) };
-  const deadline = values.deadline === undefined ? undefined : Number(values.deadline);
+  if (want.model) request.model = want.model;
+  if (want.maxTokens !== undefined) request.sampling = { maxTokens: want.maxTokens };
 
   const line = new StatusLine();
   const preview = new Preview();
@@ -92,22 +120,26 @@ function report(error: unknown, interrupted: boolean): number {
 }
 
 async function main(): Promise<number> {
-  const [prompt] = positionals;
-  if (positionals.length !== 1 || !prompt) {
-    process.stderr.write("usage: npm start -- [--model MODEL] [--deadline SECONDS] PROMPT\n");
-    return 2;
+  let want: Wanted;
+  try {
+    want = wanted();
+  } catch (error) {
+    process.stderr.write(`error: ${(error as Error).message}\n`);
+    process.stderr.write("usage: npm start -- [--model M] [--max-tokens N] [--deadline SECONDS] [--socket PATH] PROMPT\n");
+    return USAGE_ERROR;
   }
-  const gemd = new Gemd(values.socket ?? defaultSocket());
   const interrupt = new AbortController();
   // The first Ctrl-C cancels the answer, and the program ends in good order; the next one kills it.
   process.once("SIGINT", () => interrupt.abort());
+  let gemd: Gemd | undefined;
   try {
-    await answer(gemd, prompt, interrupt.signal);
+    gemd = new Gemd(want.socket ?? defaultSocket());
+    await answer(gemd, want, interrupt.signal);
     return 0;
   } catch (error) {
     return report(error, interrupt.signal.aborted);
   } finally {
-    gemd.close();
+    gemd?.close();
   }
 }
 

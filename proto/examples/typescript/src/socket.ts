@@ -3,6 +3,7 @@
 import { lstatSync, readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { GemdError } from "./errors.js";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -17,7 +18,7 @@ export interface Machine {
  * The path of the socket. In this order: `GEMD_SOCKET`; `socket` in the configuration file;
  * `gemd.sock` in the runtime directory of a service, of the session, of logind, or of gemd itself.
  *
- * @throws Error if a setting names no absolute path.
+ * @throws GemdError if a setting names no absolute path.
  */
 export function defaultSocket(
   environment: Environment = process.env,
@@ -34,7 +35,11 @@ export function defaultSocket(
 function absolute(path: string, home: string): string {
   const whole = path === "~" || path.startsWith("~/") ? home + path.slice(1) : path;
   if (!isAbsolute(whole)) {
-    throw new Error(`the socket ${path} has to be an absolute path, or one that starts with ~/`);
+    throw new GemdError({
+      reason: "BAD_CONFIG",
+      code: "FAILED_PRECONDITION",
+      message: `the socket ${path} has to be an absolute path, or one that starts with ~/`,
+    });
   }
   return whole;
 }

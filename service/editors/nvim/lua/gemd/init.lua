@@ -20,6 +20,9 @@ local running = {}
 ---@param options table? those of `M.options` that shall differ
 function M.setup(options)
   M.options = vim.tbl_deep_extend("force", M.options, options or {})
+  if type(M.options.command) == "string" then
+    M.options.command = { M.options.command }
+  end
 end
 
 local function tell(message, level)
@@ -60,6 +63,11 @@ local function argv(more)
   return vim.list_extend(line, { "-" })
 end
 
+local function cancel(one)
+  one.stopped = true
+  job.stop(one.job)
+end
+
 -- Start a request that writes to `view`. `call` may have: `arguments`; `first`, before its first
 -- text is written; `done(answer)`, after its last, and only if it came to its end.
 local function request(view, prompt, call)
@@ -83,13 +91,23 @@ local function request(view, prompt, call)
       failure = content
       return
     end
+    if view:taken_back() then
+      return cancel(one)
+    end
     local begins = answer.text == ""
     local text = answer:add(kind, content)
     if text then
-      if begins and call.first then
-        call.first()
+      local ok, why = pcall(function()
+        if begins and call.first then
+          call.first()
+        end
+        view:write(text)
+      end)
+      if not ok then
+        -- As where the buffer was made unmodifiable since; each further piece would fail too.
+        failure = failure or { message = "the answer cannot be written here", why = why, advice = {} }
+        return job.stop(one.job)
       end
-      view:write(text)
     end
     show()
   end
@@ -100,7 +118,7 @@ local function request(view, prompt, call)
     pcall(vim.api.nvim_del_autocmd, one.closing)
     if view:alive() then
       view:show("")
-      if code == 0 and call.done then
+      if code == 0 and call.done and not failure then
         call.done(answer)
       end
       view:close()
@@ -137,8 +155,7 @@ local function request(view, prompt, call)
   one.closing = vim.api.nvim_create_autocmd("BufUnload", {
     buffer = view.buffer,
     callback = function()
-      one.stopped = true
-      job.stop(one.job)
+      cancel(one)
     end,
   })
   show()
@@ -266,8 +283,7 @@ function M.stop()
     end
   end
   for _, one in ipairs(#here > 0 and here or all) do
-    one.stopped = true
-    job.stop(one.job)
+    cancel(one)
   end
 end
 

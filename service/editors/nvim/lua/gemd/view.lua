@@ -34,6 +34,11 @@ function M:position()
   return found[1], found[2]
 end
 
+--- Whether the user has undone what was written here: what follows it has no place any more.
+function M:taken_back()
+  return self.number ~= nil and vim.api.nvim_buf_call(self.buffer, vim.fn.changenr) < self.number
+end
+
 --- Change the buffer. All changes of one answer are one step of undo, unless something else was
 --- changed in between: that is not to be undone with it.
 ---@param change fun()
@@ -47,6 +52,7 @@ function M:change(change)
     end
     change()
     end_step()
+    self.number = vim.fn.changenr()
   end)
   self.tick = vim.api.nvim_buf_get_changedtick(self.buffer)
 end
