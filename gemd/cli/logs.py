@@ -114,14 +114,9 @@ def _running(session: Session) -> Info | None:
 
 
 def _is_installed(session: Session) -> bool:
-    from gemd.cli.service import files
     from gemd.cli.service.here import manager_of
 
-    try:
-        return files.look(manager_of(session).file()).author is not files.Author.NOBODY
-    except CommandError:
-        # No service manager, no service.
-        return False
+    return manager_of(session).file_of_shell() is not None
 
 
 def _of_service(session: Session, *, lines: int, follow: bool, level: str | None) -> Iterator[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -144,3 +145,19 @@ def test_an_event_in_words(event: dict[str, Any], words: str) -> None:
     local = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(1767323045))
     assert in_words({**event, "time": moment}) == f"{local} {words}"
     assert in_words({**event, "time": "now"}) == f"now {words}"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac's service logs into the same file")
+def test_a_service_that_is_stopped_has_a_log(user: Home) -> None:
+    """It is known by its file; its manager is asked for the log alone."""
+    unit = user.path / "config" / "systemd" / "user" / "gemd.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    programs = user.path / "programs"
+    programs.mkdir()
+    journal = programs / "journalctl"
+    journal.write_text(f"#!/bin/sh\necho '{event(7)}'\n")
+    journal.chmod(0o755)
+    shown = gemctl(user, PATH=str(programs))("logs")
+    assert "event.7" in shown.stdout
+    assert "its service has logged" in shown.stderr
