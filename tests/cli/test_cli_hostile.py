@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -52,6 +54,21 @@ def test_no_text_of_the_daemon_steers_the_terminal(
         assert SHOWN in seen
 
 
+def test_json_on_a_terminal_says_what_was_said(gemctl: Gemctl, hostile: FilledDaemon) -> None:
+    """All of it escaped, nothing of it replaced: it can be copied from there."""
+    _, seen = gemctl.on_terminal("info", "--json")
+    assert json.loads(seen)["version"] == HOSTILE
+
+
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """In the background of a shell the tests would hand on a SIGINT that is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("arguments", [["top"], ["status", "--watch"]], ids=" ".join)
 def test_nor_do_texts_on_live_screens(
     gemctl: Gemctl, hostile: FilledDaemon, arguments: list[str]
