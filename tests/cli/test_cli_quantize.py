@@ -159,10 +159,12 @@ def test_on_a_terminal_it_asks(gemctl: Gemctl, daemon: FakeDaemon) -> None:
     assert len(daemon.asked("QuantizeModel")) == 1
 
 
-def test_what_is_missing_is_a_matter_of_usage(inside: Inside, daemon: FakeDaemon) -> None:
+def test_what_is_missing_is_a_matter_of_usage(
+    inside: Inside, daemon: FakeDaemon, tmp_path: Path
+) -> None:
     """The type, and an importance matrix that is not there."""
     assert inside("quantize", "smollm2-135m").returncode == Exit.USAGE
-    done = inside("quantize", "smollm2-135m", "--to", "Q4_0", "--imatrix", "/nowhere")
+    done = inside("quantize", "smollm2-135m", "--to", "Q4_0", "--imatrix", str(tmp_path / "none"))
     assert done.returncode == Exit.USAGE
     assert daemon.asked("QuantizeModel") == []
 

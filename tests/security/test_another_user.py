@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from gemd.client import GenerationOptions
+from tests.support.app import short_directory
 from tests.support.daemon_process import serving
 from tests.support.hub_faults import PULLED, TOKEN, hubbed
 from tests.support.methods import free_port, methods
@@ -95,17 +96,16 @@ def test_another_user_reaches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_a_stranger_tries_what_can_be_done(tmp_path: Path) -> None:
+def test_a_stranger_tries_what_can_be_done() -> None:
     """What is open is found open: else the test above would prove nothing."""
-    tmp_path.chmod(0o755)
-    for folder in tmp_path.parents[:2]:
+    with short_directory() as folder:
         folder.chmod(0o755)
-    readable, writable = tmp_path / "readable", tmp_path / "writable"
-    readable.touch(0o644)
-    writable.touch()
-    writable.chmod(0o666)
-    task = {"socket": "/nowhere", "port": free_port(), "pids": [], "methods": ["/a/B"]}
-    could = stranger({**task, "paths": [str(readable), str(writable)]})
+        readable, writable = folder / "readable", folder / "writable"
+        readable.touch(0o644)
+        writable.touch()
+        writable.chmod(0o666)
+        task = {"socket": f"{folder}/s", "port": free_port(), "pids": [], "methods": ["/a/B"]}
+        could = stranger({**task, "paths": [str(readable), str(writable)]})
     assert could == [
         f"read {readable}",
         f"read {writable}",
