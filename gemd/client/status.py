@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from gemd.client.errors import (
@@ -93,15 +95,17 @@ def _details(
     for key, value in trailing:
         if key != _DETAILS_KEY:
             continue
-        for detail in status_pb2.Status.FromString(value).details:
-            if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
-                candidate = error_details_pb2.ErrorInfo()
-                detail.Unpack(candidate)
-                info = candidate if candidate.domain == DOMAIN else info
-            elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
-                retry = error_details_pb2.RetryInfo()
-                detail.Unpack(retry)
-                retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+        # Who answers need not be gemd: what is damaged there says no more than the code does.
+        with contextlib.suppress(DecodeError):
+            for detail in status_pb2.Status.FromString(value).details:
+                if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+                    candidate = error_details_pb2.ErrorInfo()
+                    detail.Unpack(candidate)
+                    info = candidate if candidate.domain == DOMAIN else info
+                elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+                    retry = error_details_pb2.RetryInfo()
+                    detail.Unpack(retry)
+                    retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     return info, retry_after
 
 

@@ -52,8 +52,8 @@ _KEPT_PREFIXES = (
     "VK_",
     "ZE_",
 )
-_SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL")
-"""In names such as NVIDIA_API_KEY, which say what they hold."""
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.IGNORECASE)
+"""In names such as NVIDIA_API_KEY, which say what they hold; some write them small."""
 
 
 @dataclass(frozen=True)

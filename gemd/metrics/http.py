@@ -2,8 +2,9 @@
 
 Every program of this machine can ask, and so can every web page that a browser here shows; the
 page holds nothing that is secret, and what makes the daemon work is limited: connections, bytes,
-time. A web page cannot read it: there is no CORS, and a `Host` that is no name of this machine,
-as in DNS rebinding, is refused. A connection is for one request.
+time. A web page gets nothing: a browser says on whose behalf it asks (`Origin`, `Sec-Fetch-Site`),
+and a `Host` that is no name of this machine, as in DNS rebinding, is refused. There is no CORS. A
+connection is for one request.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ RESPONSE_S: Final = 10.0
 """For the page to be made, and again for it to be taken."""
 _HERE: Final = re.compile(rb"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 """Any port: whoever forwards one keeps the name and not the number."""
+_OF_NO_PAGE: Final = {b"none", b"same-origin"}
+"""`Sec-Fetch-Site` of an address that somebody typed, and of the page when it is loaded anew (W3C
+Fetch Metadata). Whoever scrapes sends none."""
 _TEXT: Final = "text/plain; charset=utf-8"
 _READ_BYTES: Final = 4096
 _HINT: Final = b"gemd: the metrics are at /metrics\n"
@@ -201,6 +205,9 @@ def _refused(request: h11.Request, headers: dict[bytes, bytes]) -> HTTPStatus | 
     """Why it gets no page; None if it does."""
     if not _HERE.fullmatch(headers.get(b"host", b"")):
         return HTTPStatus.MISDIRECTED_REQUEST
+    if b"origin" in headers or headers.get(b"sec-fetch-site", b"none") not in _OF_NO_PAGE:
+        # An image or a script of a web page: it could not read the page, and need not have it made.
+        return HTTPStatus.FORBIDDEN
     if request.target.partition(b"?")[0] not in {PATH, b"/"}:
         return HTTPStatus.NOT_FOUND
     if request.method not in {b"GET", b"HEAD"}:

@@ -6,7 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from gemd.errors import ConfigError
-from gemd.rpc import auth, limits, server, tls
+from gemd.rpc import auth, limits, server, tls, undecodable
 from gemd.rpc.interceptor import Interceptor
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def listen(
             open to a network without TLS.
 
     """
+    undecodable.keep_out_of_the_log()
     open_files = limits.allow_open_files()
     queue, message = settings.queue_limit, settings.max_message_bytes
     local = server.build(

@@ -37,15 +37,24 @@ def guard(*, parent: int, name: str) -> None:
     if os.getppid() != parent:
         # It died before the request above could take effect.
         raise SystemExit(0)
-    # A core would be as large as the model, and hold the prompts.
-    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    leave_no_core()
     # An interrupt in the daemon's terminal is the daemon's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Libraries print; standard output has no other reader than the log.
     os.dup2(2, 1)
     # A crash in native code leaves the Python stack in the log, then takes its course.
     faulthandler.enable(all_threads=False)
+
+
+def leave_no_core() -> None:
+    """See to it that a crash writes nothing: it would be as large as the model, with the prompts.
+
+    A limit of 0 keeps the kernel from writing a file, and not from handing the core to a program
+    (core(5)), as most desktops have it. One of 1 byte keeps it from both; what has a hard limit of
+    0 cannot have that one.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0 if hard == 0 else 1, hard))
 
 
 def _prefer_for_oom_kill() -> None:
