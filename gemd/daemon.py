@@ -145,7 +145,9 @@ def run(
     else:
         configure_logging(resolved.settings, sys.stderr)
     # Libraries read it when they are imported; what is wrong with a call is logged by us.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # gRPC has a line for each call whose headers are too large. Anybody who reaches the TCP port
+    # can make a thousand a second.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     lock = claim(places)
     if lock is None:
         return 1

@@ -132,6 +132,25 @@ class _PrivateRotatingFile(logging.handlers.RotatingFileHandler):
 
         return open(self.baseFilename, "a", encoding="utf-8", opener=private)
 
+    def doRollover(self) -> None:  # noqa: N802 - the library's name
+        ours = [number for number in _OUTPUTS if _is_same_file(number, self.baseFilename)]
+        super().doRollover()
+        assert self.stream is not None, "it is opened anew"
+        # What libraries write there themselves would go on into the old file, which nobody keeps
+        # small, and after the next time into one that has no name.
+        for number in ours:
+            os.dup2(self.stream.fileno(), number)
+
+
+_OUTPUTS: Final = (1, 2)
+
+
+def _is_same_file(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))  # noqa: PTH116 - a name
+    except OSError:
+        return False
+
 
 def _file_handler(file: Path) -> logging.Handler:
     try:

@@ -205,7 +205,8 @@ def ensure_private_directory(path: Path, *, home: Path | None = None) -> None:
     """
     try:
         make_private_directory(path)
-        found, above = path.lstat(), path.parent.stat()
+        found = path.lstat()
+        above = _replaceable(path.resolve().parent)
     except OSError as error:
         raise _unfit(path, f"it cannot be made: {error.strerror}", _ELSEWHERE) from None
     if not stat.S_ISDIR(found.st_mode):
@@ -219,9 +220,34 @@ def ensure_private_directory(path: Path, *, home: Path | None = None) -> None:
     if mode & 0o077:
         advice = _chmod("700", path, home)
         raise _unfit(path, f"its mode {mode:04o} lets others in", advice)
-    if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
-        why = f"others may replace it, because {path.parent} is writable for everybody"
-        raise _unfit(path, why, _chmod("o-w", path.parent, home))
+    if above is not None:
+        folder, how, mode_change = above
+        why = f"others may replace it, because {folder} {how}"
+        advice = _chmod(mode_change, folder, home) if mode_change else _ELSEWHERE
+        raise _unfit(path, why, advice)
+
+
+def _replaceable(path: Path) -> tuple[Path, str, str] | None:
+    """The directory from this one up in which another user may rename what leads to a file.
+
+    Returns:
+        It, why, and the change of its mode that helps (empty if none does); None if there is none.
+
+    """
+    # In a container without privileges, what is the system's belongs to whoever has the root.
+    system = {0, os.getuid(), Path("/").stat().st_uid}
+    for folder in (path, *path.parents):
+        found = folder.stat()
+        if found.st_uid not in system:
+            return folder, f"belongs to user {found.st_uid}", ""
+        if found.st_mode & stat.S_ISVTX:
+            continue
+        if found.st_mode & stat.S_IWOTH:
+            return folder, "is writable for everybody", "o-w"
+        # Many systems give every user a group of their own, which may write as they may.
+        if found.st_mode & stat.S_IWGRP and found.st_gid not in {0, os.getgid()}:
+            return folder, f"is writable for group {found.st_gid}", "g-w"
+    return None
 
 
 _ELSEWHERE: Final = (

@@ -107,10 +107,14 @@ def unknown_model(choice: NamedChoice, model: str, known: list[str]) -> ConfigEr
 
 def _table(file: Path) -> dict[str, Any]:
     try:
+        if not file.is_file():
+            # A pipe would be waited for, for ever.
+            raise _refusal(file, "", "cannot be read: it is no file")
         if file.stat().st_size > _MAX_FILE_BYTES:
             raise _refusal(file, "", f"is larger than {_MAX_FILE_BYTES} bytes")
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        # No TOML, no UTF-8, or a number with more digits than Python reads.
         raise _refusal(file, "", f"cannot be read: {error}") from error
 
 

@@ -41,6 +41,17 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
+_NO_ANSWER = (
+    ImportError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    # Lists in lists without an end.
+    RecursionError,
+)
+"""What its client says where an answer is not what it expects, by trial."""
 
 
 @dataclass(frozen=True)
@@ -277,11 +288,14 @@ def client_asks(
     os.environ.setdefault("HF_ENDPOINT", endpoint)
     # 20 MB of the daemon's memory are not spent on a client that may never be used.
     import httpx2  # noqa: PLC0415
-    from huggingface_hub import get_token  # noqa: PLC0415
+    from huggingface_hub import get_session, get_token  # noqa: PLC0415
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
+
+    from gemd.store.hub_limits import limit  # noqa: PLC0415
 
     token = ""
     try:
+        limit(get_session())
         token = get_token() or ""
         return question(token)
     except HfHubHTTPError as error:
@@ -295,7 +309,7 @@ def client_asks(
         )
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, HFValidationError) as error:
         return unreachable(endpoint, f"{type(error).__name__}: {error}")
-    except (ImportError, ValueError, TypeError, KeyError) as error:
+    except _NO_ANSWER as error:
         # What the client says to a proxy of a kind that it does not speak, such as SOCKS, or to an
         # answer that is no JSON, or another one than it expects.
         return unreachable(endpoint, f"the hub's client cannot be used: {error}")

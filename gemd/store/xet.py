@@ -65,9 +65,12 @@ def place_of(url: str, token: str, *, endpoint: str, timeout_s: float) -> XetPla
         raise UnreachableError("Xet storage cannot be used: hf_xet is not installed")
     # As in `gemd.store.hub`.
     import httpx2  # noqa: PLC0415
-    from huggingface_hub import get_hf_file_metadata  # noqa: PLC0415
+    from huggingface_hub import get_hf_file_metadata, get_session  # noqa: PLC0415
+
+    from gemd.store.hub_limits import limit  # noqa: PLC0415
 
     try:
+        limit(get_session())
         metadata = get_hf_file_metadata(
             url, token=token or False, timeout=timeout_s, library_name="gemd", endpoint=endpoint
         )
