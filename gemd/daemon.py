@@ -30,6 +30,7 @@ import structlog
 
 import gemd
 from gemd import config, notify, paths
+from gemd.cores import leave_no_core
 from gemd.errors import ConfigError, GemdError
 from gemd.logs import configure_logging
 
@@ -144,6 +145,7 @@ def run(
         configure_logging(resolved.settings, None, file=places.log_file)
     else:
         configure_logging(resolved.settings, sys.stderr)
+    leave_no_core()
     # Libraries read it when they are imported; what is wrong with a call is logged by us.
     # gRPC has a line for each call whose headers are too large. Anybody who reaches the TCP port
     # can make a thousand a second.

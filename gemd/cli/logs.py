@@ -6,7 +6,6 @@ import collections
 import itertools
 import json
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,15 +24,16 @@ if TYPE_CHECKING:
 
 _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _COLOURS: Final = {"warning": Colour.YELLOW, "error": Colour.RED, "critical": Colour.RED}
-_MOST_LINES: Final = 100_000
+_MOST_LINES: Final = 1_000_000
 _WHOLE_JOURNAL: Final = 20_000
 """Lines that are looked through where a level is asked for: as many as two log files have."""
 _SHOWN_APART: Final = frozenset({"time", "level", "event", "logger", "exception"})
 
 
-@click.command()
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is written, until Ctrl-C.")
-@click.option(
+follow_option = click.option(
+    "--follow", "-f", is_flag=True, help="Go on with what is written, until Ctrl-C."
+)
+lines_option = click.option(
     "--lines",
     "-n",
     type=click.IntRange(0, _MOST_LINES),
@@ -41,9 +41,17 @@ _SHOWN_APART: Final = frozenset({"time", "level", "event", "logger", "exception"
     show_default=True,
     help="How many lines, the latest ones.",
 )
+
+
+@click.command()
+@follow_option
+@lines_option
 @click.option("--level", type=click.Choice(_LEVELS), help="Those of this level or a severer one.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the lines as they are: JSON documents."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the lines as they are: a JSON document each, or what a library wrote.",
 )
 @pass_session
 def logs(session: Session, *, follow: bool, lines: int, level: str | None, as_json: bool) -> None:
@@ -53,10 +61,10 @@ def logs(session: Session, *, follow: bool, lines: int, level: str | None, as_js
     the file of the service. A daemon that was started by hand logs where that was.
     """
     source = _source(session)
-    if isinstance(source, Path):
-        found = _of_file(session, source, lines=lines, follow=follow, level=level)
-    else:
+    if source is None:
         found = _of_service(session, lines=lines, follow=follow, level=level)
+    else:
+        found = _of_file(session, source, lines=lines, follow=follow, level=level)
     for line in found:
         if as_json:
             session.output.line(line)
@@ -64,13 +72,8 @@ def logs(session: Session, *, follow: bool, lines: int, level: str | None, as_js
             _show(line, session.output)
 
 
-@dataclass(frozen=True, slots=True)
-class _Service:
-    """The log is the service manager's to show."""
-
-
-def _source(session: Session) -> Path | _Service:
-    """Where the log of the daemon is that runs, or of the one that ran last.
+def _source(session: Session) -> Path | None:
+    """The log of the daemon that runs, or ran last; None if its service's manager has it.
 
     Raises:
         CommandError: There is none that could be shown.
@@ -81,7 +84,7 @@ def _source(session: Session) -> Path | _Service:
         if info.log_path:
             return Path(info.log_path)
         if info.started_by == "SERVICE":
-            return _Service()
+            return None
         raise CommandError(
             f"the log of gemd (pid {info.pid}) cannot be shown here",
             Exit.PRECONDITION,
@@ -94,7 +97,7 @@ def _source(session: Session) -> Path | _Service:
         return file
     if _is_installed(session):
         session.output.note("gemd is not running; this is what its service has logged")
-        return _Service()
+        return None
     raise CommandError(
         "there is no log of gemd",
         Exit.NOT_FOUND,

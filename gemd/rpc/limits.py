@@ -1,10 +1,10 @@
 """What one listener takes at most: connections, calls, headers, messages, and their patience.
 
 gRPC answers who goes beyond them without asking us: a connection too many is closed, a call too
-many is RESOURCE_EXHAUSTED, as are headers and messages that are too large. So whoever floods a
-listener, by malice or by a leak, costs neither memory without bound nor the descriptors that
-workers and files need; and the two listeners do not share theirs, so that the network's cannot
-keep anybody from the socket.
+many is RESOURCE_EXHAUSTED, as are headers and messages that are too large. So connections and
+calls, be they malice or a leak, do not cost the descriptors that workers and files need; and the
+two listeners do not share theirs. What gRPC spends before it refuses is beyond these limits: see
+``service/SECURITY.md``.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class ListenerLimits:
         idle_ms: A connection without a call is closed then; clients make another by themselves.
         keepalive_ms: After so long without a byte the peer is asked whether it is there, since
             a machine that left the network says nothing; None where the kernel knows.
+        ping_timeout_ms: So long it gets to answer that.
 
     """
 
@@ -48,6 +49,7 @@ class ListenerLimits:
     handshake_ms: int = 10_000
     idle_ms: int = 60 * _MINUTE_MS
     keepalive_ms: int | None = None
+    ping_timeout_ms: int = 20_000
 
     def options(self) -> tuple[tuple[str, int], ...]:
         """As options of a gRPC server."""
@@ -56,7 +58,8 @@ class ListenerLimits:
             if self.keepalive_ms is None
             else (
                 ("grpc.keepalive_time_ms", self.keepalive_ms),
-                ("grpc.keepalive_timeout_ms", _MINUTE_MS // 3),
+                # Whatever keepalive_timeout_ms says, the ping's own timeout ends the wait.
+                ("grpc.http2.ping_timeout_ms", self.ping_timeout_ms),
             )
         )
         return (

@@ -13,10 +13,11 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
+
+from gemd.cores import leave_no_core
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -44,17 +45,6 @@ def guard(*, parent: int, name: str) -> None:
     os.dup2(2, 1)
     # A crash in native code leaves the Python stack in the log, then takes its course.
     faulthandler.enable(all_threads=False)
-
-
-def leave_no_core() -> None:
-    """See to it that a crash writes nothing: it would be as large as the model, with the prompts.
-
-    A limit of 0 keeps the kernel from writing a file, and not from handing the core to a program
-    (core(5)), as most desktops have it. One of 1 byte keeps it from both; what has a hard limit of
-    0 cannot have that one.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0 if hard == 0 else 1, hard))
 
 
 def _prefer_for_oom_kill() -> None:

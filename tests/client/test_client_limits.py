@@ -8,6 +8,7 @@ from gemd.client import AsyncClient, GemdClientError, RetryPolicy
 from gemd.rpc import limits
 from gemd.v1 import daemon_service_pb2
 from tests.support.app import MODEL, serving
+from tests.support.methods import free_port
 
 ONCE = RetryPolicy(attempts=1)
 
@@ -42,3 +43,13 @@ async def test_a_message_that_is_too_large_is_told_as_one(limit: str, size: int,
             await client.count_tokens("x" * size, model=MODEL)
         assert "larger than max" in caught.value.why
         assert (await client.count_tokens("x", model=MODEL)).count == 1
+
+
+async def test_a_token_that_is_none_is_told_as_too_large() -> None:
+    """As where a whole file was taken for it."""
+    async with (
+        serving(tcp_port=(port := free_port())),
+        AsyncClient(f"127.0.0.1:{port}", token="x" * 40_000, retry=ONCE) as client,
+    ):
+        with pytest.raises(GemdClientError, match="metadata are larger than gemd takes"):
+            await client.info()

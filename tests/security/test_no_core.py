@@ -1,4 +1,4 @@
-"""A worker's crash leaves no core, also where the system hands cores to a program."""
+"""A crash leaves no core, also where the system hands cores to a program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 CRASH = """
 import os, resource, sys
-from gemd.worker.guard import leave_no_core
+from gemd.cores import leave_no_core
 hard = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 if sys.argv[2] == "guarded":

@@ -116,7 +116,8 @@ def test_workers_know_no_secret() -> None:
             assert workers
             for worker in workers:
                 assert "secret" not in in_process(worker)
-                soft, hard = worker.rlimit(resource.RLIMIT_CORE)
+            for each in (daemon, *workers):
+                soft, hard = each.rlimit(resource.RLIMIT_CORE)
                 # See `leave_no_core`.
                 assert soft == (1 if hard else 0)
         assert mentions(user.home.path, TOKEN) == []

@@ -40,6 +40,9 @@ def test_the_limits_are_those_in_force() -> None:
     assert LOCAL.handshake_ms == REMOTE.handshake_ms
     idle = [f"{each.idle_ms // 60_000} min" for each in (LOCAL, REMOTE)]
     assert row("a connection without a call") == idle
+    assert REMOTE.keepalive_ms is not None
+    gone = (REMOTE.keepalive_ms + REMOTE.ping_timeout_ms) // 1000
+    assert row("a peer that has gone without a word, in a call")[1] == f"{gone} s"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import click
 
 from gemd.cli import autostart
 from gemd.cli.failures import CommandError, Exit
+from gemd.cli.logs import follow_option, lines_option
 from gemd.cli.service import files
 from gemd.cli.service.files import Author
 from gemd.cli.service.here import manager_of
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from gemd.cli.service.manager import Manager
     from gemd.client import Info
 
-_MOST_LINES: Final = 1_000_000
 _POLL_S: Final = 0.05
 _force_option = click.option(
     "--force", is_flag=True, help="Also a file that was changed by hand, or is not gemctl's."
@@ -165,15 +165,8 @@ def status(session: Session, *, as_json: bool) -> Exit:
 
 
 @service.command()
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is written, until Ctrl-C.")
-@click.option(
-    "--lines",
-    "-n",
-    type=click.IntRange(0, _MOST_LINES),
-    default=100,
-    show_default=True,
-    help="How many lines, the latest ones.",
-)
+@follow_option
+@lines_option
 @pass_session
 def logs(session: Session, *, follow: bool, lines: int) -> None:
     """Show what it logged."""

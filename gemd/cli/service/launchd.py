@@ -11,7 +11,7 @@ from gemd.cli.failures import CommandError, Exit
 from gemd.cli.service.manager import Phase, State
 from gemd.cli.service.programs import LONGEST_S, Programs, number
 from gemd.cli.service.render import LABEL, render_agent
-from gemd.paths import data_dir
+from gemd.paths import data_dir, make_private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -89,7 +89,7 @@ class Launchd:
         """RunAtLoad starts it at login; a service that runs knows an old file only."""
         # launchd makes the log, but not the folder that it is in.
         try:
-            self._log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directory(self._log_file.parent)
         except OSError as error:
             raise CommandError(
                 f"{self._log_file.parent} cannot be made, where the log belongs",
