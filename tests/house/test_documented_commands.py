@@ -12,12 +12,14 @@ import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from unittest import mock
 
 import click
 import pytest
 
 from gemd.cli.app import gemctl as client
 from gemd.cli.output import Output
+from gemd.cli.quantize import quantize
 from gemd.cli.session import Session
 from gemd.config.settings import Settings, variable_of
 from gemd.daemon import main as daemon
@@ -121,11 +123,18 @@ def _read(command: click.Command, name: str, arguments: list[str]) -> None:
         rest = [*context._protected_args, *context.args]
         inner, found, rest = command.resolve_command(context, rest)
         assert found is not None, inner
-        # Files that an example names are not there.
-        for parameter in found.params:
+        with _files_need_not_exist(found):
+            command, context = found, found.make_context(inner, rest, parent=context)
+
+
+@contextlib.contextmanager
+def _files_need_not_exist(command: click.Command) -> Iterator[None]:
+    """Files that an example names are not there; afterwards the command is as it was."""
+    with contextlib.ExitStack() as patches:
+        for parameter in command.params:
             if isinstance(parameter.type, click.Path):
-                parameter.type = click.STRING
-        command, context = found, found.make_context(inner, rest, parent=context)
+                patches.enter_context(mock.patch.object(parameter, "type", click.STRING))
+        yield
 
 
 def _blocks(text: str) -> Iterator[str]:
@@ -280,3 +289,11 @@ def test_every_variable_that_the_program_names_exists() -> None:
     }
     assert {name for name, _ in named} > {"GEMD_SOCKET", "GEMD_CONFIG"}
     assert {each for each in named if each[0] not in VARIABLES} == set()
+
+
+def test_reading_an_example_changes_no_command() -> None:
+    """The command is this process's only one, and other tests run it."""
+    words = ["gemctl", "quantize", "m", "--to", "Q4_0", "--imatrix", "/is/not/there"]
+    assert wrong(words, whole=True) == ""
+    with pytest.raises(click.BadParameter, match="does not exist"):
+        quantize.make_context("quantize", words[2:])
