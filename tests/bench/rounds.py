@@ -25,6 +25,8 @@ PAUSE_SECONDS = 0.25
 RETRIES = 200
 """Turns that a measurement takes again because other programs used the machine."""
 
+_FEWEST_MESSAGES = 2
+
 T = TypeVar("T")
 
 
@@ -113,21 +115,27 @@ class UnusableTurnError(Exception):
 def decode_rate(turn: Turn) -> float:
     """Tokens per second of all streams together, while all of them were being decoded.
 
-    The window opens when the last stream has its first token, so no prompt is read in it,
-    and closes when the first one has its last.
+    That time begins when the last stream has its first token, so no prompt is read in it, and
+    ends when the first one has its last. Each stream is measured from its first to its last
+    message within it: tokens that leave together arrive one stream after the other, and several
+    may come with one message, so cutting all streams at one moment would take from some of them
+    a step's tokens and leave its time.
 
     Raises:
         UnusableTurnError: There was no such time.
 
     """
-    opened = max(stream[0].at for stream in turn.streams)
-    closed = min(stream[-1].at for stream in turn.streams)
-    if closed <= opened:
+    begun = max(stream[0].at for stream in turn.streams)
+    ended = min(stream[-1].at for stream in turn.streams)
+    return sum(_rate_between(stream, begun, ended) for stream in turn.streams)
+
+
+def _rate_between(stream: Sequence[Stamp], begun: float, ended: float) -> float:
+    inside = [stamp for stamp in stream if begun <= stamp.at <= ended]
+    if len(inside) < _FEWEST_MESSAGES:
         raise UnusableTurnError("the streams were not decoded together")
-    tokens = sum(
-        stamp.tokens for stream in turn.streams for stamp in stream if opened < stamp.at <= closed
-    )
-    return tokens / (closed - opened)
+    # The first message holds what was decoded before it.
+    return sum(stamp.tokens for stamp in inside[1:]) / (inside[-1].at - inside[0].at)
 
 
 def whole_rate(turn: Turn) -> float:

@@ -40,6 +40,7 @@ class Bench(EngineHost):
         chat_template: str | None = None,
         prompt_cache_bytes: int = 0,
         cache_type: wire.CacheType = "f16",
+        gpu_layers: int = 0,
         host_expert_layers: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,6 +56,7 @@ class Bench(EngineHost):
                 chat_template=chat_template,
                 prompt_cache_bytes=prompt_cache_bytes,
                 cache_type=cache_type,
+                gpu_layers=gpu_layers,
                 host_expert_layers=host_expert_layers,
             ),
             self.loading,

@@ -63,7 +63,8 @@ class Generation(Task):
         self._sampler: Sampler | None = None
         self._unsent = _Unsent()
         self._sent = False
-        self._speculation = Speculation(draft)
+        # Most answers have no draft, and what is called for every token costs every token.
+        self._speculation = Speculation(draft) if draft else None
         self._keep: int | None = None
         self.tokens = [*prompt, *prefix]
         self.prompt_tokens = len(prompt)
@@ -114,17 +115,21 @@ class Generation(Task):
         """Draw tokens as long as they are the guessed ones, and send the text they make final."""
         reason = None if self.streaming else self._reason_to_end()
         if reason is None:
-            reason = self._draw_all(outputs, moment)
+            reason = self._draw_tokens(outputs, moment)
         if reason is not None:
             self.guess = ()
             self._end(reason, moment)
             return True
         self._send(moment)
-        self.guess = self._speculation.guess(self._room())
+        if self._speculation is not None:
+            self.guess = self._speculation.guess(self._room())
         return False
 
-    def _draw_all(self, outputs: Sequence[Output], moment: Moment) -> wire.FinishReason | None:
+    def _draw_tokens(self, outputs: Sequence[Output], moment: Moment) -> wire.FinishReason | None:
         """One token for each output up to the first that was not guessed; why it is the last."""
+        if self._speculation is None:
+            (output,) = outputs
+            return "stop" if self._draw(output, moment) is None else self._reason_to_end()
         guesses = self.guess[: len(outputs) - 1]
         accepted = 0
         reason: wire.FinishReason | None = None
@@ -169,7 +174,8 @@ class Generation(Task):
 
     def _append(self, token: int, output: Output) -> None:
         self.tokens.append(token)
-        self._speculation.follow(token)
+        if self._speculation is not None:
+            self._speculation.follow(token)
         self._unsent.tokens.append(token)
         if self._sampling.logprobs is not None:
             self._unsent.logprobs.append(
@@ -235,8 +241,8 @@ class Generation(Task):
                 queue_seconds=started - self.times.arrived,
                 prefill_seconds=first - started,
                 decode_seconds=moment.now - first,
-                drafted_tokens=self._speculation.drafted,
-                accepted_tokens=self._speculation.accepted,
+                drafted_tokens=0 if self._speculation is None else self._speculation.drafted,
+                accepted_tokens=0 if self._speculation is None else self._speculation.accepted,
             )
         )
 

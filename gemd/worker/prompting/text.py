@@ -51,6 +51,8 @@ class TextStream:
 
     def _release(self, text: str) -> str:
         self._held += text
+        if not self._stop:
+            return self._take(len(self._held))
         at, stop = self._first_match()
         # A stop string that began earlier and is not complete yet goes first if it becomes
         # so: the end of an answer must not depend on where its tokens were cut.

@@ -334,43 +334,6 @@ def test_a_cancelled_preparation_is_answered_once(smol: Bench) -> None:
     assert len(smol.of(request).messages) == 1
 
 
-def test_tokens_that_come_fast_travel_together(smollm2: Path) -> None:
-    """The first one goes at once, then at most fifty messages a second; nothing is lost.
-
-    What is collected goes ahead of whatever ends or interrupts the answer.
-    """
-    now = [0.0]
-    with loaded(smollm2, context_tokens=256, max_sequences=1, clock=lambda: now[0]) as bench:
-
-        def stream(steps: int, seconds: float) -> wire.Generate:
-            now[0] += 1.0
-            request = bench.generate([9, 8, 7], max_tokens=40, ignore_eos=True)
-            bench.submit(request.model_copy(update={"deadline_seconds": 30.0}))
-            for _ in range(steps):
-                bench.step()
-                now[0] += seconds
-            return request
-
-        def sizes(request: wire.Generate) -> list[int]:
-            return [len(delta.tokens) for delta in bench.of(request).all(wire.Delta)]
-
-        slow = stream(12, 0.025)
-        assert sizes(slow) == [1] * 12
-        bench.engine.cancel(slow.request_id)
-
-        fast = stream(12, 0.006)
-        assert sizes(fast) == [1, 4, 4]
-        bench.engine.cancel(fast.request_id)
-        assert sizes(fast) == [1, 4, 4, 3]
-
-        late = stream(3, 0.001)
-        assert sizes(late) == [1]
-        now[0] += 31
-        bench.step()
-        assert sizes(late) == [1, 2]
-        assert isinstance(bench.of(late).messages[-1], wire.RequestFailed)
-
-
 def test_a_deadline_ends_a_request_between_two_decodes(smollm2: Path) -> None:
     """Running or waiting, with the time and the tokens it had."""
     now = [100.0]
