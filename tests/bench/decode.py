@@ -69,8 +69,8 @@ async def eight_streams(setting: Setting) -> Section:
     section = Section(
         title=f"{streams} streams at once",
         how=f"{EIGHT_STREAM_TOKENS} greedy tokens in each of {streams} streams after prompts of "
-        f"{PROMPT_TOKENS} that share no beginning; the rate is of all streams together, from "
-        "the moment all have their first token until the first has its last. A split cache gives "
+        f"{PROMPT_TOKENS} that share no beginning; the rate is of all streams together, each "
+        "between its first and its last message while all of them are decoded. A split cache gives "
         f"each of {streams} sequences that part of the cells and no request more; a unified one, "
         "which gemd has, gives them to whoever needs them.",
         head=HEAD,

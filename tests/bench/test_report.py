@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.bench import machine
 from tests.bench.report import RESULTS, Section, record, rewritten, with_section
 
 if TYPE_CHECKING:
@@ -54,3 +55,11 @@ def test_the_real_file_keeps_all_its_sections() -> None:
     for part in known.split("\n## ")[1:]:
         if not part.startswith("One stream"):
             assert f"## {part.rstrip()}\n" in anew
+
+
+def test_a_section_that_is_recorded_alone_says_of_which_run_it_is() -> None:
+    """The head of the file is of another run, perhaps on another machine; nothing is said twice."""
+    here, _, contenders = machine.describe(threads=2)
+    alone = machine.signature("Measured.", 31, threads=2)
+    assert alone == f" Measured alone: {here}; 31 rounds; {contenders}."
+    assert here not in machine.signature(f"Measured on {here}.", 31, threads=2)

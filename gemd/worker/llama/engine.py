@@ -36,10 +36,10 @@ SEND_SECONDS = 0.02
 """Running answers are sent at most fifty times a second, all of them together: a token that
 comes sooner joins the next message. No screen shows more."""
 
-CPU_SEND_SECONDS = 0.04
-"""The same where decodes take the CPU's cores. Whatever is in a message, it wakes a process whose
-code has left the caches meanwhile: 0.35 ms of a core, and the decode that it interrupts is as much
-longer (two cores, eight streams in 28 ms a step: 3 % with a message for each step)."""
+CPU_SEND_SECONDS = 0.05
+"""The same where decodes take the CPU's cores: twenty times. Whatever is in a message, it wakes a
+process whose code has left the caches meanwhile, which takes 0.4 ms of a core from a decode (two
+cores, eight streams in 28 to 40 ms a step: 2 % with a message for each step)."""
 
 
 class _Feed(NamedTuple):
