@@ -91,7 +91,7 @@ def main() -> int:
         RESULTS.write_text(rewritten(known, preface, sections), encoding="utf-8")
     elif given.write:
         for section in sections:
-            section.how += machine.signature(section.how, setting.rounds, threads=given.threads)
+            section.how += machine.signature(section.how, threads=given.threads)
         record(sections)
     return 0 if all(check.holds for section in sections for check in section.checks) else 1
 
@@ -111,7 +111,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--write",
         action="store_true",
-        help="with --only: put these sections into RESULTS.md, each with its machine and rounds",
+        help="with --only: put these sections into RESULTS.md, each with its machine and day",
     )
     parser.add_argument("--rounds", type=_rounds, default=7, help="at least 5; default 7")
     parser.add_argument(

@@ -122,7 +122,7 @@ async def _measure(
         ratio = "" if name == WORKER else f"{rounds.ratio(rates[WORKER], rate).median:.3f}"
         section.rows.append((name, *spread(rate), spread(wholes[name])[0], ratio))
     section.rows += [missing(name, why, len(HEAD)) for name, why in field.missing.items()]
-    section.how += f" {turns.remark()} Peers: {', '.join(field.versions)}."
+    section.how += f" {setting.rounds} rounds; {turns.remark()} Peers: {', '.join(field.versions)}."
     return rates
 
 

@@ -31,18 +31,17 @@ def describe(*, threads: int) -> list[str]:
     ]
 
 
-def signature(how: str, rounds: int, *, threads: int) -> str:
+def signature(how: str, *, threads: int) -> str:
     """What a section that is recorded alone says of its run: the file's head is of another one.
 
     Args:
         how: What it says already; some name the machine themselves.
-        rounds: Of the run.
         threads: Of every contender.
 
     """
     machine, _, contenders = describe(threads=threads)
-    parts = [] if machine in how else [machine]
-    return f" Measured alone: {'; '.join([*parts, f'{rounds} rounds', contenders])}."
+    parts = [contenders] if machine in how else [machine, contenders]
+    return f" Measured alone: {'; '.join(parts)}."
 
 
 def quiet(seconds: float) -> str:

@@ -309,8 +309,6 @@ class LlamaEngine:
         """
         running = self._sequences.running()
         embedding = [pair for pair in running if pair[1].needs_embeddings]
-        if not embedding and not self._embedding:
-            return running
         others = [pair for pair in running if not pair[1].needs_embeddings]
         chosen = embedding if embedding and not (others and self._embedding) else others
         if bool(chosen and chosen is embedding) != self._embedding:
