@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gemd.cli import follow
+from gemd.cli.batch import running
+from gemd.client import retry
 from tests.support.fake_daemon import FakeDaemon
 from tests.support.gemctl import REPOSITORY, Gemctl, Inside
 
@@ -32,18 +35,12 @@ def socket(home: Path) -> Path:
 @pytest.fixture
 def daemon(socket: Path) -> Iterator[FakeDaemon]:
     """A daemon that says what `daemon.script` tells it to."""
-    with FakeDaemon(socket) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compiled modules, shared by all processes that the tests start."""
-    return tmp_path_factory.mktemp("bytecode")
+    with FakeDaemon(socket) as serving:
+        yield serving
 
 
 @pytest.fixture
-def gemctl(home: Path, socket: Path, bytecode: Path) -> Gemctl:
+def gemctl(home: Path, socket: Path) -> Gemctl:
     """`gemctl` of that home; it may not start a daemon."""
     return Gemctl(
         {
@@ -51,11 +48,23 @@ def gemctl(home: Path, socket: Path, bytecode: Path) -> Gemctl:
             "HOME": str(home),
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(REPOSITORY),
-            "PYTHONPYCACHEPREFIX": str(bytecode),
             "GEMD_SOCKET": str(socket),
             "GEMD_AUTOSTART": "0",
         }
     )
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`gemctl` in this process asks again at once where it would wait a little."""
+    delay = retry.next_delay
+
+    def next_delay(*arguments: Any, **named: Any) -> float | None:
+        return None if delay(*arguments, **named) is None else 0.001
+
+    monkeypatch.setattr(retry, "next_delay", next_delay)
+    monkeypatch.setattr(follow, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(running, "_FIRST_DELAY_SECONDS", 0.001)
 
 
 @pytest.fixture

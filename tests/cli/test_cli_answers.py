@@ -15,7 +15,7 @@ from gemd.client import Gap
 from gemd.v1 import generation_pb2, generation_service_pb2
 from tests.support.daemon_process import home, serving
 from tests.support.daemon_says import canvas, delta, finished, started
-from tests.support.gemctl import Gemctl
+from tests.support.gemctl import Inside
 from tests.support.screen import Screen
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import grpc
 
     from tests.support.fake_daemon import FakeDaemon
-    from tests.support.gemctl import Inside
+    from tests.support.gemctl import Gemctl
 
     Events = Iterator[generation_service_pb2.GenerateResponse]
 
@@ -301,14 +301,13 @@ def test_stats_are_of_every_answer(inside: Inside, daemon: FakeDaemon) -> None:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gemctl]:
+def real() -> Iterator[Inside]:
     """A daemon whose scripted worker plays a block-diffusion model."""
     with home() as made, serving(made):
-        cache = str(tmp_path_factory.mktemp("bytecode"))
-        yield Gemctl(made.environ(GEMD_SOCKET=str(made.socket), PYTHONPYCACHEPREFIX=cache))
+        yield Inside(made.environ(GEMD_SOCKET=str(made.socket)))
 
 
-def test_all_of_it_comes_through_a_real_daemon(real: Gemctl, tmp_path: Path) -> None:
+def test_all_of_it_comes_through_a_real_daemon(real: Inside, tmp_path: Path) -> None:
     """From the worker's messages to the terminal: gaps, answers, reasoning and the canvas."""
     file = tmp_path / "text"
     file.write_text("The capital of [[gap]] is [[gap:3]].\n", encoding="utf-8")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Events = Iterator[generation_service_pb2.GenerateResponse]
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 
 def prompt_of(request: Any) -> str:
     """The last message of a request."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from gemd.v1 import generation_service_pb2
     from tests.support.fake_daemon import FakeDaemon
-    from tests.support.gemctl import Gemctl, Inside
+    from tests.support.gemctl import Inside
 
     Events = Iterator[generation_service_pb2.GenerateResponse]
 
@@ -190,10 +190,10 @@ def settling(request: object, context: grpc.ServicerContext) -> Events:
     yield finished()
 
 
-def test_run_shows_how_the_answer_settles(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_run_shows_how_the_answer_settles(inside: Inside, daemon: FakeDaemon) -> None:
     """Noise first, then the text; what stays on the terminal is the answer alone."""
     daemon.script.generate = settling
-    code, seen = gemctl.on_terminal("run", "--watch-canvas", "Hi")
+    code, seen = inside.on_terminal("run", "--watch-canvas", "Hi")
     assert code == 0
     assert "#\x1b[0ma\x1b[90m#\x1b[0mi" in seen
     assert "step 2 of 48, canvas 1" in seen
@@ -201,18 +201,18 @@ def test_run_shows_how_the_answer_settles(gemctl: Gemctl, daemon: FakeDaemon) ->
     screen.feed(seen)
     assert screen.text == "Paris.\n"
     assert daemon.asked("Generate")[0].watch_canvas
-    code, seen = gemctl.on_terminal("run", "--watch-canvas", "Hi", NO_COLOR="1")
+    code, seen = inside.on_terminal("run", "--watch-canvas", "Hi", NO_COLOR="1")
     assert code == 0
     assert "#a#i#" in seen
 
 
 @pytest.mark.parametrize("extra", [{}, {"TERM": "dumb"}])
 def test_without_a_terminal_there_is_only_the_answer(
-    gemctl: Gemctl, daemon: FakeDaemon, extra: dict[str, str]
+    inside: Inside, daemon: FakeDaemon, extra: dict[str, str]
 ) -> None:
     """The answer is as ever, it is said why, and the steps are not even asked for."""
     daemon.script.generate = settling
-    done = gemctl("run", "--watch-canvas", "Hi", **extra)
+    done = inside("run", "--watch-canvas", "Hi", **extra)
     assert (done.returncode, done.stdout) == (0, "Paris.\n")
     assert done.stderr == "the canvas is not shown: that needs a terminal\n"
     assert not daemon.asked("Generate")[0].watch_canvas
@@ -231,7 +231,7 @@ def test_a_document_has_the_steps(inside: Inside, daemon: FakeDaemon) -> None:
     assert "candidates" not in document
 
 
-def test_an_error_is_not_written_into_the_picture(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_an_error_is_not_written_into_the_picture(inside: Inside, daemon: FakeDaemon) -> None:
     """The picture goes away; the text so far stays, and the error has lines of its own."""
 
     def crashes(request: object, context: grpc.ServicerContext) -> Events:
@@ -240,7 +240,7 @@ def test_an_error_is_not_written_into_the_picture(gemctl: Gemctl, daemon: FakeDa
         abort(context, grpc.StatusCode.ABORTED, "ENGINE_CRASHED", "the worker ended")
 
     daemon.script.generate = crashes
-    _, seen = gemctl.on_terminal("run", "--watch-canvas", "Hi", NO_COLOR="1")
+    _, seen = inside.on_terminal("run", "--watch-canvas", "Hi", NO_COLOR="1")
     screen = Screen()
     screen.feed(seen)
     assert screen.text == "Par\nerror: the worker ended\n"

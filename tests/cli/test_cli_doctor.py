@@ -101,14 +101,14 @@ def test_an_unknown_check_is_a_usage_error(inside: Inside) -> None:
     ]
 
 
-def test_colours_and_progress_are_for_terminals(gemctl: Gemctl, home: Path) -> None:
+def test_colours_and_progress_are_for_terminals(inside: Inside, home: Path) -> None:
     """A failed row is red; what waits is said and taken away again."""
     (home / "gemd.sock").write_text("in the way", encoding="utf-8")
-    code, seen = gemctl.on_terminal("doctor", "socket")
+    code, seen = inside.on_terminal("doctor", "socket")
     assert code == Exit.PRECONDITION
     assert "\rmaking 1 check" in seen.replace("\x1b[K", "")
     assert "\x1b[31msocket  failed " in seen
-    code, seen = gemctl.on_terminal("doctor", "socket", NO_COLOR="1")
+    code, seen = inside.on_terminal("doctor", "socket", NO_COLOR="1")
     assert "\x1b[31m" not in seen
 
 
@@ -154,21 +154,21 @@ def test_clients_of_threads_ask_the_daemon(daemon: FakeDaemon, socket: Path) -> 
     ]
 
 
-def test_a_real_daemon_that_runs_stops_and_dies(gemctl: Gemctl) -> None:
+def test_a_real_daemon_that_runs_stops_and_dies(inside: Inside) -> None:
     """It is described while it serves, failed while it hangs, and stale when it was killed."""
     with daemon_process.home() as user, daemon_process.serving(user, **OFFLINE) as process:
         environ = user.environ(**OFFLINE, GEMD_SOCKET=str(user.socket), GEMD_AUTOSTART="1")
 
         def look() -> dict[str, Any]:
-            return rows(gemctl("doctor", "daemon", "socket", "--json", **environ))
+            return rows(inside("doctor", "daemon", "socket", "--json", **environ))
 
         found = look()
         assert {row["result"] for row in found.values()} == {"RESULT_OK"}, found
         assert f"pid {process.pid}, serving" in found["daemon"]["detail"]
         assert f"served by process {process.pid}" in found["socket"]["detail"]
         with Client(user.socket) as client:
-            inside = {each.check: each for each in client.diagnose(["socket", "daemon"])}
-        assert {each.result for each in inside.values()} == {"OK"}
+            told = {each.check: each for each in client.diagnose(["socket", "daemon"])}
+        assert {each.result for each in told.values()} == {"OK"}
         process.send_signal(signal.SIGSTOP)
         try:
             found = look()

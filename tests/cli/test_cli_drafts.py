@@ -75,38 +75,38 @@ def screen_of(seen: str) -> str:
     ],
 )
 def test_only_the_answer_goes_into_a_pipe(
-    gemctl: Gemctl, daemon: FakeDaemon, events: list[Response], text: str, notes: str
+    inside: Inside, daemon: FakeDaemon, events: list[Response], text: str, notes: str
 ) -> None:
     """Not a letter of a draft; one that another model replaced is told of on stderr."""
     daemon.script.generate = says(*events)
-    done = gemctl("run", "Hi")
+    done = inside("run", "Hi")
     assert (done.returncode, done.stdout, done.stderr) == (0, text, notes)
 
 
 def test_nor_does_a_draft_go_to_a_terminal_that_cannot_draw(
-    gemctl: Gemctl, daemon: FakeDaemon
+    inside: Inside, daemon: FakeDaemon
 ) -> None:
     """It could not be taken away there."""
     daemon.script.generate = says(*REPLACED)
-    _, seen = gemctl.on_terminal("run", "Hi", TERM="dumb", NO_COLOR="1")
+    _, seen = inside.on_terminal("run", "Hi", TERM="dumb", NO_COLOR="1")
     assert seen == "the draft of diffuser was replaced: it is unlikely\nIt is 42.\n"
 
 
 def test_a_kept_draft_is_shown_at_once_and_then_as_the_answer(
-    gemctl: Gemctl, daemon: FakeDaemon
+    inside: Inside, daemon: FakeDaemon
 ) -> None:
     """Dimmed while it is provisional, plain when it is not; only the answer stays."""
     daemon.script.generate = says(*KEPT)
-    code, seen = gemctl.on_terminal("run", "Hi")
+    code, seen = inside.on_terminal("run", "Hi")
     assert code == 0
     assert "\x1b[2mThe answer is 42.\x1b[0m\n\x1b[2mdraft of diffuser, not checked yet" in seen
     assert screen_of(seen) == "The answer is 42.\n"
 
 
-def test_a_continued_draft_keeps_its_beginning_on_show(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_a_continued_draft_keeps_its_beginning_on_show(inside: Inside, daemon: FakeDaemon) -> None:
     """From the verdict on, what stays is plain and the rest is gone, which is said."""
     daemon.script.generate = says(*CONTINUED)
-    _, seen = gemctl.on_terminal("run", "Hi")
+    _, seen = inside.on_terminal("run", "Hi")
     _, _, after = seen.partition("the draft of diffuser was continued: it is unlikely")
     assert "fish" not in after
     assert "Es ist größer\n\x1b[2mchecked" in after
@@ -115,10 +115,10 @@ def test_a_continued_draft_keeps_its_beginning_on_show(gemctl: Gemctl, daemon: F
     )
 
 
-def test_a_replaced_draft_goes_away(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_a_replaced_draft_goes_away(inside: Inside, daemon: FakeDaemon) -> None:
     """With a word about it, and without a trace of its text."""
     daemon.script.generate = says(*REPLACED)
-    _, seen = gemctl.on_terminal("run", "Hi", NO_COLOR="1")
+    _, seen = inside.on_terminal("run", "Hi", NO_COLOR="1")
     assert "fish." in seen
     assert screen_of(seen) == "the draft of diffuser was replaced: it is unlikely\nIt is 42.\n"
 
@@ -147,7 +147,7 @@ def test_the_verdict_is_short_and_stats_have_its_numbers(
 
 
 def test_progress_and_a_draft_do_not_overwrite_each_other(
-    gemctl: Gemctl, daemon: FakeDaemon
+    inside: Inside, daemon: FakeDaemon
 ) -> None:
     """The checker is loaded while the draft is on show; nothing of either is left."""
     load = generation_service_pb2.GenerateResponse(loading=loading(5, 10))
@@ -156,21 +156,21 @@ def test_progress_and_a_draft_do_not_overwrite_each_other(
     )
     first, last, *rest = KEPT
     daemon.script.generate = says(first, load, last, wait, load, *rest)
-    _, seen = gemctl.on_terminal("run", "Hi", NO_COLOR="1")
+    _, seen = inside.on_terminal("run", "Hi", NO_COLOR="1")
     assert "loading smollm2-135m" in seen
     assert screen_of(seen) == "The answer is 42.\n"
 
 
-def test_the_canvas_of_a_draft_stands_behind_it(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_the_canvas_of_a_draft_stands_behind_it(inside: Inside, daemon: FakeDaemon) -> None:
     """What earlier canvases brought stays on show while the next one settles."""
     events = [canvas("##"), draft("4"), canvas("##", number=1), draft("2", last=True)]
     daemon.script.generate = says(*events, resolved("KEPT"), delta("42"), ended("KEPT"))
-    _, seen = gemctl.on_terminal("run", "--watch-canvas", "Hi", NO_COLOR="1")
+    _, seen = inside.on_terminal("run", "--watch-canvas", "Hi", NO_COLOR="1")
     assert "4##" in seen
     assert screen_of(seen) == "42\n"
 
 
-def test_each_candidate_has_its_draft(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_each_candidate_has_its_draft(inside: Inside, daemon: FakeDaemon) -> None:
     """Under its heading, when it is its turn."""
     daemon.script.generate = says(
         draft("b", 1),
@@ -182,7 +182,7 @@ def test_each_candidate_has_its_draft(gemctl: Gemctl, daemon: FakeDaemon) -> Non
         ended("REPLACED", 1),
         ended("KEPT"),
     )
-    _, seen = gemctl.on_terminal("run", "--candidates", "2", "Hi", NO_COLOR="1")
+    _, seen = inside.on_terminal("run", "--candidates", "2", "Hi", NO_COLOR="1")
     assert screen_of(seen) == (
         "answer 1 of 2\na\n\nanswer 2 of 2\nthe draft of diffuser was replaced: one\nB\n"
     )
@@ -215,7 +215,7 @@ def test_ctrl_c_leaves_nothing_provisional(gemctl: Gemctl, daemon: FakeDaemon, a
     assert screen_of(seen).strip("^C\n") == ""
 
 
-def test_an_error_takes_the_draft_away(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_an_error_takes_the_draft_away(inside: Inside, daemon: FakeDaemon) -> None:
     """It never became an answer."""
 
     def crashes(request: object, context: grpc.ServicerContext) -> Events:
@@ -223,7 +223,7 @@ def test_an_error_takes_the_draft_away(gemctl: Gemctl, daemon: FakeDaemon) -> No
         abort(context, grpc_code(), "ENGINE_CRASHED", "the worker ended")
 
     daemon.script.generate = crashes
-    _, seen = gemctl.on_terminal("run", "Hi", NO_COLOR="1")
+    _, seen = inside.on_terminal("run", "Hi", NO_COLOR="1")
     assert screen_of(seen) == "error: the worker ended\n"
 
 

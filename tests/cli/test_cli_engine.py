@@ -92,12 +92,12 @@ def left_over(engines: Path) -> list[str]:
 
 
 def test_an_engine_is_installed_listed_verified_and_removed(
-    gemctl: Gemctl, index: EngineIndex, settings: dict[str, str], engines: Path
+    inside: Inside, index: EngineIndex, settings: dict[str, str], engines: Path
 ) -> None:
     """The whole life of a build, with the files of the llama.cpp that is installed here."""
     index.add_engine("cpu", engine_wheel())
 
-    done = gemctl(*CPU, "--yes", "--json", **settings)
+    done = inside(*CPU, "--yes", "--json", **settings)
 
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)["build"]
@@ -110,28 +110,28 @@ def test_an_engine_is_installed_listed_verified_and_removed(
     assert (engines / NAME / "llama_cpp" / "lib").is_dir()
     assert left_over(engines) == []
 
-    again = gemctl(*CPU, "--yes", **settings)
+    again = inside(*CPU, "--yes", **settings)
     assert (again.returncode, again.stdout) == (0, "")
     assert f"the llama engine for cpu is there already: {NAME}" in again.stderr
 
-    listed = json.loads(gemctl("engine", "list", "--json", **settings).stdout)["engines"]
+    listed = json.loads(inside("engine", "list", "--json", **settings).stdout)["engines"]
     assert [(one["name"], one["engine"], one["chosen"]) for one in listed] == [
         (NAME, "llama", True),
         ("bundled", "llama", False),
         ("bundled", "diffusion", True),
     ]
-    table = gemctl("engine", "list", **settings).stdout.splitlines()
+    table = inside("engine", "list", **settings).stdout.splitlines()
     assert table[0].split()[:3] == ["ENGINE", "BACKEND", "VERSION"]
     assert table[1].split()[:3] == ["*", "llama", "cpu"]
 
-    checked = json.loads(gemctl("engine", "verify", "--json", **settings).stdout)["verdicts"]
+    checked = json.loads(inside("engine", "verify", "--json", **settings).stdout)["verdicts"]
     assert [(one["name"], one["passed"]) for one in checked] == [(NAME, True), ("bundled", True)]
 
-    removed = gemctl("engine", "remove", "cpu", "--yes", "--json", **settings)
+    removed = inside("engine", "remove", "cpu", "--yes", "--json", **settings)
     assert json.loads(removed.stdout)["freed_bytes"] > 1_000_000
     assert not (engines / NAME).exists()
     assert left_over(engines) == []
-    missing = gemctl("engine", "remove", "cpu", "--yes", **settings)
+    missing = inside("engine", "remove", "cpu", "--yes", **settings)
     assert missing.returncode == Exit.NOT_FOUND
 
 
@@ -149,7 +149,7 @@ def broken_binding(kind: str) -> bytes:
     ],
 )
 def test_a_wheel_that_answers_wrongly_is_refused(
-    gemctl: Gemctl,
+    inside: Inside,
     index: EngineIndex,
     settings: dict[str, str],
     engines: Path,
@@ -159,7 +159,7 @@ def test_a_wheel_that_answers_wrongly_is_refused(
     """It imports, loads and answers; the trial tells what is wrong, and nothing is installed."""
     index.add_engine("cpu", broken_binding(kind))
 
-    done = gemctl(*CPU, "--yes", "--from", "prebuilt", **settings)
+    done = inside(*CPU, "--yes", "--from", "prebuilt", **settings)
 
     assert done.returncode == Exit.PRECONDITION
     assert says in done.stderr
@@ -169,14 +169,14 @@ def test_a_wheel_that_answers_wrongly_is_refused(
 
 
 def test_damaged_bytes_are_refused(
-    gemctl: Gemctl, index: EngineIndex, settings: dict[str, str], engines: Path
+    inside: Inside, index: EngineIndex, settings: dict[str, str], engines: Path
 ) -> None:
     """A wheel whose bytes are not those that the index promised: pip's own check is on."""
     index.add_engine("cpu", engine_wheel())
     file = f"/files/cpu/{WHEEL}"
     index.files[file] = index.files[file][:-1000] + b"\0" * 1000
 
-    done = gemctl(*CPU, "--yes", "--from", "prebuilt", **settings)
+    done = inside(*CPU, "--yes", "--from", "prebuilt", **settings)
 
     assert done.returncode == Exit.PRECONDITION
     assert "DO NOT MATCH THE HASHES" in (engines / "logs" / f"{NAME}.log").read_text()
@@ -184,13 +184,13 @@ def test_damaged_bytes_are_refused(
 
 
 def test_source_with_another_hash_is_not_compiled(
-    gemctl: Gemctl, index: EngineIndex, settings: dict[str, str], tmp_path: Path
+    inside: Inside, index: EngineIndex, settings: dict[str, str], tmp_path: Path
 ) -> None:
     """An index that offers another source under the same version never gets to run its build."""
     witness = tmp_path / "ran"
     index.add_source(engine_sdist(f"open({str(witness)!r}, 'w')"))
 
-    done = gemctl(*CPU, "--yes", "--from", "source", **settings)
+    done = inside(*CPU, "--yes", "--from", "source", **settings)
 
     assert done.returncode == Exit.PRECONDITION
     assert "HASHES" in done.stderr
@@ -198,16 +198,16 @@ def test_source_with_another_hash_is_not_compiled(
 
 
 def test_nobody_is_asked_without_a_terminal(
-    gemctl: Gemctl, settings: dict[str, str], engines: Path
+    inside: Inside, settings: dict[str, str], engines: Path
 ) -> None:
     """A script has to say --yes; what would be done is shown first."""
-    done = gemctl(*CPU, **settings)
+    done = inside(*CPU, **settings)
 
     assert done.returncode == Exit.USAGE
     assert f"the llama engine for cpu, into {engines}" in done.stderr
     assert "  try: gemctl engine install --backend cpu --yes\n" in done.stderr
     assert not engines.exists()
-    compiled = gemctl(*CPU, "--from", "source", CMAKE_BUILD_PARALLEL_LEVEL="1", **settings)
+    compiled = inside(*CPU, "--from", "source", CMAKE_BUILD_PARALLEL_LEVEL="1", **settings)
     assert "  try: gemctl engine install --backend cpu --from source --yes\n" in compiled.stderr
     assert "about 11m 0s (compilers at once: 1)" in compiled.stderr
 
@@ -283,18 +283,18 @@ def test_verify_knows_the_bundled_build(inside: Inside) -> None:
 
 
 def test_a_build_whose_record_was_lost_is_told_and_removed(
-    gemctl: Gemctl, settings: dict[str, str], engines: Path
+    inside: Inside, settings: dict[str, str], engines: Path
 ) -> None:
     """One that somebody copied there by hand; nobody knows what it is for."""
     copy_engine(engines / "llama-mine")
 
-    verified = gemctl("engine", "verify", "llama-mine", **settings)
+    verified = inside("engine", "verify", "llama-mine", **settings)
     assert verified.returncode == Exit.PRECONDITION
     assert "engine.json cannot be used" in verified.stderr
     assert "  try: gemctl engine remove llama-mine\n" in verified.stderr
-    unsure = gemctl("engine", "remove", "llama-mine", "--engine", "diffusion", **settings)
+    unsure = inside("engine", "remove", "llama-mine", "--engine", "diffusion", **settings)
     assert "  try: gemctl engine remove llama-mine --engine diffusion --yes\n" in unsure.stderr
-    removed = gemctl("engine", "remove", "llama-mine", "--yes", **settings)
+    removed = inside("engine", "remove", "llama-mine", "--yes", **settings)
     assert removed.returncode == 0, removed.stderr
     assert not (engines / "llama-mine").exists()
 

@@ -93,14 +93,14 @@ def test_list_of_variants_has_those_on_disk(inside: Inside, daemon: FakeDaemon) 
     ]
 
 
-def test_the_table_fits_a_terminal_of_80_columns(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_the_table_fits_a_terminal_of_80_columns(inside: Inside, daemon: FakeDaemon) -> None:
     """Also with the longest name and a long origin, which is cut."""
     longest = model("diffusiongemma-26b-a4b", state="DOWNLOADING")
     daemon.script.models["diffusiongemma-26b-a4b"] = longest
     found = _two_variants()
     found.variants[0].origin = f"somebody/{'long-' * 20}GGUF@{COMMIT}"
     daemon.script.models["gemma4-26b-a4b"] = found
-    _, seen = gemctl.on_terminal("list", NO_COLOR="1")
+    _, seen = inside.on_terminal("list", NO_COLOR="1")
     lines = seen.splitlines()
     assert max(map(len, lines)) == 80
     assert any(line.startswith("diffusiongemma-26b-a4b  downloading") for line in lines)

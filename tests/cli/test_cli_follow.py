@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tests.support.fake_daemon import FakeDaemon
     from tests.support.gemctl import Gemctl, Inside
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 GIB = 1 << 30
 MODEL = "smollm2-135m"
 ATTEMPTS = 4

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.support.gemctl import Gemctl
+    from tests.support.gemctl import Gemctl, Inside
 
 COMMANDS = [
     *(["status"], ["info"], ["list"], ["list", "--variants"], ["devices"], ["plan", "--all"]),
@@ -45,18 +45,18 @@ def hostile(socket: Path) -> Iterator[FilledDaemon]:
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_no_text_of_the_daemon_steers_the_terminal(
-    gemctl: Gemctl, hostile: FilledDaemon, arguments: list[str]
+    inside: Inside, hostile: FilledDaemon, arguments: list[str]
 ) -> None:
     """Names, descriptions, reasons, answers: whatever field it comes in."""
-    _, seen = gemctl.on_terminal(*arguments)
+    _, seen = inside.on_terminal(*arguments)
     assert left_over(seen) == set()
     if "--json" not in arguments:
         assert SHOWN in seen
 
 
-def test_json_on_a_terminal_says_what_was_said(gemctl: Gemctl, hostile: FilledDaemon) -> None:
+def test_json_on_a_terminal_says_what_was_said(inside: Inside, hostile: FilledDaemon) -> None:
     """All of it escaped, nothing of it replaced: it can be copied from there."""
-    _, seen = gemctl.on_terminal("info", "--json")
+    _, seen = inside.on_terminal("info", "--json")
     assert json.loads(seen)["version"] == HOSTILE
 
 
@@ -102,26 +102,26 @@ ERROR = partial(
 @pytest.mark.parametrize(
     "arguments", [["status"], ["run", "Hi"], ["pull", "m"], ["status", "--json"]], ids=" ".join
 )
-def test_nor_do_errors(gemctl: Gemctl, hostile: FilledDaemon, arguments: list[str]) -> None:
+def test_nor_do_errors(inside: Inside, hostile: FilledDaemon, arguments: list[str]) -> None:
     """Message, reason and advice come from hubs, files and other programs, too."""
     hostile.script.failures = [ERROR]
-    code, seen = gemctl.on_terminal(*arguments)
+    code, seen = inside.on_terminal(*arguments)
     assert code != 0
     assert left_over(seen) == set()
     assert SHOWN in seen or "\\u001b]0;owned" in seen
 
 
-def test_an_error_forges_no_label(gemctl: Gemctl, hostile: FilledDaemon) -> None:
+def test_an_error_forges_no_label(inside: Inside, hostile: FilledDaemon) -> None:
     """What else it says stands beside a bar, and not where a command to try would stand."""
     hostile.script.failures = [partial(ERROR, message="no\n  try: rm -rf ~\nerror: x", why="a\nb")]
-    _, seen = gemctl.on_terminal("status", NO_COLOR="1")
+    _, seen = inside.on_terminal("status", NO_COLOR="1")
     assert seen.splitlines()[:5] == [
         *("error: no", "       |   try: rm -rf ~", "       | error: x"),
         *("  why: a", "       | b"),
     ]
 
 
-def test_an_operation_that_fails_says_so_harmlessly(gemctl: Gemctl, hostile: FilledDaemon) -> None:
+def test_an_operation_that_fails_says_so_harmlessly(inside: Inside, hostile: FilledDaemon) -> None:
     """Its phases, units and messages on the live line, and its error at the end."""
     running = ended("pull", text=HOSTILE)
     running.state = operation_pb2.Operation.STATE_RUNNING
@@ -132,7 +132,7 @@ def test_an_operation_that_fails_says_so_harmlessly(gemctl: Gemctl, hostile: Fil
     failed.state = operation_pb2.Operation.STATE_FAILED
     hostile._ended = lambda *_: running  # type: ignore[method-assign]
     hostile.script.pull = [running, failed]
-    code, seen = gemctl.on_terminal("pull", "m")
+    code, seen = inside.on_terminal("pull", "m")
     assert code != 0
     assert left_over(seen) == set()
     assert seen.count(SHOWN) > 3
@@ -151,7 +151,7 @@ def test_a_question_is_harmless(gemctl: Gemctl, hostile: FilledDaemon) -> None:
     assert left_over(seen) == set()
 
 
-def test_a_sequence_may_come_in_pieces(gemctl: Gemctl, hostile: FilledDaemon) -> None:
+def test_a_sequence_may_come_in_pieces(inside: Inside, hostile: FilledDaemon) -> None:
     """Each of its characters in a delta of its own, as tokens come; thoughts and drafts, too."""
 
     def script(_request: object, _context: object) -> Iterator[Any]:
@@ -166,38 +166,38 @@ def test_a_sequence_may_come_in_pieces(gemctl: Gemctl, hostile: FilledDaemon) ->
         yield finished()
 
     hostile.script.generate = script
-    code, seen = gemctl.on_terminal("run", "Hi")
+    code, seen = inside.on_terminal("run", "Hi")
     assert code == 0
     assert left_over(seen) == set()
     assert SHOWN in seen.replace("\x1b[2m", "").replace("\x1b[0m", "")
 
 
-def test_loading_is_harmless(gemctl: Gemctl, hostile: FilledDaemon) -> None:
+def test_loading_is_harmless(inside: Inside, hostile: FilledDaemon) -> None:
     """The name of the model is on the live line."""
     step = loading(1, 4)
     step.model = f"models/{HOSTILE}"
     hostile.script.generate = lambda _request, _context: iter(
         [type(started())(loading=step), started(), delta("x"), finished()]
     )
-    _, seen = gemctl.on_terminal("run", "Hi")
+    _, seen = inside.on_terminal("run", "Hi")
     assert f"loading {SHOWN}" in seen
     assert left_over(seen) == set()
 
 
-def test_a_table_keeps_its_columns(gemctl: Gemctl, socket: Path) -> None:
+def test_a_table_keeps_its_columns(inside: Inside, socket: Path) -> None:
     """A name with lines and tabs in it is one cell, as wide as it is shown."""
     with FilledDaemon(socket, text="a\n\tb\x1bc\x9bd") as _:
-        _, seen = gemctl.on_terminal("ops", "list", NO_COLOR="1")
+        _, seen = inside.on_terminal("ops", "list", NO_COLOR="1")
         header, first, *_ = seen.splitlines()
         assert first.index("pull") == header.index("KIND")
         assert first.startswith("a␊␉b␛c<9b>d")
-        piped = gemctl("ops", "list").stdout.splitlines()
+        piped = inside("ops", "list").stdout.splitlines()
         assert len(piped) == len(seen.splitlines())
 
 
-def test_what_is_piped_is_what_was_said(gemctl: Gemctl, hostile: FilledDaemon) -> None:
+def test_what_is_piped_is_what_was_said(inside: Inside, hostile: FilledDaemon) -> None:
     """An answer that goes into a file is that answer: nothing is steered there."""
     hostile.script.generate = lambda _request, _context: iter(
         [started(), delta(HOSTILE), finished()]
     )
-    assert gemctl("run", "Hi").stdout == f"{HOSTILE}\n"
+    assert inside("run", "Hi").stdout == f"{HOSTILE}\n"

@@ -130,9 +130,9 @@ def test_json_that_is_no_option_asks_for_none(inside: Inside, arguments: list[st
     assert done.stdout == ""
 
 
-def test_an_argument_that_is_no_text_is_a_document(gemctl: Gemctl) -> None:
+def test_an_argument_that_is_no_text_is_a_document(inside: Inside) -> None:
     """Found before anything else is."""
-    done = gemctl("load", "--json", "\udcff")
+    done = inside("load", "--json", "\udcff")
     assert r"'\xff' is not UTF-8 text" in error_in(done.stdout)["message"]
 
 

@@ -26,7 +26,7 @@ from tests.support.shapes import difference, settled, shape, written
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.gemctl import Gemctl
+    from tests.support.gemctl import Gemctl, Inside
 
 FOLDER: Final = Path(__file__).parent / "json_shapes"
 RENEW: Final = "UPDATE_SHAPES=1 .venv/bin/python -m pytest -n 0 tests/cli/test_cli_json_shapes.py"
@@ -108,7 +108,7 @@ def _check(name: str, found: Any) -> None:
     assert not changed, f"gemctl {name} --json has another shape:\n{changed}\n\nIf so: {RENEW}"
 
 
-def _prepare(name: str, gemctl: Gemctl, home: Path, full: FilledDaemon) -> dict[str, str]:
+def _prepare(name: str, inside: Inside, home: Path, full: FilledDaemon) -> dict[str, str]:
     """What a form needs besides the daemon; more variables."""
     if name.startswith("engine "):
         copy_engine(home / ".local" / "share" / "gemd" / "engines" / "llama-mine")
@@ -122,20 +122,20 @@ def _prepare(name: str, gemctl: Gemctl, home: Path, full: FilledDaemon) -> dict[
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_document_has_the_committed_shape(
-    name: str, gemctl: Gemctl, home: Path, full: FilledDaemon
+    name: str, inside: Inside, home: Path, full: FilledDaemon
 ) -> None:
     """Its keys and their types, whatever it says; and nothing but it is on stdout."""
-    more = _prepare(name, gemctl, home, full)
-    done = gemctl(*DOCUMENTS[name], "--json", GEMD_OFFLINE="true", **more)
+    more = _prepare(name, inside, home, full)
+    done = inside(*DOCUMENTS[name], "--json", GEMD_OFFLINE="true", **more)
     found = json.loads(done.stdout)
     assert set(found) != {"error"}, done.stderr
     _check(name, shape(found, maps=MAPS.get(name, ())))
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_lines_have_the_committed_shapes(name: str, gemctl: Gemctl, full: FilledDaemon) -> None:
+def test_lines_have_the_committed_shapes(name: str, inside: Inside, full: FilledDaemon) -> None:
     """Each kind of line has its own; that of the error is the same everywhere."""
-    done = gemctl(*STREAMS[name], "--json")
+    done = inside(*STREAMS[name], "--json")
     _check(name, {_kind(line): shape(line) for line in map(json.loads, done.stdout.splitlines())})
 
 
@@ -167,9 +167,9 @@ def test_a_watched_status_is_the_status_on_a_line(gemctl: Gemctl, full: FilledDa
     [["status"], ["run", "Hi", "--stream"], ["load"], ["config", "show"]],
     ids=" ".join,
 )
-def test_the_error_has_one_shape(gemctl: Gemctl, arguments: list[str]) -> None:
+def test_the_error_has_one_shape(inside: Inside, arguments: list[str]) -> None:
     """Of a command, of a stream, of a wrong command line and of a wrong setting."""
-    done = gemctl(*arguments, "--json", GEMD_SOCKET="/nowhere/s", GEMD_THREADS="many")
+    done = inside(*arguments, "--json", GEMD_SOCKET="/nowhere/s", GEMD_THREADS="many")
     _check("error", shape(json.loads(done.stdout), maps=("metadata",)))
 
 

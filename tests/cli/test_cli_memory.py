@@ -12,7 +12,7 @@ from gemd.v1 import device_pb2
 
 if TYPE_CHECKING:
     from tests.support.fake_daemon import FakeDaemon
-    from tests.support.gemctl import Gemctl
+    from tests.support.gemctl import Inside
 
 GIB = 2**30
 SIZES = st.one_of(st.just(0), st.integers(1, 2**44))
@@ -76,7 +76,7 @@ def test_shares_are_fair(sizes: list[int], columns: int) -> None:
         assert -1 - small < count - due < 1 + 1e-6 or count == 1
 
 
-def test_a_status_is_readable_in_eighty_columns(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_a_status_is_readable_in_eighty_columns(inside: Inside, daemon: FakeDaemon) -> None:
     """Also with a long name and large figures; without a terminal there is no colour."""
     gpu = device_pb2.Device(
         id="gpu0",
@@ -93,7 +93,7 @@ def test_a_status_is_readable_in_eighty_columns(gemctl: Gemctl, daemon: FakeDaem
         ),
     )
     daemon.script.devices.insert(0, gpu)
-    lines = gemctl("status").stdout.splitlines()
+    lines = inside("status").stdout.splitlines()
     header = next(number for number, line in enumerate(lines) if line.startswith("DEVICE"))
     table = lines[header : header + 6]
     assert max(map(len, table)) <= 80
@@ -102,11 +102,11 @@ def test_a_status_is_readable_in_eighty_columns(gemctl: Gemctl, daemon: FakeDaem
     assert not any("\x1b" in line for line in lines)
 
 
-def test_only_the_legend_is_dim_on_a_terminal(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_only_the_legend_is_dim_on_a_terminal(inside: Inside, daemon: FakeDaemon) -> None:
     """The header stands out as that of every table does."""
-    _, seen = gemctl.on_terminal("status")
+    _, seen = inside.on_terminal("status")
     assert "\x1b[1mDEVICE  CAPACITY" in seen
     assert "\x1b[2m        # ours  + reserved" in seen
     assert "        [#..." in seen
-    _, plain = gemctl.on_terminal("status", NO_COLOR="1")
+    _, plain = inside.on_terminal("status", NO_COLOR="1")
     assert "\x1b" not in plain

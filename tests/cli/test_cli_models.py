@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from tests.support.gemctl import Gemctl, Inside
 
 
-def test_headers_are_bold_where_colour_is_wanted(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_headers_are_bold_where_colour_is_wanted(inside: Inside, daemon: FakeDaemon) -> None:
     """A terminal gets it, NO_COLOR and a pipe do not, FORCE_COLOR overrides."""
-    assert "\x1b[1mMODEL" in gemctl.on_terminal("list")[1]
-    assert "\x1b" not in gemctl.on_terminal("list", NO_COLOR="1")[1]
-    assert "\x1b" not in gemctl("list").stdout
-    assert "\x1b[1mMODEL" in gemctl("list", FORCE_COLOR="1").stdout
+    assert "\x1b[1mMODEL" in inside.on_terminal("list")[1]
+    assert "\x1b" not in inside.on_terminal("list", NO_COLOR="1")[1]
+    assert "\x1b" not in inside("list").stdout
+    assert "\x1b[1mMODEL" in inside("list", FORCE_COLOR="1").stdout
 
 
 def test_pull_shows_progress_and_where_it_came_from(inside: Inside, daemon: FakeDaemon) -> None:

@@ -22,7 +22,7 @@ QUESTION = "What is the capital of France?"
 
 
 @pytest.fixture(scope="module")
-def real(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gemctl]:
+def real(smollm2: Path) -> Iterator[Gemctl]:
     """A home whose daemon `gemctl` starts by itself and finds the embedded model on disk."""
     with tempfile.TemporaryDirectory(prefix="gemd-") as home:
         runtime = Path(home) / "run"
@@ -33,7 +33,6 @@ def real(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ge
                 "HOME": home,
                 "LANG": "C.UTF-8",
                 "PYTHONPATH": str(REPOSITORY),
-                "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode")),
                 "XDG_RUNTIME_DIR": str(runtime),
                 "GEMD_STORE_DIR": str(CACHE),
                 "GEMD_OFFLINE": "true",

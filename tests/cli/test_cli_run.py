@@ -196,10 +196,10 @@ def test_an_answer_that_was_cut_off_says_so(inside: Inside, daemon: FakeDaemon) 
 
 @pytest.mark.parametrize("options", [("--json",), ("--raw",), ("--candidates", "2")])
 def test_what_is_no_conversation_needs_a_prompt(
-    gemctl: Gemctl, daemon: FakeDaemon, options: tuple[str, ...]
+    inside: Inside, daemon: FakeDaemon, options: tuple[str, ...]
 ) -> None:
     """On a terminal, too, nothing waits for a prompt that nobody was asked for."""
-    code, seen = gemctl.on_terminal("run", *options)
+    code, seen = inside.on_terminal("run", *options)
     assert code == Exit.USAGE
     assert "a prompt is needed" in seen or f"{options[0]} needs a PROMPT" in seen
     assert daemon.asked("Generate") == []
@@ -235,7 +235,7 @@ def test_stats_go_to_stderr(inside: Inside, daemon: FakeDaemon) -> None:
     )
 
 
-def test_loading_is_shown_on_stderr(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_loading_is_shown_on_stderr(inside: Inside, daemon: FakeDaemon) -> None:
     """Waiting and loading are lines on stderr, and the answer stays alone on stdout."""
 
     def cold(request: object, context: grpc.ServicerContext) -> Events:
@@ -246,13 +246,13 @@ def test_loading_is_shown_on_stderr(gemctl: Gemctl, daemon: FakeDaemon) -> None:
         yield from answer("Paris")(request, context)
 
     daemon.script.generate = cold
-    done = gemctl("run", "Hi")
+    done = inside("run", "Hi")
     assert done.stdout == "Paris\n"
     lines = done.stderr.splitlines()
     assert lines[0] == "waiting for smollm2-135m, place 2 in the queue"
     assert lines[1].startswith("loading smollm2-135m    0 %")
     assert lines[-1].startswith("loading smollm2-135m  100 %")
-    code, seen = gemctl.on_terminal("run", "Hi")
+    code, seen = inside.on_terminal("run", "Hi")
     assert code == 0
     assert "\x1b[K" in seen
     assert seen.endswith("\r\x1b[KParis\n")
@@ -269,7 +269,7 @@ def test_loading_is_shown_on_stderr(gemctl: Gemctl, daemon: FakeDaemon) -> None:
     ],
 )
 def test_a_wait_says_what_it_is_for(
-    gemctl: Gemctl, daemon: FakeDaemon, reason: str, said: str
+    inside: Inside, daemon: FakeDaemon, reason: str, said: str
 ) -> None:
     """A place in a line says nothing to who waits for another program's memory."""
 
@@ -279,17 +279,17 @@ def test_a_wait_says_what_it_is_for(
         yield from answer("Paris")(request, context)
 
     daemon.script.generate = queued
-    assert gemctl("run", "Hi").stderr.splitlines() == [said]
+    assert inside("run", "Hi").stderr.splitlines() == [said]
 
 
-def test_hostile_text_cannot_steer_the_terminal(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_hostile_text_cannot_steer_the_terminal(inside: Inside, daemon: FakeDaemon) -> None:
     """Escapes are shown on a terminal, and passed on unchanged to a pipe."""
     hostile = "\x1b]0;owned\x07\x1b[2J\x9b31mred\r\u202etxt.exe\x08"
     daemon.script.generate = answer("a", hostile, "b")
-    code, seen = gemctl.on_terminal("run", "Hi")
+    code, seen = inside.on_terminal("run", "Hi")
     assert code == 0
     assert seen == "a␛]0;owned␇␛[2J<9b>31mred␍<202e>txt.exe␈b\n"
-    assert gemctl("run", "Hi").stdout == f"a{hostile}b\n"
+    assert inside("run", "Hi").stdout == f"a{hostile}b\n"
 
 
 def test_a_refusal_reads_as_the_daemon_wrote_it(inside: Inside, daemon: FakeDaemon) -> None:
@@ -315,7 +315,7 @@ def test_a_refusal_reads_as_the_daemon_wrote_it(inside: Inside, daemon: FakeDaem
     )
 
 
-def test_a_crash_leaves_what_was_said(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_a_crash_leaves_what_was_said(inside: Inside, daemon: FakeDaemon) -> None:
     """The text so far ends with a newline, then the error, and the exit code of an engine."""
 
     def crashes(request: object, context: grpc.ServicerContext) -> Events:
@@ -323,7 +323,7 @@ def test_a_crash_leaves_what_was_said(gemctl: Gemctl, daemon: FakeDaemon) -> Non
         abort(context, grpc.StatusCode.ABORTED, "ENGINE_CRASHED", "the worker ended")
 
     daemon.script.generate = crashes
-    done = gemctl("run", "Hi")
+    done = inside("run", "Hi")
     assert done.stdout == "The capital\n"
     assert done.stderr == "error: the worker ended\n"
     assert done.returncode == Exit.PRECONDITION

@@ -15,6 +15,7 @@ import pytest
 from gemd.cli.failures import CommandError, Exit
 from gemd.cli.service.launchd import Launchd
 from tests.support.gemctl import Inside
+from tests.support.service_desks import at_hand
 from tests.support.service_managers import Desk
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def desk(home: Path) -> Iterator[Desk]:
     """The stand-in of this home."""
     made = Desk(home / "desk")
     made.install("launchctl")
-    yield made
+    with at_hand(made):
+        yield made
     made.kill()
 
 

@@ -298,7 +298,7 @@ def mac(
     desk = Desk(home / "desk")
     desk.install("launchctl")
     environ = {**gemctl.environ, "HOME": str(user), "PATH": desk.path}
-    names = ("GEMD_SOCKET", "PYTHONPATH", "PYTHONPYCACHEPREFIX")
+    names = ("GEMD_SOCKET", "PYTHONPATH")
     job = Job(
         (sys.executable, "-P", "-m", "gemd", "--agent"), {name: environ[name] for name in names}
     )

@@ -16,6 +16,7 @@ import pytest
 
 from gemd.cli.failures import Exit
 from tests.support.gemctl import Inside
+from tests.support.service_desks import at_hand
 from tests.support.service_managers import Desk, wait
 
 if TYPE_CHECKING:
@@ -48,7 +49,14 @@ def desk(home: Path, user: Path) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def inside(gemctl: Gemctl, desk: Desk, user: Path) -> Inside:
+def inside(asking: Inside, desk: Desk) -> Iterator[Inside]:
+    """`gemctl` of that home, which has the stand-in at hand."""
+    with at_hand(desk):
+        yield asking
+
+
+@pytest.fixture
+def asking(gemctl: Gemctl, desk: Desk, user: Path) -> Inside:
     """`gemctl` of that home, which may start a daemon."""
     environ = {key: value for key, value in gemctl.environ.items() if key != "GEMD_AUTOSTART"}
     return Inside({**environ, "HOME": str(user), "PATH": desk.path})
@@ -252,15 +260,15 @@ def test_a_daemon_that_was_started_by_hand_is_not_ended(
 
 
 def test_a_service_from_start_to_end(
-    inside: Inside, gemctl: Gemctl, desk: Desk, user: Path, socket: Path
+    asking: Inside, gemctl: Gemctl, desk: Desk, user: Path, socket: Path
 ) -> None:
     """The real daemon, from its unit: it takes the place of one that gemctl started.
 
     Its command line, its variables and its words come through the unit as they were.
     """
-    started = replace(gemctl, environ=inside.environ)("list")
+    started = replace(gemctl, environ=asking.environ)("list")
     assert started.returncode == 0, started.stderr
-    done = inside("service", "install", HF_HOME=f"{user}/hub")
+    done = asking("service", "install", HF_HOME=f"{user}/hub")
     assert done.returncode == 0, done.stderr + "".join(desk.calls)
     assert "a gemd that gemctl had started" in done.stderr
     assert "gemd has ended\n" in done.stderr
@@ -268,22 +276,22 @@ def test_a_service_from_start_to_end(
     process = psutil.Process(desk.running)
     assert process.cmdline()[1:] == ["-P", "-m", "gemd"]
     assert process.environ()["HF_HOME"] == f"{user}/hub"
-    state = json.loads(inside("service", "status", "--json").stdout)
+    state = json.loads(asking("service", "status", "--json").stdout)
     assert state["says"].startswith("no model is warm; cpu ")
     assert state["daemon_started_by"] == "SERVICE"
     assert state["pid"] == state["daemon_pid"] == process.pid
-    shown = inside("service", "status")
+    shown = asking("service", "status")
     assert shown.returncode == 0
     assert f"active (running), pid {process.pid}, starts at login\n" in shown.stdout
-    assert inside("service", "start").stderr == "the service runs\n"
-    done = inside("service", "restart")
+    assert asking("service", "start").stderr == "the service runs\n"
+    done = asking("service", "restart")
     assert (done.returncode, done.stderr) == (0, "the service has started anew\n")
     assert desk.running not in {0, process.pid}
-    done = inside("service", "stop")
+    done = asking("service", "stop")
     assert (done.returncode, done.stderr) == (0, "the service has ended\n")
-    assert inside("service", "status").returncode == Exit.UNREACHABLE
+    assert asking("service", "status").returncode == Exit.UNREACHABLE
     assert desk.running == 0
-    assert inside("service", "uninstall").returncode == 0
+    assert asking("service", "uninstall").returncode == 0
     assert not unit(user).exists()
 
 

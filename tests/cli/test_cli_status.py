@@ -33,12 +33,12 @@ def test_status_says_how_a_worker_computes(inside: Inside, daemon: FakeDaemon) -
     ]
 
 
-def test_status_shows_the_whole_state(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_status_shows_the_whole_state(inside: Inside, daemon: FakeDaemon) -> None:
     """Daemon, requests, devices, models, operations, and what a user should know."""
     daemon.script.models = {"m": model("m", state="READY", pinned=True, active_requests=1)}
     daemon.script.models["m"].memory.add(device="devices/cpu", booked_bytes=2**30)
     daemon.script.pull = [operation("RUNNING", current=512, total=1024)]
-    done = gemctl("status")
+    done = inside("status")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("gemd 0.1.0  serving  pid ")

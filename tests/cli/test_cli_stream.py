@@ -39,7 +39,7 @@ def lines(text: str) -> list[tuple[str, dict[str, Any]]]:
     return [next(iter(each.items())) for each in documents]
 
 
-def test_each_event_is_a_line_under_its_name_in_the_api(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_each_event_is_a_line_under_its_name_in_the_api(inside: Inside, daemon: FakeDaemon) -> None:
     """Loading, drafts and their verdict too; the last line is `finished`."""
     events = [
         Response(loading=loading(1, 4)),
@@ -51,7 +51,7 @@ def test_each_event_is_a_line_under_its_name_in_the_api(gemctl: Gemctl, daemon: 
         ended("REPLACED"),
     ]
     daemon.script.generate = lambda _request, _context: iter(events)
-    done = gemctl(*STREAM, "Hi")
+    done = inside(*STREAM, "Hi")
     seen = lines(done.stdout)
 
     kinds = ["loading", "started", "draft", "resolved", "delta", "delta", "finished"]
@@ -108,7 +108,7 @@ def test_denoising_steps_are_lines_too(inside: Inside, daemon: FakeDaemon) -> No
     assert [kind for kind, _ in lines(done.stdout)].count("canvas") == 2
 
 
-def test_an_error_is_the_last_line(gemctl: Gemctl, daemon: FakeDaemon) -> None:
+def test_an_error_is_the_last_line(inside: Inside, daemon: FakeDaemon) -> None:
     """With all that stderr and the exit code say; text that came before it stays."""
 
     def script(_request: object, context: grpc.ServicerContext) -> Iterator[Any]:
@@ -124,7 +124,7 @@ def test_an_error_is_the_last_line(gemctl: Gemctl, daemon: FakeDaemon) -> None:
         )
 
     daemon.script.generate = script
-    done = gemctl(*STREAM, "Hi")
+    done = inside(*STREAM, "Hi")
     kinds, last = [kind for kind, _ in lines(done.stdout)], lines(done.stdout)[-1][1]
 
     assert (done.returncode, kinds) == (Exit.NOT_FOUND, ["delta", "error"])
@@ -144,10 +144,10 @@ def test_an_error_is_the_last_line(gemctl: Gemctl, daemon: FakeDaemon) -> None:
     [({"GEMD_SOCKET": "/nowhere/gemd.sock"}, 3), ({"GEMD_SOCKET": "relative"}, 6)],
 )
 def test_so_is_what_gemctl_itself_could_not_do(
-    gemctl: Gemctl, broken: dict[str, str], code: int
+    inside: Inside, broken: dict[str, str], code: int
 ) -> None:
     """No daemon that may be started, or a setting that is wrong: a line, and not silence."""
-    done = gemctl(*STREAM, "Hi", **broken)
+    done = inside(*STREAM, "Hi", **broken)
     ((kind, content),) = lines(done.stdout)
     assert (kind, content["exit_code"], done.returncode) == ("error", code, code)
     assert content["message"] in done.stderr

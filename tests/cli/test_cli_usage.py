@@ -77,10 +77,10 @@ def test_version(gemctl: Gemctl) -> None:
     ],
 )
 def test_a_wrong_command_line_is_a_usage_error(
-    gemctl: Gemctl, arguments: list[str], says: str
+    inside: Inside, arguments: list[str], says: str
 ) -> None:
     """Exit code 2, nothing on stdout, and where to find help."""
-    done = gemctl(*arguments)
+    done = inside(*arguments)
     assert done.returncode == Exit.USAGE
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
@@ -105,17 +105,17 @@ def test_the_lines_of_the_help_are_whole(inside: Inside) -> None:
         assert "..." not in done.stdout.partition("Commands:")[2]
 
 
-def test_no_command_shows_the_help(gemctl: Gemctl) -> None:
+def test_no_command_shows_the_help(inside: Inside) -> None:
     """Plain `gemctl` shows the overview on stderr and is a usage error."""
-    done = gemctl()
+    done = inside()
     assert done.returncode == Exit.USAGE
     assert "Commands:" in done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts(gemctl: Gemctl, shell: str) -> None:
+def test_completion_scripts(inside: Inside, shell: str) -> None:
     """The script calls gemctl back through click's own variable."""
-    done = gemctl("completion", shell)
+    done = inside("completion", shell)
     assert done.returncode == 0
     assert f"_GEMCTL_COMPLETE={shell}_complete" in done.stdout
 
@@ -168,20 +168,20 @@ def test_every_reason_has_an_exit_code() -> None:
     assert exit_code("A_REASON_OF_TOMORROW", "NOT_FOUND") == Exit.NOT_FOUND
 
 
-def test_the_settings_are_shown_with_their_origins(gemctl: Gemctl, home: Path) -> None:
+def test_the_settings_are_shown_with_their_origins(inside: Inside, home: Path) -> None:
     """Every value says whether it is the default, a variable's or the file's."""
     file = home / ".config" / "gemd" / "config.toml"
     file.parent.mkdir(parents=True)
     file.write_text('keep_warm = "5m"\n')
-    shown = json.loads(gemctl("config", "show", "--json", GEMD_PARALLEL="2").stdout)
+    shown = json.loads(inside("config", "show", "--json", GEMD_PARALLEL="2").stdout)
     assert shown["settings"]["keep_warm"] == {"value": "5m", "origin": str(file)}
     assert shown["settings"]["parallel"] == {"value": "2", "origin": "GEMD_PARALLEL"}
     assert shown["settings"]["offline"]["origin"] == "default"
     assert shown["files"]["socket"]["value"] == str(home / "gemd.sock")
-    table = gemctl("config", "show", "--origin").stdout.splitlines()
+    table = inside("config", "show", "--origin").stdout.splitlines()
     assert table[0].split() == ["SETTING", "VALUE", "ORIGIN"]
     assert any(line.split() == ["keep_warm", "5m", str(file)] for line in table)
-    assert gemctl("config", "show").stdout.splitlines()[0].split() == ["SETTING", "VALUE"]
+    assert inside("config", "show").stdout.splitlines()[0].split() == ["SETTING", "VALUE"]
 
 
 def test_the_files_are_those_of_the_settings(inside: Inside) -> None:
@@ -191,9 +191,9 @@ def test_the_files_are_those_of_the_settings(inside: Inside) -> None:
     assert shown["files"]["store_dir"] == {"value": "/x/models", "origin": "GEMD_STORE_DIR"}
 
 
-def test_a_wrong_setting_names_itself(gemctl: Gemctl) -> None:
+def test_a_wrong_setting_names_itself(inside: Inside) -> None:
     """The error of the settings arrives as every other error does."""
-    done = gemctl("config", "show", GEMD_PARALLEL="many")
+    done = inside("config", "show", GEMD_PARALLEL="many")
     assert done.returncode == Exit.PRECONDITION
     assert done.stderr.startswith("error: GEMD_PARALLEL sets parallel to 'many'")
     assert "  why: " in done.stderr

@@ -64,7 +64,6 @@ def typed(
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
         "LANG": "C.UTF-8",
-        "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode")),
     }
     with interactive(request.param, environ, folder) as shell:
         shell.run(SOURCE[request.param].format("~/it\\'s\\ \\$here/gm"))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import subprocess
 import sys
 import time
@@ -57,7 +56,11 @@ async def test_a_daemon_from_start_to_end(user: Home) -> None:
 
 
 async def test_a_second_daemon_is_refused(user: Home) -> None:
-    """It names the first one's pid and socket, exits with 1, and leaves the socket alone."""
+    """It names the first one's pid and socket, exits with 1, and leaves the socket alone.
+
+    Without the lock file, which a cleaner of old files took, the first one still serves and
+    goes on.
+    """
     with serving(user) as first:
         inode = user.socket.stat().st_ino
         second = user.start()
@@ -66,35 +69,15 @@ async def test_a_second_daemon_is_refused(user: Home) -> None:
         second.stdout.close()
         assert f"process {first.pid}" in user.log()
         assert str(user.socket) in user.log()
-        assert user.socket.stat().st_ino == inode
-        assert await answer(user) == "it answers"
-
-
-async def test_a_second_daemon_is_refused_without_the_lock_file_too(user: Home) -> None:
-    """A cleaner of old files took it; the first one still serves, and goes on."""
-    with serving(user):
-        inode = user.socket.stat().st_ino
+        before = user.log()
         user.socket.with_name("gemd.sock.lock").unlink()
-        second = user.start()
-        assert second.wait(20) == 1
-        assert second.stdout is not None
-        second.stdout.close()
-        assert f"serves {user.socket}" in user.log()
+        third = user.start()
+        assert third.wait(20) == 1
+        assert third.stdout is not None
+        third.stdout.close()
+        assert f"serves {user.socket}" in user.log().removeprefix(before)
         assert user.socket.stat().st_ino == inode
         assert await answer(user) == "it answers"
-
-
-async def test_a_killed_daemon_takes_its_workers_along(user: Home) -> None:
-    """Kill -9: the workers are gone within a second, and the next daemon serves at once."""
-    with serving(user) as first:
-        await answer(user)
-        worker = psutil.Process(first.pid).children()[0].pid
-        first.send_signal(signal.SIGKILL)
-        wait_until_gone(worker, seconds=1)
-    assert user.socket.exists()
-    with serving(user):
-        assert await answer(user) == "it answers"
-    assert "stale_socket_removed" in user.log()
 
 
 async def test_an_autostarted_daemon_ends_when_idle(user: Home) -> None:
@@ -221,6 +204,7 @@ async def test_a_log_that_nobody_takes_any_more_stops_no_answer(user: Home) -> N
     "variables,kind",
     [
         ({"INVOCATION_ID": "a1"}, status_pb2.DaemonInfo.STARTED_BY_SERVICE),
+        ({"INVOCATION_ID": ""}, status_pb2.DaemonInfo.STARTED_BY_MANUAL),
         (
             # A shell in a terminal that is a unit.
             {"INVOCATION_ID": "a1", "SYSTEMD_EXEC_PID": "1"},

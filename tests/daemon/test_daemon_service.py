@@ -40,6 +40,13 @@ daemon.main()
 """
 """A daemon that opens its socket when somebody opens a pipe."""
 
+QUICK_TO_SAY = """
+from gemd import daemon, notify
+notify.STATUS_S = 0.2
+daemon.main()
+"""
+"""A daemon that says its status again sooner than managers would like."""
+
 BLOCKED = """
 import asyncio, signal, sys, threading
 from gemd import daemon, notify
@@ -142,7 +149,7 @@ async def test_the_status_names_warm_models_and_the_end_is_told(
     user: Home, manager: NotifySocket
 ) -> None:
     """After an answer; SIGTERM then is STOPPING at once, and the process is gone in time."""
-    with started(user, manager) as process:
+    with started(user, manager, "-c", QUICK_TO_SAY) as process:
         await asyncio.to_thread(manager.until, "READY=1")
         async with connect(user.socket) as channel:
             call = stubs.GenerationServiceStub(channel).Generate(

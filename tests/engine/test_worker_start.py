@@ -100,20 +100,20 @@ async def test_death_while_loading_names_cause_and_stderr(
 @pytest.mark.parametrize("stall", ["c", "gil"])
 async def test_stalled_load_is_killed(stall: str) -> None:
     """No sign of life for the stall timeout ends the process, however it hangs."""
-    stalled = spec(stall_timeout_s=4, steps=2, stall_at=1, stall=stall, noise=("here I hang",))
+    stalled = spec(stall_timeout_s=2.5, steps=2, stall_at=1, stall=stall, noise=("here I hang",))
     reports: list[wire.Progress] = []
     with pytest.raises(EngineStartFailedError) as caught:
         await Worker.start(stalled, report=reports.append)
-    assert "for 4 s" in caught.value.message
+    assert "for 2.5 s" in caught.value.message
     assert caught.value.metadata["phase"] == "weights"
     assert caught.value.metadata["stderr"] == "here I hang\nstalled"
 
 
 async def test_slow_load_with_progress_is_no_stall() -> None:
     """The stall timeout counts from the last progress, not from the start."""
-    slow = spec(stall_timeout_s=4, steps=12, step_seconds=0.4)
+    slow = spec(stall_timeout_s=2.5, steps=8, step_seconds=0.4)
     async with running(slow) as worker:
-        assert worker.ready.load_seconds > 4
+        assert worker.ready.load_seconds > 2.5
 
 
 async def test_cancelled_start_leaves_no_process() -> None:

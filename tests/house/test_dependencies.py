@@ -26,6 +26,7 @@ def declared(requirements: list[str]) -> set[str]:
     return {normal(re.split(r"[<>=!~\[ ;]", each, maxsplit=1)[0]) for each in requirements}
 
 
+@functools.cache
 def imported() -> dict[str, str]:
     """Top-level modules of others that the program imports, each with one that does."""
     found = {}

@@ -19,7 +19,7 @@ from gemd.cli.failures import Exit
 from gemd.config import Settings, load_settings
 from tests.support.app import short_directory
 from tests.support.desktop import desktop
-from tests.support.gemctl import Gemctl
+from tests.support.gemctl import Gemctl, Inside
 from tests.support.models import PROFILES
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_the_test_command_checks_everything_and_never_itself() -> None:
         "ruff format --check .",
         "ruff check .",
         "mypy",
-        'python -m pytest -n 2 --dist loadfile "$@"',
+        'python -m pytest -n 2 --dist worksteal "$@"',
     ):
         assert any(line.endswith(f".venv/bin/{step}") for line in steps), step
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -159,7 +159,7 @@ DOCUMENTED = [
 @pytest.mark.parametrize("command", DOCUMENTED, ids=" ".join)
 def test_every_documented_command_and_flag_exists(command: list[str], tmp_path: Path) -> None:
     """The help of the command knows each flag that the page uses."""
-    gemctl = Gemctl({**os.environ, "HOME": str(tmp_path)})
+    gemctl = Inside({**os.environ, "HOME": str(tmp_path)})
     words = [word for word in command[1:] if re.fullmatch(r"[a-z]+", word)]
     path = words[:2] if words[0] in {"config", "engine", "service"} else words[:1]
     done = gemctl(*path, "--help")

@@ -77,18 +77,25 @@ def test_metrics_that_are_off_cost_nothing(tmp_path: Path) -> None:
     assert not any("metrics" in name for name in off["threads"])
 
 
-def test_the_file_is_there_from_the_start_and_goes_with_the_daemon(user: Home) -> None:
-    """A whole page that a parser reads; after an ordered end nothing of it is left."""
+def test_file_and_port_are_there_from_the_start_and_go_with_the_daemon(user: Home) -> None:
+    """A whole page that a parser reads; after an ordered end nothing of it is left.
+
+    The next daemon can have the port at once.
+    """
     folder = user.path / "collector"
     folder.mkdir()
     file = folder / "gemd.prom"
-    with serving(user, GEMD_METRICS_FILE=str(file)) as process:
-        found = samples(file.read_text(encoding="utf-8"))
-        assert value(found, "gemd_requests_in_progress", state="running") == 0
-        assert file.stat().st_mode & 0o777 == 0o644
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-    assert list(folder.iterdir()) == []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    for _ in range(2):
+        with serving(user, GEMD_METRICS_FILE=str(file), GEMD_METRICS_PORT=port) as process:
+            found = samples(file.read_text(encoding="utf-8"))
+            assert value(found, "gemd_requests_in_progress", state="running") == 0
+            assert file.stat().st_mode & 0o777 == 0o644
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        assert list(folder.iterdir()) == []
 
 
 def test_a_daemon_that_was_killed_leaves_its_last_page(user: Home) -> None:
@@ -125,17 +132,6 @@ def test_a_folder_that_is_not_there_exits_with_78(user: Home) -> None:
     _close(process)
     assert "cannot write metrics to" in user.log()
     assert "No such file or directory" in user.log()
-
-
-def test_the_port_goes_with_the_daemon(user: Home) -> None:
-    """The next one can have it at once."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = str(probe.getsockname()[1])
-    for _ in range(2):
-        with serving(user, GEMD_METRICS_PORT=number) as process:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
 
 
 def _close(process: subprocess.Popen[str]) -> None:

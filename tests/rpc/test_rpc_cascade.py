@@ -343,13 +343,12 @@ async def test_feedback_is_taken_for_a_draft_that_was_shipped(running: Running) 
         ({"request_id": "r", "signal": 1, "candidate": 64}, "candidate"),
     ],
 )
-async def test_feedback_that_says_nothing_is_refused(
-    running: Running, fields: dict[str, Any], field: str
-) -> None:
+async def test_feedback_that_says_nothing_is_refused(fields: dict[str, Any], field: str) -> None:
     """With the field that is wrong."""
     request = service.SendFeedbackRequest(**fields)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await running.generation.SendFeedback(request)
+    async with both_tiers(warm=()) as running:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await running.generation.SendFeedback(request)
     assert failure(caught.value).metadata["field"] == field
 
 

@@ -73,6 +73,14 @@ def channel_kind(channel: grpc.aio.Channel, method: Any) -> Any:
     return channel.unary_stream if method.server_streaming else channel.unary_unary
 
 
+async def test_a_call_is_not_waited_for_by_every_method(running: Running) -> None:
+    """One task of gRPC takes the next call, whichever it is: it waits for all it has, anew each."""
+    await running.daemon.GetStatus(daemon_service_pb2.GetStatusRequest())
+    tasks = [repr(task) for task in asyncio.all_tasks()]
+    # AioServer._request_call or ._request_registered_call.
+    assert len([task for task in tasks if "AioServer._request_" in task]) == 1, tasks
+
+
 async def test_what_is_not_there_says_so(running: Running) -> None:
     """Each unfinished method answers UNIMPLEMENTED, with its name and a reason."""
     seen = set()

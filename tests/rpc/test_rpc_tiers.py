@@ -108,11 +108,10 @@ async def test_an_answer_names_one_tier_throughout() -> None:
         ({"best_of": 2, "mode": generation.MODE_EXACT}, "mode"),
     ],
 )
-async def test_a_ranking_that_makes_no_sense_is_refused(
-    running: Running, fields: dict[str, Any], field: str
-) -> None:
+async def test_a_ranking_that_makes_no_sense_is_refused(fields: dict[str, Any], field: str) -> None:
     """With the field that is wrong."""
-    found = await fails(running.generation.Generate(scripted(drafted(), **fields)))
+    async with both_tiers(warm=()) as running:
+        found = await fails(running.generation.Generate(scripted(drafted(), **fields)))
     assert (found.reason, found.metadata["field"]) == ("INVALID_REQUEST", field)
 
 

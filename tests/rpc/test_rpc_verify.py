@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -58,32 +61,60 @@ async def verified(
     return last.verify
 
 
+@dataclass(frozen=True)
+class Quantized:
+    """A store in which the weights have been quantized, and how that ended."""
+
+    folder: Path
+    ended: operation_pb2.Operation
+
+
+@pytest.fixture(scope="module", name="quantized")
+def _quantized(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Quantized:
+    """Made once; a test has a copy of it."""
+    folder = tmp_path_factory.mktemp("quantized") / "store"
+    kept: list[Store] = []
+
+    async def make() -> operation_pb2.Operation:
+        async with serving(store=lambda root: _opened(root, kept)) as daemon:
+            request = service.QuantizeModelRequest(model=str(weights), quantization="Q4_0")
+            last = await ended(daemon, (await daemon.store.QuantizeModel(request)).operation)
+            shutil.copytree(kept[0].root, folder)
+            return last
+
+    return Quantized(folder, asyncio.run(make()))
+
+
+def _opened(root: Path, kept: list[Store]) -> Store:
+    from gemd.store import Store  # noqa: PLC0415 - the name is a type elsewhere
+
+    kept.append(Store(root))
+    return kept[-1]
+
+
 @contextlib.asynccontextmanager
-async def with_made(weights: Path) -> AsyncIterator[tuple[Running, Store, operation_pb2.Operation]]:
-    """A daemon that has quantized the weights, its store, and how that ended."""
+async def with_made(quantized: Quantized) -> AsyncIterator[tuple[Running, Store]]:
+    """A daemon whose store has the quantized weights, and that store."""
     kept: list[Store] = []
 
     def opened(root: Path) -> Store:
-        from gemd.store import Store  # noqa: PLC0415 - the name is a type elsewhere
-
-        kept.append(Store(root))
-        return kept[-1]
+        shutil.copytree(quantized.folder, root)
+        return _opened(root, kept)
 
     async with serving(store=opened) as daemon:
-        request = service.QuantizeModelRequest(model=str(weights), quantization="Q4_0")
-        begun = await daemon.store.QuantizeModel(request)
-        yield daemon, kept[0], await ended(daemon, begun.operation)
+        yield daemon, kept[0]
 
 
 @contextlib.contextmanager
 def changed(path: Path) -> Iterator[None]:
-    """Another content of the same size, for as long as the block lasts."""
-    kept = path.read_bytes()
+    """Another content of the same size and a later time, for as long as the block lasts."""
+    kept, stat = path.read_bytes(), path.stat()
     path.write_bytes(kept[:-4] + b"abcd")
     try:
         yield
     finally:
         path.write_bytes(kept)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def flip(path: Path) -> None:
@@ -106,9 +137,12 @@ def names(result: operation_pb2.VerifyResult | operation_pb2.QuantizeResult) -> 
     return [each.check for each in result.checks]
 
 
-async def test_what_is_made_is_checked_and_what_is_damaged_is_not_served(weights: Path) -> None:
+async def test_what_is_made_is_checked_and_what_is_damaged_is_not_served(
+    quantized: Quantized,
+) -> None:
     """A damaged variant is rejected with the reason until it is whole again."""
-    async with with_made(weights) as (daemon, store, made):
+    made = quantized.ended
+    async with with_made(quantized) as (daemon, store):
         assert made.state == operation_pb2.Operation.STATE_SUCCEEDED, made
         last = ["no-alloc-load", "kl-divergence", "top-1", "perplexity", "smoke", "size-ratio"]
         assert names(made.quantize) == [*FILES, *last]
@@ -140,10 +174,10 @@ async def test_what_is_made_is_checked_and_what_is_damaged_is_not_served(weights
 
 
 async def test_who_goes_on_with_damaged_weights_is_said_now_and_not_written_down(
-    weights: Path,
+    quantized: Quantized,
 ) -> None:
     """Under whichever names it is loaded; what it is rejected for is true after that, too."""
-    async with with_made(weights) as (daemon, store, _):
+    async with with_made(quantized) as (daemon, store):
         entry = store.entry(NAME, "q4_0-local")
         assert entry is not None
         both = (NAME, f"{NAME}:q4_0-local")
@@ -160,9 +194,9 @@ async def test_who_goes_on_with_damaged_weights_is_said_now_and_not_written_down
         assert "loaded" not in again.manifest.rejection
 
 
-async def test_a_shallow_look_clears_no_deep_fault(weights: Path) -> None:
+async def test_a_shallow_look_clears_no_deep_fault(quantized: Quantized) -> None:
     """What failed against the source counts until it passes against the source."""
-    async with with_made(weights) as (daemon, store, _):
+    async with with_made(quantized) as (daemon, store):
         entry = store.entry(NAME, "q4_0-local")
         assert entry is not None
         bad = Checked(check="kl-divergence", passed=False, detail="mean 9.0 nats")
@@ -184,9 +218,11 @@ async def test_a_shallow_look_clears_no_deep_fault(weights: Path) -> None:
         assert entry.manifest.rejection == ""
 
 
-async def test_a_source_that_has_changed_is_not_compared_with(weights: Path) -> None:
+async def test_a_source_that_has_changed_is_not_compared_with(
+    weights: Path, quantized: Quantized
+) -> None:
     """A good variant would look like a bad one."""
-    async with with_made(weights) as (daemon, _, __):
+    async with with_made(quantized) as (daemon, _):
         assert "sampled-error" in names(await verified(daemon))
         with changed(weights):
             found = await verified(daemon)

@@ -32,3 +32,27 @@ def both(store: Path) -> Path:
     """The store with both small models."""
     ensure_model(OTHER, store)
     return store
+
+
+@pytest.fixture
+def breaking() -> None:
+    """For a test that ends a process which the others of its module would have to start again."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever the order is, tests that break something are the last of their module."""
+    last: dict[object, int] = {}
+    for place, item in enumerate(items):
+        last[item.getparent(pytest.Module)] = place
+    items[:] = [
+        item
+        for _, item in sorted(
+            enumerate(items),
+            key=lambda each: (
+                (last[each[1].getparent(pytest.Module)], 1)
+                if "breaking" in getattr(each[1], "fixturenames", ())
+                else (each[0], 0)
+            ),
+        )
+    ]

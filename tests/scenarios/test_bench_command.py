@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemd.cli.measuring import Figures, Round, Run, figures, prompt_of
-from tests.support.desktop import MODEL, OTHER, Desktop, desktop
+from tests.support.desktop import MODEL, OTHER
 from tests.support.gemctl import Inside
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.support.desktop import Desktop
 
 
 def run(tokens: int, decode_s: float | None, *, joules: float | None = None) -> Run:
@@ -81,13 +81,13 @@ def test_a_real_model_is_measured(running: Desktop) -> None:
     assert table[2].split()[0] == "1"
 
 
-def test_a_base_model_is_measured_by_texts_that_it_continues(both: Path) -> None:
+@pytest.mark.usefixtures("both")
+def test_a_base_model_is_measured_by_texts_that_it_continues(running: Desktop) -> None:
     """It takes no conversation."""
-    with desktop(both) as running:
-        asked = ("bench", OTHER, "--prompt-tokens", "32", "--tokens", "4", "--repeat", "1")
-        done = running.gemctl(*asked, "--streams", "1", "--json")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["figures"][0]["tokens"] == 4
+    asked = ("bench", OTHER, "--prompt-tokens", "32", "--tokens", "4", "--repeat", "1")
+    done = running.gemctl(*asked, "--streams", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["figures"][0]["tokens"] == 4
 
 
 @pytest.mark.parametrize(

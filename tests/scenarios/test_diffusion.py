@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,10 @@ from tests.support.desktop import Desktop, desktop, wait_until
 from tests.support.tiny_diffusion import ANSWERS, TINY, write_nvfp4
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.support.tiny_diffusion import Layout
 
 STORY = "Tell me a story."
 
@@ -36,13 +39,16 @@ def _diffusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desktop]:
 
 
 @pytest.fixture(scope="module", name="packed")
-def _packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The tiny model in both published layouts."""
-    made = {}
-    for layout in ("modelopt", "compressed-tensors"):
-        made[layout] = tmp_path_factory.mktemp(layout) / f"tiny-{layout}"
-        write_nvfp4(TINY, made[layout], layout)
-    return made
+def _packed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Layout], Path]:
+    """The tiny model in one of the published layouts."""
+
+    @functools.cache
+    def packed(layout: Layout) -> Path:
+        made = tmp_path_factory.mktemp(layout) / f"tiny-{layout}"
+        write_nvfp4(TINY, made, layout)
+        return made
+
+    return packed
 
 
 def options(path: Path, **fields: Any) -> GenerationOptions:
@@ -63,17 +69,17 @@ def test_gemctl_answers_from_a_folder(diffusing: Desktop) -> None:
 @pytest.mark.parametrize(
     "layout",
     [
-        "bf16",
+        pytest.param(None, id="bf16"),
         # What the loaders make of these two is tested in the worker's own tests.
         pytest.param("modelopt", marks=pytest.mark.slow),
         pytest.param("compressed-tensors", marks=pytest.mark.slow),
     ],
 )
 def test_every_layout_answers_sixteen_of_sixteen(
-    diffusing: Desktop, packed: dict[str, Path], layout: str
+    diffusing: Desktop, packed: Callable[[Layout], Path], layout: Layout | None
 ) -> None:
     """Over gRPC, all questions at once; one of them through gemctl."""
-    path = packed.get(layout, TINY)
+    path = TINY if layout is None else packed(layout)
     with diffusing.client() as client, ThreadPoolExecutor(8) as pool:
         answers = pool.map(lambda asked: client.chat(asked, options(path)).answer(), ANSWERS)
         assert [answer.text for answer in answers] == list(ANSWERS.values())
@@ -140,11 +146,11 @@ def test_a_cancelled_call_frees_its_place(diffusing: Desktop) -> None:
 
 
 def test_a_damaged_checkpoint_is_refused_and_says_what_is_wrong(
-    diffusing: Desktop, packed: dict[str, Path], tmp_path: Path
+    diffusing: Desktop, packed: Callable[[Layout], Path], tmp_path: Path
 ) -> None:
     """Before and after the daemon's own look at it; the daemon serves on."""
     folder = tmp_path / "truncated"
-    shutil.copytree(packed["modelopt"], folder)
+    shutil.copytree(packed("modelopt"), folder)
     shard = sorted(folder.glob("*.safetensors"))[1]
     shard.write_bytes(shard.read_bytes()[:-1000])
     done = diffusing.gemctl("run", "--model", str(folder), "Hello")

@@ -148,6 +148,7 @@ def test_a_cancelled_draft_frees_both_models(tiers: Desktop) -> None:
         assert ask(client, KNOWN[1]).text == ANSWERS[KNOWN[1]]
 
 
+@pytest.mark.usefixtures("breaking")
 def test_a_crash_of_the_drafter_is_made_up_for(tiers: Desktop) -> None:
     """Killed with its answer under way, it is replaced by the strong model in the same call."""
     with tiers.client() as client:

@@ -138,11 +138,10 @@ async def test_a_hundred_megabytes_are_refused(user: Home) -> None:
         async with grpc.aio.insecure_channel(f"unix:{user.socket}", options=options) as channel:
             await get_info(channel)
             before = inside.memory_info().rss
-            for _ in range(3):
-                with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await answer(channel, "x" * 100_000_000)
-                assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-                assert "larger than max" in str(caught.value.details())
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await answer(channel, "x" * 100_000_000)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "larger than max" in str(caught.value.details())
             assert inside.memory_info().rss - before < 40 * MIB
             assert await answer(channel, "still there") == "still there"
 
@@ -158,7 +157,7 @@ async def test_a_hundred_megabytes_without_the_token_are_not_even_taken(user: Ho
                 await get_info(channel)
             before = inside.memory_info().rss
             refused = await asyncio.gather(
-                *(answer(channel, "x" * 100_000_000) for _ in range(4)), return_exceptions=True
+                *(answer(channel, "x" * 100_000_000) for _ in range(2)), return_exceptions=True
             )
             assert {each.code() for each in refused if isinstance(each, grpc.aio.AioRpcError)} == {
                 grpc.StatusCode.UNAUTHENTICATED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import resource
 import threading
@@ -87,6 +88,7 @@ def answering(**how: object) -> Iterator[Transport]:
             thread.join()
 
 
+@functools.cache
 def packed() -> bytes:
     """Few bytes that become `UNPACKED` ones."""
     press = zlib.compressobj(9, zlib.DEFLATED, 31)

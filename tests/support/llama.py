@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +27,16 @@ CHATML = (
 )
 """SmolLM2's template without the system turn it adds by itself, which this small a model
 answers with French verse."""
+
+
+def ticking(seconds: float = 0.06) -> Callable[[], float]:
+    """A clock that is so much later whenever it is read.
+
+    Every step then sends what it has, and prompts are read in pieces that do not depend on how
+    fast the machine is just now.
+    """
+    ticks = itertools.count()
+    return lambda: next(ticks) * seconds
 
 
 class Bench(EngineHost):

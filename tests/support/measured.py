@@ -21,24 +21,26 @@ PROMPT_TOKENS: Final = 700
 it when it makes it; a prompt that fills it adds some MiB of masks, and takes minutes."""
 
 
-def worker_spec(path: Path, context_tokens: int) -> WorkerSpec:
+def worker_spec(path: Path, context_tokens: int, *, threads: int = 2) -> WorkerSpec:
     """A worker as the daemon starts it."""
     load = wire.Load(
-        path=str(path), context_tokens=context_tokens, max_sequences=SEQUENCES, threads=2
+        path=str(path), context_tokens=context_tokens, max_sequences=SEQUENCES, threads=threads
     )
     return WorkerSpec(model="m", engine="llama", load=load, environ=os.environ, ladder=QUICK)
 
 
-async def peak_after_a_prompt(path: Path, context_tokens: int, prompt_tokens: int) -> int:
+async def peak_after_a_prompt(
+    path: Path, context_tokens: int, prompt_tokens: int, *, threads: int = 2
+) -> int:
     """The most that a worker's process had resident when it has answered, bytes."""
     draw = random.Random(7)
     count = min(prompt_tokens, context_tokens - 8)
     question = wire.Generate(
         request_id="g",
-        prompt=wire.Prompt(tokens=tuple(draw.randrange(10, 30_000) for _ in range(count))),
+        prompt=wire.Prompt(tokens=tuple(draw.randrange(10, 8_000) for _ in range(count))),
         sampling=wire.Sampling(max_tokens=4, ignore_eos=True),
     )
-    async with running(worker_spec(path, context_tokens)) as worker:
+    async with running(worker_spec(path, context_tokens, threads=threads)) as worker:
         await text_of(worker.generate(question))
         return _peak(worker)
 

@@ -1,6 +1,6 @@
 """Runs of the NVFP4 quantizer: over small checkpoints, and in processes that kill themselves.
 
-``python -m tests.support.nvfp4_runs ORDER SYNC_BYTES KILL_AT`` does an order and kills itself with
+``python -m tests.support.nvfp4_runs`` reads an order as JSON, does it, and kills itself with
 SIGKILL at the so many-th message of progress; 0 for never. It prints its peak memory in KiB before
 and after the work.
 """
@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from gemd.wire.quantize import Order
 from gemd.worker.quantize.nvfp4 import Limits, make_nvfp4
 from gemd.worker.quantize.nvfp4.journal import JOURNAL
+from tests.support import apart
 from tests.support.diffusion_headers import RELEASED, published
 from tests.support.safetensors_files import entries
 from tests.support.tiny_diffusion import TINY, read_tensors
@@ -70,19 +71,15 @@ def run(
 
 def killed(source: Path, target: Path, at: int, **fields: Any) -> None:
     """Do it in a process that is killed at a message of progress."""
-    process = subprocess.run(
-        _command(order_of(source, target, **fields), SMALL.sync_bytes, at),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    given = _given(order_of(source, target, **fields), SMALL.sync_bytes, at)
+    assert apart.status_of("nvfp4_runs", given) == -signal.SIGKILL
 
 
 def peak_of(source: Path, target: Path, **fields: Any) -> tuple[int, int]:
     """Bytes of resident memory of a process at most: after its imports, and in the end."""
     done = subprocess.run(
-        _command(order_of(source, target, **fields), Limits().sync_bytes, 0),
+        [sys.executable, "-m", "tests.support.nvfp4_runs"],
+        input=json.dumps(_given(order_of(source, target, **fields), Limits().sync_bytes, 0)),
         capture_output=True,
         text=True,
         check=True,
@@ -154,16 +151,9 @@ def write_real_experts(target: Path, experts: int) -> None:
             file.write(weights.view(torch.uint8).numpy().tobytes())
 
 
-def _command(order: Order, sync_bytes: int, kill_at: int) -> list[str]:
-    module = "tests.support.nvfp4_runs"
-    return [
-        sys.executable,
-        "-m",
-        module,
-        order.model_dump_json(),
-        str(sync_bytes),
-        str(kill_at),
-    ]
+def _given(order: Order, sync_bytes: int, kill_at: int) -> dict[str, Any]:
+    """What a process reads; it is killed at no message if that is 0."""
+    return {"order": order.model_dump(mode="json"), "sync_bytes": sync_bytes, "kill_at": kill_at}
 
 
 def _peak() -> int:
@@ -173,9 +163,9 @@ def _peak() -> int:
 
 
 def _main() -> None:
-    order = Order.model_validate_json(sys.argv[1])
-    sync_bytes, kill_at = int(sys.argv[2]), int(sys.argv[3])
-    limits = Limits(SMALL.shard_bytes, sync_bytes) if kill_at else Limits()
+    given = json.load(sys.stdin)
+    order, kill_at = Order.model_validate(given["order"]), given["kill_at"]
+    limits = Limits(SMALL.shard_bytes, given["sync_bytes"]) if kill_at else Limits()
     count = 0
 
     def told(_: Progress) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.support.gemctl import Inside
+from tests.support.service_desks import at_hand
 from tests.support.service_managers import Desk
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class ServiceHome:
 
 @contextlib.contextmanager
 def service_home(home: Path, environ: Mapping[str, str]) -> Iterator[ServiceHome]:
-    """Such a user, all of whose daemons are gone afterwards.
+    """Such a user, with the stand-in at hand, all of whose daemons are gone afterwards.
 
     Args:
         home: An empty folder.
@@ -64,7 +65,8 @@ def service_home(home: Path, environ: Mapping[str, str]) -> Iterator[ServiceHome
     )
     desk.remember(unit=str(made.unit))
     try:
-        yield made
+        with at_hand(desk):
+            yield made
     finally:
         desk.kill()
         made.gemctl("stop", "--now")

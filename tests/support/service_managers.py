@@ -44,16 +44,19 @@ class Desk:
         programs = self.folder / "bin"
         programs.mkdir(parents=True, exist_ok=True)
         script = programs / name
-        script.write_text(
+        script.write_text(self.program(name), encoding="utf-8")
+        script.chmod(0o755)
+
+    def program(self, name: str) -> str:
+        """What `install` writes."""
+        return (
             f"#!{sys.executable}\n"
             f"import sys\n"
             f"sys.path.insert(0, {str(ROOT)!r})\n"
             f"from tests.support.service_managers import Desk, {name}\n"
             f"from pathlib import Path\n"
-            f"sys.exit({name}(Desk(Path({str(self.folder)!r})), sys.argv[1:]))\n",
-            encoding="utf-8",
+            f"sys.exit({name}(Desk(Path({str(self.folder)!r})), sys.argv[1:]))\n"
         )
-        script.chmod(0o755)
 
     @property
     def path(self) -> str:

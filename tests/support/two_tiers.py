@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from dataclasses import dataclass, field
@@ -66,10 +67,13 @@ async def both_tiers(
 
     chosen = {"default_model": "auto", "fast_model": FAST, "strong_model": STRONG}
     async with serving(catalog=catalog, **{**chosen, **settings}) as running:
-        for model in warm:
-            async for _ in running.models.LoadModel(LoadModelRequest(model=model)):
-                pass
+        await asyncio.gather(*(_load(running, model) for model in warm))
         yield running
+
+
+async def _load(running: Running, model: str) -> None:
+    async for _ in running.models.LoadModel(LoadModelRequest(model=model)):
+        pass
 
 
 @dataclass

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from gemd.engine.builds.running import (
     run,
     steps_in,
 )
+from tests.support.desktop import wait_until
 from tests.support.workers import alive, wait_until_gone
 
 ENVIRON = {"PATH": os.environ["PATH"]}
@@ -101,6 +104,53 @@ def test_a_second_interrupt_ends_the_group_at_once() -> None:
             on_line=on_line,
         )
     wait_until_gone(seen[0], seconds=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_interrupt_is_heard_between_two_lines() -> None:
+    """Python notices it, and the read that it waits in is not interrupted: it looks by itself.
+
+    So it is when a signal comes just ahead of the read; here another thread takes it.
+    """
+    silent = threading.Event()
+    main = threading.get_native_id()
+
+    def interrupt() -> None:
+        silent.wait(30)
+        # Twice: the first time it may sleep because this thread runs.
+        for _ in range(2):
+            wait_until(lambda: _state(main) == "S", what="the command's silence")
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def handler(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    helper = threading.Thread(target=interrupt)
+    helper.start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(
+                ["/bin/sh", "-c", "echo; exec sleep 60"],
+                environ=ENVIRON,
+                cwd=Path("/"),
+                log=io.BytesIO(),
+                on_line=lambda _: silent.set(),
+            )
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        helper.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert time.monotonic() - began < 30
+
+
+def _state(thread: int) -> str:
+    """Of a thread of this process, as in proc_pid_stat(5): S sleeps."""
+    stat = Path(f"/proc/self/task/{thread}/stat").read_text(encoding="utf-8")
+    return stat.rpartition(")")[2].split()[0]
 
 
 def test_a_leftover_that_holds_the_pipe_holds_nobody_up() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 
 from gemd.worker.diffusion import head as subject
 from gemd.worker.diffusion.head import Bias, Filters, Head, Wish
+from tests.support import apart
 
 # More than two slices, and none of them full at the end.
 VOCABULARY, HIDDEN, LENGTH = 2 * subject.SLICE + 777, 24, 20
@@ -204,30 +204,7 @@ def test_each_canvas_is_read_at_its_own_temperature(
     assert torch.equal(soft[1], alone_soft[0])
 
 
-_PEAK = """
-import pathlib, torch, numpy as np
-torch.set_num_threads(1)
-from gemd.worker.diffusion.head import Head, Wish
-table = torch.randn(262144, 64).to(torch.bfloat16)
-hidden = torch.randn(1, 256, 64).to(torch.bfloat16)
-wish = Wish(0.6, np.full(256, 0.5, np.float32), np.zeros(256, bool), np.zeros(256, np.int64))
-# What the first product and the first draw load is no scratch.
-Head(table[:64], torch.tensor(1.0), 30.0, canvas_tokens=256).read(hidden, [wish])
-def status(name):
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-# Forget the peak so far.
-pathlib.Path("/proc/self/clear_refs").write_text("5")
-before = status("VmRSS")
-Head(table, torch.tensor(1.0), 30.0, canvas_tokens=256).read(hidden, [wish])
-print((status("VmHWM") - before) / 1e6)
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from procfs")
 def test_scratch_of_a_whole_canvas_over_gemmas_vocabulary_is_bounded() -> None:
     """With 262,144 words and 256 positions it is below 350 MB; transformers needs 2,090."""
-    done = subprocess.run(
-        [sys.executable, "-c", _PEAK], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert 268 < float(done.stdout) < 350
+    assert 268 < apart.alone("head_scratch") < 350

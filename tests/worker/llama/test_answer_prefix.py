@@ -18,8 +18,15 @@ QUESTION = "Write a line about the sea."
 
 
 @pytest.fixture(scope="module")
-def smol(smollm2: Path) -> Iterator[Bench]:
-    """A loaded SmolLM2."""
+def smol(short_smollm2: Path) -> Iterator[Bench]:
+    """A part of SmolLM2."""
+    with loaded(short_smollm2, chat_template=CHATML) as bench:
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def talking(smollm2: Path) -> Iterator[Bench]:
+    """All of it, whose answers are words and repeat themselves."""
     with loaded(smollm2, chat_template=CHATML) as bench:
         yield bench
 
@@ -59,12 +66,12 @@ def test_only_what_is_new_is_said_and_counted(smol: Bench, whole: Answer, count:
     assert finished.reason == whole.finished.reason
 
 
-def test_a_text_goes_on_as_its_tokens_do(smol: Bench, whole: Answer) -> None:
+def test_a_text_goes_on_as_its_tokens_do(smol: Bench) -> None:
     """As a Score reads it: no space of the tokenizer's before it."""
-    head = tuple(whole.tokens[:9])
-    text = b"".join(smol.engine._model.vocabulary.piece(token) for token in head).decode()
+    text = "The sea is deep, and"
+    head = smol.engine._model.vocabulary.tokenize(text, add_special=False, parse_special=False)
     smol.forget()
-    assert went_on(smol, text, max_tokens=30).text == went_on(smol, head, max_tokens=30).text
+    assert went_on(smol, text, max_tokens=30).text == went_on(smol, tuple(head), max_tokens=30).text
 
 
 @pytest.mark.parametrize("as_text", [True, False])
@@ -106,25 +113,27 @@ def test_a_prefix_that_is_the_whole_answer_ends_at_once(smol: Bench, whole: Answ
         assert (rest.finished.reason, rest.tokens, rest.text) == (reason, [], "")
 
 
-def test_a_stop_string_may_begin_in_the_prefix(smol: Bench, whole: Answer) -> None:
+def test_a_stop_string_may_begin_in_the_prefix(talking: Bench) -> None:
     """It ends the answer, and what is held back of the prefix is not said as if it were new."""
-    pieces = [smol.engine._model.vocabulary.piece(token) for token in whole.tokens]
+    talking.forget()
+    whole = talking.answer(QUESTION, max_tokens=20)
+    pieces = [talking.engine._model.vocabulary.piece(token) for token in whole.tokens]
     head = b"".join(pieces[:10]).decode()
     stop = head[-3:] + pieces[10].decode() + pieces[11].decode()[:2]
-    rest = went_on(smol, tuple(whole.tokens[:10]), max_tokens=30, stop=(stop,))
+    rest = went_on(talking, tuple(whole.tokens[:10]), max_tokens=20, stop=(stop,))
     assert (rest.finished.reason, rest.finished.stop_string, rest.text) == ("stop_string", stop, "")
-    other = went_on(smol, tuple(whole.tokens[:10]), max_tokens=30, stop=(head[-3:] + "qqq",))
+    other = went_on(talking, tuple(whole.tokens[:10]), max_tokens=20, stop=(head[-3:] + "qqq",))
     assert head + other.text == whole.text
 
 
-def test_penalties_see_the_prefix_as_the_answers_own_text(smol: Bench) -> None:
-    """A token that it holds is as unwelcome as one that was drawn."""
-    words = smol.engine._loaded.builder.continued(" sea" * 12)
-    smol.forget()
+def test_penalties_see_the_prefix_as_the_answers_own_text(talking: Bench) -> None:
+    """A token that it holds, and the question does not, is as unwelcome as one that was drawn."""
+    words = talking.engine._loaded.builder.continued(" moon" * 12)
+    talking.forget()
     most = len(words) + 4
-    free = went_on(smol, tuple(words), max_tokens=most).tokens
+    free = went_on(talking, tuple(words), max_tokens=most).tokens
     punished = went_on(
-        smol, tuple(words), max_tokens=most, presence_penalty=2.0, repeat_penalty=3.0
+        talking, tuple(words), max_tokens=most, presence_penalty=2.0, repeat_penalty=3.0
     ).tokens
     assert free[0] in words
     assert punished[0] not in words

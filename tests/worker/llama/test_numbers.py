@@ -24,10 +24,16 @@ NEAR = 0.25
 """Logits of one position differ by less than this between batches of other sizes."""
 
 
+@pytest.fixture(scope="module", params=["part", pytest.param("whole", marks=pytest.mark.slow)])
+def path(request: pytest.FixtureRequest, short_smollm2: Path, smollm2: Path) -> Path:
+    """Of a part of SmolLM2: both sides compute with the same, whatever that is."""
+    return short_smollm2 if request.param == "part" else smollm2
+
+
 @pytest.fixture(scope="module")
-def used(smollm2: Path) -> Iterator[Bench]:
-    """A loaded SmolLM2, for all tests in whatever order."""
-    with loaded(smollm2, chat_template=CHATML) as bench:
+def used(path: Path) -> Iterator[Bench]:
+    """It loaded, for all tests in whatever order."""
+    with loaded(path, chat_template=CHATML) as bench:
         yield bench
 
 
@@ -39,16 +45,16 @@ def smol(used: Bench) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def reference(smollm2: Path) -> Iterator[Bare]:
+def reference(path: Path) -> Iterator[Bare]:
     """The same model without anything of ours."""
-    with bare(smollm2) as built:
+    with bare(path) as built:
         yield built
 
 
 @pytest.fixture(scope="module")
-def gemma_reference(gemma3: Path) -> Iterator[Bare]:
+def gemma_reference(short_gemma3: Path) -> Iterator[Bare]:
     """Gemma 3 without anything of ours."""
-    with bare(gemma3, outputs=64) as built:
+    with bare(short_gemma3, outputs=64) as built:
         yield built
 
 
@@ -109,10 +115,10 @@ def test_vectors_are_the_bare_models_hidden_states(
 
 
 def test_scores_behind_a_sliding_window_are_the_bare_models(
-    gemma3: Path, gemma_reference: Bare
+    short_gemma3: Path, gemma_reference: Bare
 ) -> None:
     """Each continuation is judged behind the same prompt, rolled back in between."""
-    with loaded(gemma3, context_tokens=512) as bench:
+    with loaded(short_gemma3, context_tokens=512) as bench:
         prompt = wire.Prompt(text="The capital of France is")
         request = wire.Score(
             request_id="bare", prompt=prompt, continuations=(" Paris.", " Berlin!", " Paris.")

@@ -28,23 +28,29 @@ NEAR = 1.5
 """Logits that differ by less may fall either way; over wrong cells they differ by more."""
 
 
+@pytest.fixture(scope="module", params=["part", pytest.param("whole", marks=pytest.mark.slow)])
+def path(request: pytest.FixtureRequest, short_smollm2: Path, smollm2: Path) -> Path:
+    """Of a part of SmolLM2, whose answers depend on every token before."""
+    return short_smollm2 if request.param == "part" else smollm2
+
+
 @pytest.fixture(scope="module")
-def smol(smollm2: Path) -> Iterator[Bench]:
+def smol(path: Path) -> Iterator[Bench]:
     """Four sequences; each test begins with the size it needs.
 
     Time hardly passes, so that prompts are always read in the same pieces: their sizes
     decide the last digits of the logits.
     """
     ticks = itertools.count()
-    with loaded(smollm2, context_tokens=512, clock=lambda: next(ticks) * 1e-9) as bench:
+    with loaded(path, context_tokens=512, clock=lambda: next(ticks) * 1e-9) as bench:
         bench.answer(ALICE, max_tokens=1)
         yield bench
 
 
 @pytest.fixture(scope="module")
-def reference(smollm2: Path) -> Iterator[Bare]:
+def reference(path: Path) -> Iterator[Bare]:
     """The same model without anything of ours."""
-    with bare(smollm2) as built:
+    with bare(path) as built:
         yield built
 
 
@@ -194,12 +200,12 @@ def test_cells_do_not_outlive_the_turning_of_their_positions(
 
 
 @pytest.mark.slow
-def test_a_window_comes_back_into_another_context(gemma3: Path) -> None:
+def test_a_window_comes_back_into_another_context(short_gemma3: Path) -> None:
     """Sliding layers have another number of cells there, and what was saved fits in."""
     history = [2, *range(1000, 1900)]
     with (
-        loaded(gemma3, context_tokens=2048, max_sequences=2, prompt_cache_bytes=MIB) as bench,
-        contextlib.closing(Bare(gemma3, context_tokens=1024, outputs=64)) as bare_gemma,
+        loaded(short_gemma3, context_tokens=2048, max_sequences=2, prompt_cache_bytes=MIB) as bench,
+        contextlib.closing(Bare(short_gemma3, context_tokens=1024, outputs=64)) as bare_gemma,
     ):
         for size in (1024, 2048):
             bench.answer(history, max_tokens=1)
@@ -244,10 +250,10 @@ def test_a_refused_size_leaves_the_old_one(smol: Bench, monkeypatch: pytest.Monk
 
 
 def test_without_memory_for_either_the_engine_is_lost(
-    smollm2: Path, monkeypatch: pytest.MonkeyPatch
+    short_smollm2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both sizes are named, and what is left can be freed."""
-    with loaded(smollm2, context_tokens=512) as bench:
+    with loaded(short_smollm2, context_tokens=512) as bench:
         _refused(monkeypatch, 2)
         with pytest.raises(EngineCrashedError, match="1024 tokens, nor again one of 512"):
             bench.resize(1024)

@@ -24,7 +24,8 @@ class Timed:
     def stream(self, steps: int, seconds: float) -> wire.Generate:
         """An answer after so many steps, each of which took so long."""
         self.now[0] += 1.0
-        request = self.bench.generate([9, 8, 7], max_tokens=40, ignore_eos=True)
+        # A comma and nothing else: half a character would wait for its other half.
+        request = self.bench.generate([9, 8, 7], max_tokens=40, logit_bias={28: 100.0})
         self.bench.submit(request.model_copy(update={"deadline_seconds": 30.0}))
         for _ in range(steps):
             self.bench.step()
@@ -36,13 +37,13 @@ class Timed:
         return [len(delta.tokens) for delta in self.bench.of(request).all(wire.Delta)]
 
 
-def test_tokens_that_come_fast_travel_together(smollm2: Path) -> None:
+def test_tokens_that_come_fast_travel_together(short_smollm2: Path) -> None:
     """The first one goes at once, then at most twenty messages a second; nothing is lost.
 
     What is collected goes ahead of whatever ends or interrupts the answer.
     """
     now = [0.0]
-    with loaded(smollm2, context_tokens=256, max_sequences=1, clock=lambda: now[0]) as bench:
+    with loaded(short_smollm2, context_tokens=256, max_sequences=1, clock=lambda: now[0]) as bench:
         timed = Timed(bench, now)
 
         slow = timed.stream(12, 0.051)
@@ -62,12 +63,14 @@ def test_tokens_that_come_fast_travel_together(smollm2: Path) -> None:
         assert isinstance(bench.of(late).messages[-1], wire.RequestFailed)
 
 
-def test_beside_a_gpu_they_leave_more_often(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beside_a_gpu_they_leave_more_often(
+    short_smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It decodes without the cores that a message takes."""
     monkeypatch.setattr(loading, "_require_gpu", lambda _: None)
     now = [0.0]
     with loaded(
-        smollm2, context_tokens=256, max_sequences=1, gpu_layers=99, clock=lambda: now[0]
+        short_smollm2, context_tokens=256, max_sequences=1, gpu_layers=99, clock=lambda: now[0]
     ) as bench:
         timed = Timed(bench, now)
         assert timed.sizes(timed.stream(12, 0.006)) == [1, 4, 4]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gemd import wire
+from gemd.worker.llama import engine
 from gemd.worker.llama.binding import NoCellsLeftError
 from tests.support.llama import CHATML, Bench, loaded
 
@@ -23,9 +24,15 @@ LONG = tuple(range(3000, 3180))
 
 
 @pytest.fixture
-def crowded(smollm2: Path) -> Iterator[Bench]:
-    """A cache that an answer and a long request fill together."""
-    with loaded(smollm2, context_tokens=CELLS, max_sequences=2, chat_template=CHATML) as bench:
+def crowded(short_smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """A cache that an answer and a long request fill together.
+
+    The request is read in small pieces at any speed, so that the answer grows meanwhile.
+    """
+    monkeypatch.setattr(engine, "chunk_budget", lambda *, limit, **_: min(limit, 16))
+    with loaded(
+        short_smollm2, context_tokens=CELLS, max_sequences=2, chat_template=CHATML
+    ) as bench:
         yield bench
 
 
@@ -77,7 +84,7 @@ def test_scores_are_whole_and_in_place_after_being_set_aside(
     for given, one, other in zip(continuations, got, expected, strict=True):
         assert given == tuple(token.token for token in one.tokens)
         assert [token.logprob for token in one.tokens] == pytest.approx(
-            [token.logprob for token in other.tokens], abs=0.5
+            [token.logprob for token in other.tokens], abs=1
         )
 
 

@@ -40,9 +40,9 @@ def smol(smollm2: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="module")
-def gemma(gemma3: Path) -> Iterator[Bench]:
-    """Gemma 3, which has none."""
-    with loaded(gemma3, context_tokens=256) as bench:
+def gemma(short_gemma3: Path) -> Iterator[Bench]:
+    """A part of Gemma 3, which has none."""
+    with loaded(short_gemma3, context_tokens=256) as bench:
         yield bench
 
 
@@ -197,19 +197,19 @@ DROPS_SYSTEM = (
 
 @pytest.mark.parametrize("template", [GEMMA_LIKE, DROPS_SYSTEM])
 def test_a_system_turn_reaches_a_model_whose_template_knows_none(
-    gemma3: Path, template: str
+    short_gemma3: Path, template: str
 ) -> None:
     """Refused or dropped without a word: it then opens the first user turn."""
-    with loaded(gemma3, context_tokens=256, chat_template=template) as bench:
+    with loaded(short_gemma3, context_tokens=256, chat_template=template) as bench:
         text = text_of(bench, bench.tokens(chat("Hi", system="Be brief.")))
 
         assert "Be brief.\n\nHi" in text
 
 
-def test_a_conversation_that_the_template_rejects_is_the_requests_fault(gemma3: Path) -> None:
+def test_a_conversation_that_the_template_rejects_is_the_requests_fault(short_gemma3: Path) -> None:
     """The template's own words are the reason."""
     with (
-        loaded(gemma3, context_tokens=256, chat_template=GEMMA_LIKE) as bench,
+        loaded(short_gemma3, context_tokens=256, chat_template=GEMMA_LIKE) as bench,
         pytest.raises(InvalidRequestError) as caught,
     ):
         bench.tokens(
@@ -346,11 +346,11 @@ def vocabulary_with(path: Path, **flags: bool) -> Iterator[Vocabulary]:
 
 @pytest.mark.parametrize("spaced", [True, False])
 def test_a_tokenizer_that_puts_a_space_in_front_puts_it_there_once(
-    gemma3: Path, *, spaced: bool
+    short_gemma3: Path, *, spaced: bool
 ) -> None:
     """Not at every cut, and not in front of a continuation."""
     text = "a <eos> b <start_of_turn>c"
-    with vocabulary_with(gemma3, add_space_prefix=spaced) as vocabulary:
+    with vocabulary_with(short_gemma3, add_space_prefix=spaced) as vocabulary:
         made = PromptBuilder(vocabulary, None)
 
         def read(tokens: list[int]) -> str:
@@ -362,10 +362,10 @@ def test_a_tokenizer_that_puts_a_space_in_front_puts_it_there_once(
         assert read(made.continuation(text, limit=100)) == text
 
 
-def test_the_end_of_a_document_is_at_its_end_and_no_prompt_has_one(gemma3: Path) -> None:
+def test_the_end_of_a_document_is_at_its_end_and_no_prompt_has_one(short_gemma3: Path) -> None:
     """Embedding models want EOS behind a text; behind a prompt it would end the answer."""
     text = "a <eos> b"
-    with vocabulary_with(gemma3, add_eos_token=True) as vocabulary:
+    with vocabulary_with(short_gemma3, add_eos_token=True) as vocabulary:
         made = PromptBuilder(vocabulary, None)
 
         document = made.document(text, limit=100)
