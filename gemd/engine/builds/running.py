@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import selectors
 import signal
 import subprocess
 import threading
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import FrameType
-    from typing import BinaryIO
+    from typing import IO, BinaryIO
 
 _TERMINATE_S: Final = 3.0
+_LOOK_FOR_SIGNALS_S: Final = 0.5
+_CHUNK_BYTES: Final = 1 << 16
 _LINE_CHARACTERS: Final = 500
 _LOGIN: Final = re.compile(r"//[^/\s]*@")
 """``user:password@`` of an address."""
@@ -78,7 +81,7 @@ def run(
     reaper.start()
     with process.stdout as output:
         try:
-            for raw in output:
+            for raw in _lines(output):
                 # An index's address can hold a password.
                 line = _LOGIN.sub("//", raw.decode("utf-8", "replace").rstrip())
                 log.write(f"{line}\n".encode())
@@ -86,6 +89,26 @@ def run(
             return process.wait()
         finally:
             _end(process, reaper)
+
+
+def _lines(pipe: IO[bytes]) -> Iterator[bytes]:
+    """Its lines as they come, with their ends; the last one may have none."""
+    begun = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            # Never longer: a signal that came after Python last looked, and before it began to
+            # wait, interrupts nothing. Ctrl-C would be silent until the next line, for minutes.
+            if not selector.select(_LOOK_FOR_SIGNALS_S):
+                continue
+            chunk = os.read(pipe.fileno(), _CHUNK_BYTES)
+            *lines, begun = (begun + chunk).split(b"\n")
+            for line in lines:
+                yield line + b"\n"
+            if not chunk:
+                break
+    if begun:
+        yield begun
 
 
 def _end(process: subprocess.Popen[bytes], reaper: threading.Thread) -> None:
