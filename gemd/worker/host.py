@@ -32,6 +32,7 @@ from gemd.errors import (
     ModelBusyError,
     ShuttingDownError,
 )
+from gemd.worker.memory import importing
 
 if TYPE_CHECKING:
     import socket
@@ -335,8 +336,9 @@ def end_process(code: int) -> NoReturn:
 def _create(engine_name: str, host: Host) -> Engine:
     module_name, _, factory_name = ENGINES[engine_name].partition(":")
     try:
-        module = importlib.import_module(module_name)
-        engine: Engine = getattr(module, factory_name)(host)
+        with importing():
+            module = importlib.import_module(module_name)
+            engine: Engine = getattr(module, factory_name)(host)
     except ImportError as error:
         raise EngineMissingError(
             f"the {engine_name} engine cannot be imported by {sys.executable}",

@@ -16,6 +16,7 @@ from gemd.errors import GemdError, InvalidRequestError
 from gemd.wire.base import ErrorBody
 from gemd.wire.quantize import TENSOR_LIST, TENSORS, Order, Report, Told
 from gemd.worker.chore import Chore
+from gemd.worker.memory import importing
 
 if TYPE_CHECKING:
     from gemd.wire.quantize import Made, Progress
@@ -59,7 +60,8 @@ def carried_out(order: Order, step: Step) -> Made:
     Path(order.target).mkdir(mode=0o700, parents=True, exist_ok=True)
     if order.quantization == NVFP4:
         # Torch: the other ways do without, and most machines have none.
-        from gemd.worker.quantize.nvfp4 import make_nvfp4  # noqa: PLC0415 - as said
+        with importing():
+            from gemd.worker.quantize.nvfp4 import make_nvfp4  # noqa: PLC0415 - as said
 
         return make_nvfp4(order, step)
     from gemd.worker.quantize.gguf import finished, make_gguf  # noqa: PLC0415 - as above

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gemd.wire.verify import Examined
+from gemd.worker.memory import importing
 from gemd.worker.verify import files
 from gemd.worker.verify.job import (
     CENSUS,
@@ -101,7 +102,8 @@ def _of_directory(job: Job) -> Iterator[tuple[str, Check]]:
         yield SCALES, checks.scales
         return
     try:
-        from gemd.worker.verify import diffusion  # noqa: PLC0415 - torch, which may not be there
+        with importing():
+            from gemd.worker.verify import diffusion  # noqa: PLC0415 - torch may not be there
     except ImportError as error:
         yield CENSUS, checks.census
         yield SCALES, checks.scales

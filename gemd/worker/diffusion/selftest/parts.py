@@ -18,6 +18,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from gemd.errors import BudgetExceededError, EngineStartFailedError, GemdError
+from gemd.worker.memory import importing
 
 if TYPE_CHECKING:
     import torch
@@ -84,10 +85,11 @@ class Parts:
         """Versions; whether everything that the engine is made of can be imported."""
         self._tell(SOFTWARE, "begun", python=platform.python_version())
         try:
-            import torch  # noqa: PLC0415 - its failure is part of the report
+            with importing():
+                import torch  # noqa: PLC0415 - its failure is part of the report
 
-            # The engine itself, and with it every library that it is made of.
-            from gemd.worker.diffusion.selftest import measuring  # noqa: PLC0415 - as above
+                # The engine itself, and with it every library that it is made of.
+                from gemd.worker.diffusion.selftest import measuring  # noqa: PLC0415 - as above
         except Exception as error:  # noqa: BLE001 - whatever an import fails with is the result
             self._tell(SOFTWARE, "done", missing=_missing(error), problem=_said(error))
             self._tell(END)
