@@ -33,6 +33,7 @@ class Transport:
         self.endpoint = endpoint
         self._retry = retry
         self._random = random
+        self._streams: dict[str, Any] = {}
 
     @cached_property
     def channel(self) -> grpc.aio.Channel:
@@ -67,11 +68,13 @@ class Transport:
 
     def stream(self, call: calls.Stream[T], timeout: float | None) -> Any:
         """Begin a streaming call."""
-        method = self.channel.unary_stream(
-            call.path,
-            request_serializer=type(call.request).SerializeToString,
-            response_deserializer=call.response.FromString,
-        )
+        method = self._streams.get(call.path)
+        if method is None:
+            method = self._streams[call.path] = self.channel.unary_stream(
+                call.path,
+                request_serializer=type(call.request).SerializeToString,
+                response_deserializer=call.response.FromString,
+            )
         return method(call.request, timeout=timeout, metadata=self.endpoint.metadata)
 
     async def unary(self, call: calls.Unary[T], deadline: float) -> T:

@@ -125,12 +125,13 @@ def generate(
         request.model = options.model
     if options.tier is not None:
         request.tier = inputs.tier_proto(options.tier)
+    texts = (events.Delta, events.Draft, events.Canvas)
     return Stream(
         "/gemd.v1.GenerationService/Generate",
         request,
         generation_service_pb2.GenerateResponse,
         events.generation_event,
-        commits=lambda event: isinstance(event, events.Delta | events.Draft | events.Canvas),
+        commits=lambda event: isinstance(event, texts),
     )
 
 

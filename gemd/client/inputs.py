@@ -75,6 +75,9 @@ class Sampling:
     """Alternatives to report for each token; None reports no log-probabilities."""
 
 
+_SAMPLING_FIELDS = tuple(field.name for field in fields(Sampling))
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A stretch of a text that the model is to write."""
@@ -101,20 +104,20 @@ def sampling_proto(sampling: Sampling) -> generation_pb2.Sampling:
 
     """
     proto = generation_pb2.Sampling()
-    for field in fields(sampling):
-        value = getattr(sampling, field.name)
+    for name in _SAMPLING_FIELDS:
+        value = getattr(sampling, name)
         if value is None:
             continue
         try:
-            if field.name == "stop":
+            if name == "stop":
                 # A single string would be taken for a list of its letters.
                 proto.stop.extend([value] if isinstance(value, str) else value)
-            elif field.name == "logit_bias":
+            elif name == "logit_bias":
                 proto.logit_bias.update(value)
             else:
-                setattr(proto, field.name, value)
+                setattr(proto, name, value)
         except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"sampling.{field.name} cannot be {value!r}: {error}") from None
+            raise ValueError(f"sampling.{name} cannot be {value!r}: {error}") from None
     return proto
 
 

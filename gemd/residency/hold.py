@@ -195,6 +195,11 @@ class Hold:
         """Waiting positions and load steps, until the claim is granted or refused."""
         return self._ticket.updates()
 
+    @property
+    def granted(self) -> bool:
+        """Whether the worker is there already, so that nobody has to hear of a wait."""
+        return self._ticket.worker is not None
+
     async def worker(self) -> Worker:
         """The warm worker, as soon as it is this request's turn.
 
@@ -202,8 +207,9 @@ class Hold:
             GemdError: The claim was refused; see `Manager.hold`.
 
         """
-        async for _ in self._ticket.updates():
-            pass
+        if not self._ticket.settled:
+            async for _ in self._ticket.updates():
+                pass
         if self._ticket.error is not None:
             raise self._ticket.error
         assert self._ticket.worker is not None

@@ -99,6 +99,7 @@ class Manager:
         )
         self._work.answer_to(self._scheduler)
         self._loop: asyncio.Task[None] | None = None
+        self._handling = False
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.create_task(self._run(), name="residency")
@@ -317,7 +318,11 @@ class Manager:
 
     def admit_ticket(self, ticket: Ticket) -> None:
         """See `gemd.residency.hold.Desk`."""
-        self._post(self._scheduler.on_ticket, ticket)
+        admit = partial(self._scheduler.on_ticket, ticket)
+        if not self._is_idle():
+            self._inbox.put_nowait(admit)
+        elif not self._handle(admit) and self._loop is not None:
+            self._loop.cancel()
 
     def return_ticket(self, ticket: Ticket) -> None:
         """See `gemd.residency.hold.Desk`."""
@@ -331,15 +336,31 @@ class Manager:
     def _post(self, handler: Callable[..., None], *arguments: object) -> None:
         self._inbox.put_nowait(partial(handler, *arguments))
 
+    def _is_idle(self) -> bool:
+        """Whether the loop waits for a message, and nothing is ahead of the next one.
+
+        Such a one may be handled at once: through the inbox it takes two more turns of asyncio,
+        and a request's are ahead of its first token.
+        """
+        runs = self._loop is not None and not self._loop.done()
+        return runs and self._inbox.empty() and not self._handling
+
     async def _run(self) -> None:
-        while True:
-            handle = await self._inbox.get()
-            try:
-                handle()
-                self._scheduler.memory.replan()
-            except Exception:
-                log.exception("residency.defect", handler=repr(handle))
-                defect = UnexpectedError("unexpected error; see the daemon's log")
-                for entry in self._scheduler.entries.values():
-                    entry.refuse_all(defect)
-                return
+        while self._handle(await self._inbox.get()):
+            pass
+
+    def _handle(self, message: Callable[[], None]) -> bool:
+        """Handle one message to its end; false if that was a defect, and the last one."""
+        self._handling = True
+        try:
+            message()
+            self._scheduler.memory.replan()
+        except Exception:
+            log.exception("residency.defect", handler=repr(message))
+            defect = UnexpectedError("unexpected error; see the daemon's log")
+            for entry in self._scheduler.entries.values():
+                entry.refuse_all(defect)
+            # Stays set: nothing else is handled, not even before the loop's task has ended.
+            return False
+        self._handling = False
+        return True

@@ -247,8 +247,8 @@ class _Progress:
                 if tracked.record.state is not RequestState.LOADING:
                     tracked.change(model=event.model, state=RequestState.LOADING, position=0)
             case Began():
-                tracked.change(model=event.model)
                 tracked.start(
+                    model=event.model,
                     prompt_tokens=event.message.prompt_tokens,
                     cached_tokens=event.message.cached_tokens,
                 )

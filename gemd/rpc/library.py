@@ -144,7 +144,7 @@ class Library:
 
     def sampling_defaults(self, model: str) -> dict[str, Any]:
         """What sampling fields are where a request leaves them unset."""
-        return self.catalog.resolve(model).defaults.model_dump()
+        return dict(self.catalog.resolve(model).defaults)
 
     def context_tokens(self, profile: Profile) -> int:
         """The context that a worker of this model gets."""

@@ -292,9 +292,10 @@ class Tracked:
             earlier = self.waits.first_text
             self.waits.first_text = first_text if earlier is None else min(earlier, first_text)
 
-    def start(self, *, prompt_tokens: int, cached_tokens: int) -> None:
-        """A model begins to work on it."""
+    def start(self, *, prompt_tokens: int, cached_tokens: int, **fields: Any) -> None:
+        """A model begins to work on it; `fields` of the record change with that."""
         self.change(
+            **fields,
             state=RequestState.RUNNING,
             position=0,
             start_time=self._wall(),

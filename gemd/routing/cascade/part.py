@@ -110,9 +110,10 @@ class Part:
         """
         tools, job = self._tools, self._job
         async with job.hold(tools.manager, self.model) as hold:
-            async with aclosing(hold.updates()) as updates:
-                async for update in updates:
-                    yield update
+            if not hold.granted:
+                async with aclosing(hold.updates()) as updates:
+                    async for update in updates:
+                        yield update
             worker = await hold.worker()
             self._account(hold)
             values: dict[str, Any] = {
@@ -183,9 +184,10 @@ class Part:
             yield scores
 
     def _account(self, hold: Hold) -> None:
-        self._spent.queued += hold.timings.queue_s
-        self._spent.load += hold.timings.load_s
-        if not hold.timings.load_s:
+        timings = hold.timings
+        self._spent.queued += timings.queue_s
+        self._spent.load += timings.load_s
+        if not timings.load_s:
             return
         # This request may have come when the load was half done.
         whole = self._tools.manager.residence(self.model).last_load_s
