@@ -43,6 +43,8 @@ def pytest_unconfigure() -> None:
 
     One of several waits for the others after its own last test, and is ended by the first.
     """
+    # Libraries count what is left of theirs at the end.
+    gc.unfreeze()
     if "PYTEST_XDIST_WORKER" in os.environ:
         return
     faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__ or 2)
