@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 THREAD_NAME = "gemd-store"
 _GRACE_S = 2.0
+_TICK_S = 1.0
 
 
 class Stopped(Exception):  # noqa: N818 - a signal, not a failure
@@ -89,7 +90,7 @@ async def in_thread(
     threading.Thread(target=run, name=THREAD_NAME, daemon=True).start()
     try:
         while not future.done():
-            await asyncio.wait({future}, timeout=1.0)
+            await asyncio.wait({future}, timeout=_TICK_S)
             if tick and not future.done():
                 tick()
         return future.result()

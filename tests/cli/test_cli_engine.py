@@ -299,7 +299,10 @@ def test_a_build_whose_record_was_lost_is_told_and_removed(
     assert not (engines / "llama-mine").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
+)
 def test_an_interrupted_install_leaves_nothing(
     gemctl: Gemctl,
     index: EngineIndex,

@@ -37,6 +37,8 @@ def real(smollm2: Path) -> Iterator[Gemctl]:
                 "GEMD_STORE_DIR": str(CACHE),
                 "GEMD_OFFLINE": "true",
                 "GEMD_CONTEXT_TOKENS": "512",
+                # More of them wait for each other, spinning, while other tests compute.
+                "GEMD_THREADS": "1",
             }
         )
         yield gemctl

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
+from typing import TYPE_CHECKING
 
 import grpc
 
+from gemd.engine.spec import Ladder
 from gemd.rpc.activity import Activity, is_use
 from gemd.rpc.app import LONGEST_STOP_S
 from gemd.rpc.idle import IdleExit
@@ -13,10 +16,19 @@ from tests.support.app import MODEL, fails, serving, until
 from tests.support.residency import FakeClock
 from tests.support.workers import state_of
 
+if TYPE_CHECKING:
+    from gemd.residency.states import Located
+
 
 async def test_a_worker_that_ignores_everything_is_killed_in_time() -> None:
     """Neither a drain nor SIGTERM moves it; the daemon is gone soon all the same."""
-    async with serving(load={"ignore_sigterm": True, "ignore_drain": True}) as running:
+
+    def hasty(located: Located) -> Located:
+        ladder = Ladder(close_s=0.2, terminate_s=0.2, kill_s=10)
+        return dataclasses.replace(located, spec=dataclasses.replace(located.spec, ladder=ladder))
+
+    stubborn = {"ignore_sigterm": True, "ignore_drain": True}
+    async with serving(load=stubborn, adapt=hasty) as running:
         answer = running.ask(stall_at=1, stall="gil", tokens=["a", "b"])
         await until(lambda: running.app.manager.residence(MODEL).active == 1)
         worker = running.workers[0]

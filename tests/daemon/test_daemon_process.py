@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
@@ -82,7 +83,7 @@ async def test_a_second_daemon_is_refused(user: Home) -> None:
 
 async def test_an_autostarted_daemon_ends_when_idle(user: Home) -> None:
     """By itself and in order; its client can see when. Looking at it is no use."""
-    with serving(user, "--autostarted", GEMD_IDLE_EXIT="2s") as process:
+    with serving(user, "--autostarted", GEMD_IDLE_EXIT="1s") as process:
         async with connect(user.socket) as channel:
             daemon = daemon_service_pb2_grpc.DaemonServiceStub(channel)
             began = time.monotonic()
@@ -90,6 +91,8 @@ async def test_an_autostarted_daemon_ends_when_idle(user: Home) -> None:
                 while time.monotonic() < began + 20:
                     answered = await daemon.GetInfo(daemon_service_pb2.GetInfoRequest())
                     assert answered.info.HasField("idle_exit_time")
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        await asyncio.to_thread(process.wait, 0.05)
         assert process.wait(10) == 0
     assert not user.socket.exists()
 
@@ -97,7 +100,9 @@ async def test_an_autostarted_daemon_ends_when_idle(user: Home) -> None:
 STUCK = """
 import sys, threading
 from gemd import daemon
+from gemd.hardware.sampler import Sampler
 from gemd.hardware.sensors import MachineSensor
+Sampler.__init__.__kwdefaults__["blind_after_s"] = 0.3
 first = MachineSensor.read
 def read(sensor, workers, looks=[]):
     looks.append(1)
@@ -141,7 +146,7 @@ def hanging(*arguments, **named):
     asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
     return made(*arguments, **named)
 compose.compose = hanging
-daemon.LONGEST_END_S = 1
+daemon.LONGEST_END_S = 0.4
 daemon.main()
 """
 """A daemon with a thread that the interpreter itself would wait for."""

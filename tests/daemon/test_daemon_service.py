@@ -172,7 +172,7 @@ async def test_the_status_names_warm_models_and_the_end_is_told(
 
 async def test_a_loop_that_hangs_falls_silent(user: Home, manager: NotifySocket) -> None:
     """Signs of life come again and again; after the hang comes none, and SIGABRT says where."""
-    half_s = 0.1
+    half_s = 0.05
     watchdog = {"WATCHDOG_USEC": str(int(half_s * 2e6))}
     with started(user, manager, "-c", BLOCKED, **watchdog) as process:
         assert "WATCHDOG=1" in await asyncio.to_thread(manager.until, "READY=1")
@@ -193,9 +193,9 @@ async def test_the_watchdog_of_another_process_is_not_fed(
     user: Home, manager: NotifySocket
 ) -> None:
     """It is READY all the same; no sign of life comes in ten times its half."""
-    with started(user, manager, WATCHDOG_USEC="100000", WATCHDOG_PID="1"):
+    with started(user, manager, WATCHDOG_USEC="20000", WATCHDOG_PID="1"):
         assert "WATCHDOG=1" not in await asyncio.to_thread(manager.until, "READY=1")
-        assert await asyncio.to_thread(manager.next, seconds=0.5) is None
+        assert await asyncio.to_thread(manager.next, seconds=0.1) is None
 
 
 def test_a_wrong_setting_is_the_status_of_a_unit_that_failed(
@@ -213,9 +213,9 @@ async def test_an_autostarted_daemon_says_nothing_for_the_unit_of_its_terminal(
     user: Home, manager: NotifySocket
 ) -> None:
     """Its client may be in a unit, whose variables it inherits."""
-    with started(user, manager, "-m", "gemd", "--autostarted", WATCHDOG_USEC="100000") as process:
+    with started(user, manager, "-m", "gemd", "--autostarted", WATCHDOG_USEC="20000") as process:
         user.wait_until_serving(process)
-        assert manager.next(seconds=0.5) is None
+        assert manager.next(seconds=0.1) is None
 
 
 async def test_an_agent_of_launchd_keeps_its_log_and_has_no_idle_end(user: Home) -> None:

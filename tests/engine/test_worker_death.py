@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gemd import wire
+from gemd.engine.spec import Ladder
 from gemd.errors import Code, EngineCrashedError
 from tests.support.workers import (
     alive,
@@ -145,7 +146,7 @@ async def test_an_exception_of_the_engine_is_a_crash() -> None:
 
 async def test_a_worker_that_hangs_up_but_lives_is_killed() -> None:
     """A channel closed from its side leaves a process that nobody can reach; it goes."""
-    async with running() as worker:
+    async with running(spec(ladder=Ladder(close_s=0.2))) as worker:
         stream = worker.generate(generate(count=2, stall_at=1, stall="gil"))
         await anext(stream)
         await stalled(worker)

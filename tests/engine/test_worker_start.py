@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gemd import wire
+from gemd.engine.spec import Ladder
 from gemd.engine.worker import Worker, WorkerSpec
 from gemd.errors import BadModelFileError, EngineStartFailedError, GemdError
-from tests.support.workers import alive, descriptors, eventually, running, spec, state_of
+from tests.support.workers import (
+    alive,
+    descriptors,
+    eventually,
+    let_pass,
+    running,
+    spec,
+    state_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,20 +109,40 @@ async def test_death_while_loading_names_cause_and_stderr(
 @pytest.mark.parametrize("stall", ["c", "gil"])
 async def test_stalled_load_is_killed(stall: str) -> None:
     """No sign of life for the stall timeout ends the process, however it hangs."""
-    stalled = spec(stall_timeout_s=2.5, steps=2, stall_at=1, stall=stall, noise=("here I hang",))
-    reports: list[wire.Progress] = []
+    stalled = spec(
+        ladder=Ladder(close_s=0.2, terminate_s=10, kill_s=10),
+        stall_timeout_s=62.5,
+        steps=2,
+        stall_at=1,
+        stall=stall,
+        noise=("here I hang",),
+    )
+    seen: list[object] = []
+
+    def see(sign: object) -> None:
+        # Of the last ones, one comes over the channel and one over standard error.
+        seen.append(sign)
+        if "stalled" in seen and wire.Progress(phase="weights", current=0, total=2) in seen:
+            let_pass(62.5)
+
     with pytest.raises(EngineStartFailedError) as caught:
-        await Worker.start(stalled, report=reports.append)
-    assert "for 2.5 s" in caught.value.message
+        await Worker.start(stalled, report=see, log=see)
+    assert "for 62.5 s" in caught.value.message
     assert caught.value.metadata["phase"] == "weights"
     assert caught.value.metadata["stderr"] == "here I hang\nstalled"
 
 
 async def test_slow_load_with_progress_is_no_stall() -> None:
     """The stall timeout counts from the last progress, not from the start."""
-    slow = spec(stall_timeout_s=2.5, steps=8, step_seconds=0.4)
-    async with running(slow) as worker:
-        assert worker.ready.load_seconds > 2.5
+    reports: list[wire.Progress] = []
+
+    def report(progress: wire.Progress) -> None:
+        reports.append(progress)
+        let_pass(15)
+
+    worker = await Worker.start(spec(stall_timeout_s=20, steps=3, step_seconds=0.06), report=report)
+    await worker.stop(grace_s=0)
+    assert len(reports) == 4
 
 
 async def test_cancelled_start_leaves_no_process() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gemd import wire
+from gemd.engine.spec import Ladder
 from gemd.engine.worker import Worker
 from gemd.errors import CancelledError, ShuttingDownError
 from tests.support.workers import (
@@ -91,15 +92,18 @@ async def test_ignored_drain_is_overcome_by_closing() -> None:
 
 
 @pytest.mark.parametrize(
-    "ignore_sigterm,rung,signal", [(False, "terminated", "SIGTERM"), (True, "killed", "SIGKILL")]
+    "ignore_sigterm,terminate_s,rung,signal",
+    [(False, 10, "terminated", "SIGTERM"), (True, 0.2, "killed", "SIGKILL")],
 )
 async def test_stuck_in_native_code_needs_a_signal(
     ignore_sigterm: bool,  # noqa: FBT001 - a parameter of the test
+    terminate_s: float,
     rung: str,
     signal: str,
 ) -> None:
     """Even the reader thread cannot run: SIGTERM, and SIGKILL where that is ignored."""
-    async with running(spec(ignore_sigterm=ignore_sigterm)) as worker:
+    ladder = Ladder(close_s=0.2, terminate_s=terminate_s, kill_s=10)
+    async with running(spec(ladder=ladder, ignore_sigterm=ignore_sigterm)) as worker:
         answer = await _busy(worker, count=2, stall_at=1, stall="gil")
         await stalled(worker)
         stopped = await worker.stop(grace_s=0.1)

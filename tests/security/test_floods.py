@@ -257,7 +257,7 @@ async def test_who_begins_a_call_and_says_no_more_is_closed(
     monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
     """As one without a call is: after the idle time."""
-    async with impatient(monkeypatch, idle_ms=1000) as (_, address):
+    async with impatient(monkeypatch, idle_ms=300) as (_, address):
         await asyncio.to_thread(_wait_until_closed, address, said)
 
 
@@ -269,7 +269,7 @@ def _wait_until_closed(address: attacker.Address, said: bytes) -> None:
 
 async def test_a_header_a_second_for_ever_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Headers that never end are no call, so that the connection counts as idle."""
-    async with impatient(monkeypatch, idle_ms=1000) as (_, address):
+    async with impatient(monkeypatch, idle_ms=300) as (_, address):
         assert await asyncio.to_thread(_drip, address) < 15
 
 
@@ -277,7 +277,7 @@ async def test_a_peer_that_has_gone_without_a_word_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a call under way, for which a connection is never idle: as a laptop that was shut."""
-    shorter = {"keepalive_ms": 500, "ping_timeout_ms": 500}
+    shorter = {"keepalive_ms": 200, "ping_timeout_ms": 500}
     async with impatient(monkeypatch, **shorter) as (running, address):
         token = running.paths.token.read_bytes().strip()
         call = call_headers(WATCH, (b"authorization", b"Bearer " + token))

@@ -15,7 +15,7 @@ from gemd.errors import (
     ShuttingDownError,
     UnexpectedError,
 )
-from gemd.store import Deleted, Kind, Operation, Operations, PullProgress, State, Unit
+from gemd.store import Deleted, Kind, Operation, Operations, PullProgress, State, Unit, threads
 from tests.support.clock import Clock
 from tests.support.file_server import Stall
 from tests.support.hub_server import HubServer
@@ -242,8 +242,12 @@ async def test_every_snapshot_is_observed() -> None:
     assert [each.state for each in seen] == [State.RUNNING, State.RUNNING, State.SUCCEEDED]
 
 
-async def test_a_pull_outlives_its_watcher_and_stops_when_cancelled(tmp_path: Path) -> None:
+async def test_a_pull_outlives_its_watcher_and_stops_when_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The real thing: a watcher goes, the pull stays; a cancel keeps the part for the next."""
+    # The bytes of a transfer that stands still are told soon, and not after a second.
+    monkeypatch.setattr(threads, "_TICK_S", 0.02)
     data = content(200_000)
     profile = hub_profile(data)
     operations = Operations()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -36,6 +37,7 @@ from tests.support.stores import (
     make_store,
     profile_of,
 )
+from tests.support.workers import let_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,8 +226,10 @@ async def test_the_only_source_gets_the_patience_of_transfers(tmp_path: Path) ->
 
 @dataclass(frozen=True)
 class Slow:
-    """A fetcher whose first bytes come at once and whose last ones come late."""
+    """A fetcher whose first bytes come at once and whose last ones come late, by a loop's clock."""
 
+    loop: asyncio.AbstractEventLoop
+    late_s: float
     asking: Callable[[], None] = print
     answered: Callable[[], None] = print
     xet: None = None
@@ -234,14 +238,18 @@ class Slow:
         """Ends by `Stopped` if it is given up."""
         self.asking()
         self.answered()
-        stop.wait(1.3)
+        late = threading.Event()
+        self.loop.call_soon_threadsafe(self.loop.call_later, self.late_s, late.set)
+        self.loop.call_soon_threadsafe(let_pass, self.late_s)
+        late.wait(60)
+        stop.check()
 
 
 async def test_only_the_first_bytes_have_to_come_in_time(tmp_path: Path) -> None:
     """A transfer that has begun is not given up for being slow."""
     wanted = Wanted("f", "http://a.example/f", tmp_path / "f", 1, "0" * 64)
-    slow = cast("Fetcher", Slow())
-    await first_bytes_within(1.0, slow, wanted, Transport(), lambda: None)
+    slow = cast("Fetcher", Slow(asyncio.get_running_loop(), late_s=61))
+    await first_bytes_within(60, slow, wanted, Transport(), lambda: None)
 
 
 async def test_a_refused_connection_names_the_endpoint(tmp_path: Path) -> None:

@@ -143,6 +143,17 @@ async def stalled(worker: Worker) -> None:
     await eventually(lambda: "stalled" in worker._process.lines)
 
 
+def let_pass(seconds: float) -> None:
+    """The running loop's clock goes forward by so much, after what is ready has run."""
+    loop = asyncio.get_running_loop()
+
+    def leap() -> None:
+        before = loop.time
+        loop.time = lambda: before() + seconds  # type: ignore[method-assign]
+
+    loop.call_soon(leap)
+
+
 def state_of(worker: Worker) -> str:
     """Its state; through a function, because mypy takes a property for constant."""
     return worker.state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -93,10 +94,39 @@ def installed(
     ).build
 
 
-def test_a_failing_compile_leaves_the_working_engine(tmp_path: Path, index: EngineIndex) -> None:
+def clumsy() -> Installer:
+    """An installer that leaves half of something and fails."""
+    script = 'while [ "$1" != --target ]; do shift; done; mkdir -p "$2/left"; echo oops; exit 1'
+    return Installer("clumsy", ("/bin/sh", "-c", script, "sh"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Installed once, where an installer failed first, and for a user with a pip.conf."""
+    folder = tmp_path_factory.mktemp("made")
+    settings = folder / "pip.conf"
+    settings.write_text("[install]\nuser = true\n")
+    with EngineIndex() as index:
+        index.add_engine("cpu", engine_wheel())
+        user = {**environ(index), "PIP_CONFIG_FILE": str(settings)}
+        return install(
+            folder / "engines",
+            found(index, "prebuilt"),
+            [clumsy(), *find_installers(user)],
+            environ=user,
+            facts=FACTS,
+            tell=lambda _: None,
+        ).build
+
+
+def test_a_failing_compile_leaves_the_working_engine(
+    made: Build, tmp_path: Path, index: EngineIndex
+) -> None:
     """The error has the compiler's own words, the log all of them; the progress was shown."""
-    index.add_engine("cpu", engine_wheel())
-    working = installed(tmp_path, index, found(index, "prebuilt"))
+    assert made.path is not None
+    shutil.copytree(made.path.parent, tmp_path, dirs_exist_ok=True)
+    working = installed_builds(tmp_path)[0]
+    assert working.path == tmp_path / made.name
     digest = index.add_source(engine_sdist(FAILING_BUILD))
     told: list[Notice] = []
 
@@ -173,23 +203,10 @@ def test_it_works_without_a_pip_module(
     assert (tmp_path / build.name / "llama_cpp" / "llama_cpp.py").is_file()
 
 
-def test_a_user_whose_pip_installs_for_the_user(tmp_path: Path, index: EngineIndex) -> None:
+def test_a_user_whose_pip_installs_for_the_user(made: Build) -> None:
     """As many a pip.conf says, which contradicts a target directory."""
-    index.add_engine("cpu", engine_wheel())
-    settings = tmp_path / "pip.conf"
-    settings.write_text("[install]\nuser = true\n")
-    user = {**environ(index), "PIP_CONFIG_FILE": str(settings)}
-
-    done = install(
-        tmp_path,
-        found(index, "prebuilt"),
-        find_installers(user),
-        environ=user,
-        facts=FACTS,
-        tell=lambda _: None,
-    )
-
-    assert installed_builds(tmp_path)[0] == done.build
+    assert made.path is not None
+    assert installed_builds(made.path.parent)[0] == made
 
 
 def test_a_crash_of_pip_is_told_by_its_exception(tmp_path: Path, index: EngineIndex) -> None:
@@ -215,29 +232,13 @@ def test_a_disk_that_fills_up_is_not_blamed_on_pip(
     assert not list(tmp_path.glob(".work*"))
 
 
-def clumsy() -> Installer:
-    """An installer that leaves half of something and fails."""
-    script = 'while [ "$1" != --target ]; do shift; done; mkdir -p "$2/left"; echo oops; exit 1'
-    return Installer("clumsy", ("/bin/sh", "-c", script, "sh"))
-
-
-def test_what_one_installer_leaves_the_next_one_does_not_install(
-    tmp_path: Path, index: EngineIndex
-) -> None:
+def test_what_one_installer_leaves_the_next_one_does_not_install(made: Build) -> None:
     """A wheel is fetched by whoever can; a build is all of one's making."""
-    index.add_engine("cpu", engine_wheel())
-    done = install(
-        tmp_path,
-        found(index, "prebuilt"),
-        [clumsy(), *find_installers(environ(index))],
-        environ=environ(index),
-        facts=FACTS,
-        tell=lambda _: None,
-    )
-    assert done.build.path is not None
-    assert not (done.build.path / "left").exists()
+    assert made.path is not None
+    assert (made.path / "llama_cpp").is_dir()
+    assert not (made.path / "left").exists()
     # Somebody else's processor compiled it: nothing says that it needs all that this one has.
-    assert done.build.cpu_flags == frozenset()
+    assert made.cpu_flags == frozenset()
 
 
 def test_nothing_is_compiled_twice(tmp_path: Path, index: EngineIndex) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gemd.engine.builds import running
 from gemd.engine.builds.running import (
     NotStartedError,
     bytes_in,
@@ -64,8 +65,9 @@ def test_it_sees_its_own_environment_and_no_terminal() -> None:
     assert lines == [f"-{ENVIRON['PATH']}", "nothing"]
 
 
-def test_an_interrupt_ends_the_whole_group() -> None:
+def test_an_interrupt_ends_the_whole_group(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children of children too, which ignore the first signal."""
+    monkeypatch.setattr(running, "_TERMINATE_S", 0.2)
     seen: list[int] = []
 
     def on_line(line: str) -> None:
