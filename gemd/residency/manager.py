@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -100,6 +101,7 @@ class Manager:
         self._work.answer_to(self._scheduler)
         self._loop: asyncio.Task[None] | None = None
         self._handling = False
+        self._context = contextvars.copy_context()
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.create_task(self._run(), name="residency")
@@ -321,7 +323,8 @@ class Manager:
         admit = partial(self._scheduler.on_ticket, ticket)
         if not self._is_idle():
             self._inbox.put_nowait(admit)
-        elif not self._handle(admit) and self._loop is not None:
+        # In a context of its own: what is begun here is not the request's.
+        elif not self._context.run(self._handle, admit) and self._loop is not None:
             self._loop.cancel()
 
     def return_ticket(self, ticket: Ticket) -> None:

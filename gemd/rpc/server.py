@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import grpc
@@ -29,7 +29,6 @@ from gemd.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from gemd.rpc.interceptor import Interceptor
@@ -94,40 +93,16 @@ def build(
             ("grpc.so_reuseport", 0),
         ),
     )
-    shelf = cast("grpc.aio.Server", _GenericOnly(server))
-    daemon_service_pb2_grpc.add_DaemonServiceServicer_to_server(services.daemon, shelf)
-    generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(services.generation, shelf)
-    lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(services.lease, shelf)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(services.model, shelf)
-    operation_service_pb2_grpc.add_OperationServiceServicer_to_server(services.operation, shelf)
-    store_service_pb2_grpc.add_StoreServiceServicer_to_server(services.store, shelf)
-    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, shelf)
+    daemon_service_pb2_grpc.add_DaemonServiceServicer_to_server(services.daemon, server)
+    generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(services.generation, server)
+    lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(services.lease, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(services.model, server)
+    operation_service_pb2_grpc.add_OperationServiceServicer_to_server(services.operation, server)
+    store_service_pb2_grpc.add_StoreServiceServicer_to_server(services.store, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), shelf)
+    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
     return server
-
-
-class _GenericOnly:
-    """The part of a server that generated code adds handlers to, without registered methods.
-
-    For every method that is registered grpc.aio has a task that waits for its next call, and
-    for every call, whichever it is, it waits anew for all those tasks: with our 39 methods a tenth
-    of a millisecond ahead of the handler. Generic handlers share one task.
-    """
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
-
-    def add_generic_rpc_handlers(
-        self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]
-    ) -> None:
-        """Add them to the server."""
-        self._server.add_generic_rpc_handlers(generic_rpc_handlers)
-
-    def add_registered_method_handlers(
-        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
-    ) -> None:
-        """Leave them: the same handlers come as generic ones."""
 
 
 def listen_on_socket(server: grpc.aio.Server, path: Path) -> None:

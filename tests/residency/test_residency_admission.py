@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from gemd.residency.hold import Hold
     from gemd.residency.manager import Manager
+    from gemd.residency.states import Located
 
 
 class Events(list[Any]):
@@ -93,6 +95,23 @@ async def test_no_arrival_is_handled_within_another_message(
     assert len(came) == 1
     assert (await came[0].worker()).spec.model == "m"
     manager.return_ticket(came[0]._ticket)
+
+
+async def test_what_an_arrival_begins_is_not_the_requests(manager: Manager, plant: Plant) -> None:
+    """A load outlives the request that was first, and is told of without its context."""
+    whose = ContextVar("whose", default="nobody's")
+    seen: list[str] = []
+    locate = plant.locate
+
+    async def located(model: str) -> Located:
+        seen.append(whose.get())
+        return await locate(model)
+
+    manager._work._locate = located
+    whose.set("the request's")
+    async with manager.hold("other") as hold:
+        await hold.worker()
+    assert seen == ["nobody's"]
 
 
 async def test_a_defect_on_arrival_ends_the_loop_and_nothing_is_handled_after_it(

@@ -62,25 +62,40 @@ def run(
         OSError: The log cannot be written.
 
     """
-    try:
-        process = subprocess.Popen(
-            command,
-            env=dict(environ),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            # The terminal's Ctrl-C is for us, who then end the group.
-            process_group=0,
-        )
-    except OSError as error:
-        raise NotStartedError(str(error)) from error
+    with contextlib.ExitStack() as held:
+        # An interrupt between the start and the block that ends it would leave the command running.
+        held.enter_context(_signals_held())
+        try:
+            process = subprocess.Popen(
+                command,
+                env=dict(environ),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                # The terminal's Ctrl-C is for us, who then end the group.
+                process_group=0,
+            )
+        except OSError as error:
+            raise NotStartedError(str(error)) from error
+        return _followed(process, log=log, on_line=on_line, ready=held.close)
+
+
+def _followed(
+    process: subprocess.Popen[bytes],
+    *,
+    log: BinaryIO,
+    on_line: Callable[[str], None],
+    ready: Callable[[], None],
+) -> int:
+    """Read what it prints to its end; `ready` is called when nothing can leave it running."""
     assert process.stdout is not None
     # What the leader has left in the background may hold the pipe open: it would never end.
     reaper = threading.Thread(target=_reap, args=(process,), daemon=True)
     reaper.start()
     with process.stdout as output:
         try:
+            ready()
             for raw in _lines(output):
                 # An index's address can hold a password.
                 line = _LOGIN.sub("//", raw.decode("utf-8", "replace").rstrip())
@@ -93,7 +108,7 @@ def run(
 
 def _lines(pipe: IO[bytes]) -> Iterator[bytes]:
     """Its lines as they come, with their ends; the last one may have none."""
-    begun = b""
+    begun: list[bytes] = []
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         while True:
@@ -102,13 +117,16 @@ def _lines(pipe: IO[bytes]) -> Iterator[bytes]:
             if not selector.select(_LOOK_FOR_SIGNALS_S):
                 continue
             chunk = os.read(pipe.fileno(), _CHUNK_BYTES)
-            *lines, begun = (begun + chunk).split(b"\n")
-            for line in lines:
-                yield line + b"\n"
+            first, *others = chunk.split(b"\n")
+            # Joined once it is whole: a progress bar without an end may be megabytes.
+            begun.append(first)
+            for other in others:
+                yield b"".join(begun) + b"\n"
+                begun = [other]
             if not chunk:
                 break
-    if begun:
-        yield begun
+    if any(begun):
+        yield b"".join(begun)
 
 
 def _end(process: subprocess.Popen[bytes], reaper: threading.Thread) -> None:
@@ -134,6 +152,29 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Inside the block, signals that would end us are put off; they come at its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if callable(handler := signal.getsignal(number))
+    }
+    for number in handlers:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 @contextlib.contextmanager

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +108,35 @@ def test_a_second_interrupt_ends_the_group_at_once() -> None:
             on_line=on_line,
         )
     wait_until_gone(seen[0], seconds=2)
+
+
+def test_an_interrupt_right_after_the_start_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is there, and whoever ends it is not yet: the interrupt waits for that."""
+    started: list[int] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        shell("exec sleep 600")
+    wait_until_gone(started[0], seconds=5)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_lines_are_whole_however_they_come() -> None:
+    """In pieces, one that is longer than a pipe holds, and a last one without an end."""
+    lines: list[str] = []
+    long = "head -c 300000 /dev/zero | tr '\\0' x"
+    code, log = shell(f"printf a; sleep 0.1; printf 'b\\n\\n'; {long}; printf '\\nend'", lines)
+    assert code == 0
+    assert lines == ["ab", "", "x" * 500, "end"]
+    assert log == "ab\n\n" + "x" * 300_000 + "\nend\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
