@@ -44,8 +44,10 @@ def importing() -> Iterator[None]:
     Imports make next to none, and torch's and transformers' take a fourth longer when all that
     they have made is looked through again and again.
     """
+    before = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if before:
+            gc.enable()

@@ -11,9 +11,11 @@ from gemd.worker.memory import importing
 
 
 def test_garbage_is_looked_for_again_afterwards() -> None:
-    """Also where the import fails."""
+    """Also where the import fails, and not before the outermost of several is done."""
     assert gc.isenabled()
     with importing():
+        with importing():
+            pass
         assert not gc.isenabled()
     assert gc.isenabled()
     with pytest.raises(ImportError), importing():
