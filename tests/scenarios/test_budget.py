@@ -51,7 +51,7 @@ class Watch(threading.Thread):
 
 
 @pytest.mark.parametrize(
-    "budget,loads,evictions", [(2000, 2, 0), (512, 3, 2)], ids=["both fit", "one fits"]
+    "budget,loads,evictions", [(2000, 2, 0), (560, 3, 2)], ids=["both fit", "one fits"]
 )
 def test_models_share_what_the_budget_allows(
     both: Path, budget: int, loads: int, evictions: int

@@ -138,8 +138,8 @@ def test_a_file_of_which_the_cpu_makes_a_copy_is_there_once(smollm2: Path, tmp_p
         [sys.executable, "-c", _LOAD, str(path)], check=True, capture_output=True, text=True
     )
     resident = int(done.stdout.split()[-1])
-    # Twice there, it would be a third more.
-    assert predicted.host.total == pytest.approx(resident, rel=0.06)
+    # Twice there, it would be a third more. The prediction is of whole steps; these are short.
+    assert predicted.host.total == pytest.approx(resident, rel=0.12)
 
 
 def test_devices_are_those_of_the_library(smollm2: Path) -> None:
