@@ -41,7 +41,7 @@ def give_back() -> None:
 def importing() -> Iterator[None]:
     """Within, Python looks for no garbage.
 
-    Imports make next to none, and torch's and transformers' take a fourth longer when all that
+    Imports make next to none, and torch's and transformers' take a fifth longer when all that
     they have made is looked through again and again.
     """
     before = gc.isenabled()

@@ -51,13 +51,17 @@ class Watch(threading.Thread):
 
 
 @pytest.mark.parametrize(
-    "budget,loads,evictions", [(2000, 2, 0), (560, 3, 2)], ids=["both fit", "one fits"]
+    "budget,loads,evictions", [(2000, 2, 0), (512, 3, 2)], ids=["both fit", "one fits"]
 )
 def test_models_share_what_the_budget_allows(
     both: Path, budget: int, loads: int, evictions: int
 ) -> None:
     """Every request is answered, nobody is refused, and the measured memory stays below it."""
-    settings = {"GEMD_RAM_BUDGET": f"{budget}MiB", "GEMD_PROMPT_CACHE": "0B"}
+    settings = {
+        "GEMD_RAM_BUDGET": f"{budget}MiB",
+        "GEMD_PROMPT_CACHE": "0B",
+        "GEMD_CONTEXT_TOKENS": "512",
+    }
     with desktop(both, **settings) as running, running.client() as client:
         watch = Watch(running)
         watch.start()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -107,24 +108,23 @@ class Traffic:
 
 
 @pytest.mark.parametrize(
-    "seconds,pause_s,share",
+    "seconds,pause_s",
     [
-        (5, (0.5, 2.0), 8),
-        pytest.param(600, (2.0, 8.0), 4, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+        (5, (0.5, 2.0)),
+        pytest.param(600, (2.0, 8.0), marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
     ],
 )
-async def test_no_request_is_lost(
-    both: Path, seconds: int, pause_s: tuple[float, float], share: int
-) -> None:
+async def test_no_request_is_lost(both: Path, seconds: int, pause_s: tuple[float, float]) -> None:
     """Each is answered or told why not, memory stays within the budget, and then all is calm."""
     with desktop(
         both, GEMD_RAM_BUDGET=f"{BUDGET_MIB}MiB", GEMD_PROMPT_CACHE="0B", GEMD_CONTEXT_TOKENS="512"
     ) as running:
         traffic = Traffic(running, seconds=seconds, pause_s=pause_s, seed=seconds)
         await traffic.run()
+        sys.stdout.write(f"{traffic.ends} of {traffic.asked}\n")
         assert traffic.ends.total() == traffic.asked
         assert set(traffic.ends) <= {"answered", "left", *ENDS}
-        assert traffic.ends["answered"] > traffic.asked // share, traffic.ends
+        assert traffic.ends["answered"] > traffic.asked // 4, traffic.ends
         assert traffic.kills > 1
         assert 0 < traffic.most <= BUDGET_MIB << 20
         with running.client() as client:

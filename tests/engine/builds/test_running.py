@@ -129,14 +129,17 @@ def test_an_interrupt_right_after_the_start_ends_the_command(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_lines_are_whole_however_they_come() -> None:
-    """In pieces, one that is longer than a pipe holds, and a last one without an end."""
+@pytest.mark.parametrize("most", [1, 3, 1 << 16])
+def test_lines_are_whole_however_they_come(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Read in pieces of any size; one is longer than a pipe holds, and the last has no end."""
+    monkeypatch.setattr(running, "_CHUNK_BYTES", most)
     lines: list[str] = []
-    long = "head -c 300000 /dev/zero | tr '\\0' x"
-    code, log = shell(f"printf a; sleep 0.1; printf 'b\\n\\n'; {long}; printf '\\nend'", lines)
+    count = 100_000 if most > 1 else 1000
+    long = f"head -c {count} /dev/zero | tr '\\0' x"
+    code, log = shell(f"printf 'ab\\n\\n'; {long}; printf '\\nend'", lines)
     assert code == 0
     assert lines == ["ab", "", "x" * 500, "end"]
-    assert log == "ab\n\n" + "x" * 300_000 + "\nend\n"
+    assert log == "ab\n\n" + "x" * count + "\nend\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -150,10 +153,14 @@ def test_an_interrupt_is_heard_between_two_lines() -> None:
 
     def interrupt() -> None:
         silent.wait(30)
-        # Twice: the first time it may sleep because this thread runs.
-        for _ in range(2):
-            wait_until(lambda: _state(main) == "S", what="the command's silence")
-            time.sleep(0.1)
+        # Twice in a row: once it may sleep because this thread runs.
+        states: list[str] = []
+
+        def waits() -> bool:
+            states.append(_state(main))
+            return states[-2:] == ["S", "S"]
+
+        wait_until(waits, what="the command's silence")
         os.kill(os.getpid(), signal.SIGUSR1)
 
     def handler(*_: object) -> None:
