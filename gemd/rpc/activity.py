@@ -8,11 +8,10 @@ operations about that.
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _LOOKS = frozenset(
     {
@@ -54,16 +53,14 @@ class Activity:
         self._running = 0
         self._last = now()
 
-    @contextlib.contextmanager
-    def call(self, method: str) -> Iterator[None]:
-        """One call, from its beginning to its end."""
-        if not is_use(method):
-            yield
-            return
-        self._running += 1
-        try:
-            yield
-        finally:
+    def begin(self, method: str) -> None:
+        """A call begins; `end` has to follow."""
+        if is_use(method):
+            self._running += 1
+
+    def end(self, method: str) -> None:
+        """A call that began has ended."""
+        if is_use(method):
             self._running -= 1
             self._last = self._now()
 

@@ -142,9 +142,9 @@ class Library:
             if "fast" in profile.roles and self.store.on_disk(profile)
         ]
 
-    def sampling_defaults(self, model: str) -> dict[str, Any]:
+    def sampling_defaults(self, model: str) -> Mapping[str, Any]:
         """What sampling fields are where a request leaves them unset."""
-        return dict(self.catalog.resolve(model).defaults)
+        return vars(self.catalog.resolve(model).defaults)
 
     def context_tokens(self, profile: Profile) -> int:
         """The context that a worker of this model gets."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gemd.errors import ConfigError
 from gemd.rpc import auth, limits, server, tls, undecodable
-from gemd.rpc.interceptor import Interceptor
+from gemd.rpc.interceptor import TokenInterceptor
 
 if TYPE_CHECKING:
     import grpc
@@ -38,7 +38,7 @@ def listen(
     local = server.build(
         services,
         health=health,
-        interceptor=Interceptor(activity=activity),
+        activity=activity,
         limits=limits.local_limits(open_files=open_files, queue=queue, message_bytes=message),
     )
     server.listen_on_socket(local, paths.socket)
@@ -49,8 +49,9 @@ def listen(
     remote = server.build(
         services,
         health=health,
-        interceptor=Interceptor(activity=activity, token=(token, paths.token)),
+        activity=activity,
         limits=limits.remote_limits(open_files=open_files, queue=queue, message_bytes=message),
+        interceptors=(TokenInterceptor(token, paths.token),),
     )
     server.listen_on_port(remote, port_address(settings), credentials)
     return [local, remote]

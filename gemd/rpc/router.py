@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gemd.routing.decide import Option
     from gemd.routing.prompt import Look
     from gemd.routing.request import Feedback, Request
-    from gemd.routing.risk import Label
+    from gemd.routing.risk import Judge, Label
     from gemd.routing.route import Default, Route
     from gemd.rpc.learning import Learning
     from gemd.rpc.lessons import Lesson
@@ -74,6 +74,7 @@ class Router:
         self._warming = warming
         self._shadow = shadow
         self._streams = Streams()
+        self._plain = self._tools(judge=None)
 
     @property
     def pair(self) -> Pair:
@@ -150,15 +151,7 @@ class Router:
         # Of the pair that it was decided for, whatever is warm by now.
         pair = job.pair if job.choice.drafter else None
         lesson = None if pair is None else self._learning.of(pair)
-        tools = Tools(
-            manager=self._manager,
-            sampling_defaults=self._library.sampling_defaults,
-            tier=self._tier,
-            judge=None if lesson is None else lesson.judge,
-            speeds=self._learning.speeds,
-            recent=self._learning.recent,
-            streams=self._streams,
-        )
+        tools = self._plain if lesson is None else self._tools(judge=lesson.judge)
         if lesson is None and not job.asked.best_of and not job.fallback:
             return plain(job, tools, lambda ended: self._learning.note(job, ended, None))
         return self._followed(job, tools, lesson)
@@ -182,6 +175,17 @@ class Router:
     def feedback(self, request_id: str, candidate: int, signal: Feedback) -> bool:
         """What became of an answer; whether something could be learnt from it."""
         return self._learning.feedback(request_id, candidate, signal)
+
+    def _tools(self, *, judge: Judge | None) -> Tools:
+        return Tools(
+            manager=self._manager,
+            sampling_defaults=self._library.sampling_defaults,
+            tier=self._tier,
+            judge=judge,
+            speeds=self._learning.speeds,
+            recent=self._learning.recent,
+            streams=self._streams,
+        )
 
     def _teach(self, lesson: Lesson | None) -> Callable[[Label], None]:
         def add(label: Label) -> None:

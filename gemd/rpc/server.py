@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gemd.errors import ConfigError
+from gemd.rpc.registrar import Registrar
 from gemd.rpc.socket import private_umask
 from gemd.v1 import (
     daemon_service_pb2,
@@ -29,9 +30,10 @@ from gemd.v1 import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from gemd.rpc.interceptor import Interceptor
+    from gemd.rpc.activity import Activity
     from gemd.rpc.limits import ListenerLimits
     from gemd.rpc.store import StoreService
 
@@ -79,11 +81,25 @@ class Health:
 
 
 def build(
-    services: Services, *, health: Health, interceptor: Interceptor, limits: ListenerLimits
+    services: Services,
+    *,
+    health: Health,
+    activity: Activity,
+    limits: ListenerLimits,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> grpc.aio.Server:
-    """A server with every service, health and reflection, listening nowhere yet."""
+    """A server with every service, health and reflection, listening nowhere yet.
+
+    Args:
+        services: What it serves.
+        health: Whether they can answer.
+        activity: Told of every call, for the idle exit.
+        limits: Of the listener.
+        interceptors: What may refuse calls before that.
+
+    """
     server = grpc.aio.server(
-        interceptors=(interceptor,),
+        interceptors=interceptors,
         maximum_concurrent_rpcs=limits.calls,
         options=(
             *limits.options(),
@@ -93,13 +109,17 @@ def build(
             ("grpc.so_reuseport", 0),
         ),
     )
-    daemon_service_pb2_grpc.add_DaemonServiceServicer_to_server(services.daemon, server)
-    generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(services.generation, server)
-    lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(services.lease, server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(services.model, server)
-    operation_service_pb2_grpc.add_OperationServiceServicer_to_server(services.operation, server)
-    store_service_pb2_grpc.add_StoreServiceServicer_to_server(services.store, server)
-    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    registrar = Registrar(server, activity=activity)
+    for servicer, register in (
+        (services.daemon, daemon_service_pb2_grpc.add_DaemonServiceServicer_to_server),
+        (services.generation, generation_service_pb2_grpc.add_GenerationServiceServicer_to_server),
+        (services.lease, lease_service_pb2_grpc.add_LeaseServiceServicer_to_server),
+        (services.model, model_service_pb2_grpc.add_ModelServiceServicer_to_server),
+        (services.operation, operation_service_pb2_grpc.add_OperationServiceServicer_to_server),
+        (services.store, store_service_pb2_grpc.add_StoreServiceServicer_to_server),
+        (health.servicer, health_pb2_grpc.add_HealthServicer_to_server),
+    ):
+        registrar.add(servicer, register)
     names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
     return server

@@ -100,8 +100,9 @@ async def test_idleness_ends_the_daemon_after_its_time() -> None:
     start = clock.now
     idle.start()
     await clock.advance(50)
-    with activity.call("/gemd.v1.GenerationService/Generate"):
-        await clock.advance(100)
+    activity.begin("/gemd.v1.GenerationService/Generate")
+    await clock.advance(100)
+    activity.end("/gemd.v1.GenerationService/Generate")
     assert idle.when == start + 150 + 60
     await clock.advance(59)
     assert ended == []

@@ -114,7 +114,7 @@ async def test_a_defect_in_residency_shows_no_inside() -> None:
         assert found.message == f"unexpected error; request id {found.metadata['request_id']}"
 
 
-@pytest.mark.parametrize("name", ["GetModel", "Generate", "LoadModel", "Check"])
+@pytest.mark.parametrize("name", ["GetModel", "Generate", "LoadModel", "Check", "Watch"])
 async def test_bytes_that_are_no_message_are_an_invalid_request(
     running: Running, name: str
 ) -> None:
