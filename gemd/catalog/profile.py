@@ -33,6 +33,8 @@ class SamplingDefaults(Value):
     repeat_penalty: float = Field(default=1.0, gt=0)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    max_tokens: int | None = Field(default=None, ge=1, lt=1 << 32)
+    """None is no limit but the context's. A request with spans has none: they end its text."""
 
 
 class Projector(Value):

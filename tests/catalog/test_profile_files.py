@@ -84,6 +84,12 @@ def test_an_unknown_default_names_the_nearest(tmp_path: Path) -> None:
     assert error.metadata["nearest"] == "temperature"
 
 
+def test_a_default_limit_is_at_least_one_token(tmp_path: Path) -> None:
+    """0 would read every prompt and answer none."""
+    limit = GOOD.replace("[[variants]]", "[defaults]\nmax_tokens = 0\n[[variants]]", 1)
+    assert refused(tmp_path, limit).metadata["key"] == "defaults.max_tokens"
+
+
 @pytest.mark.parametrize(
     "old, new, key",
     [

@@ -38,12 +38,15 @@ def test_the_catalogue_is_what_was_promised(catalog: Catalog) -> None:
 
 
 def test_the_default_comes_from_hub_or_package(catalog: Catalog) -> None:
-    """It answers greedily, and its bytes are pinned."""
+    """It answers greedily and not for ever, and its bytes are pinned."""
     default = catalog.resolve("smollm2-135m")
     assert default.roles == ("default",)
     assert default.kind == "chat"
     assert default.context_tokens == 8192
     assert default.defaults.temperature == 0
+    # Without these it says «I'm so glad you're here.» until its context is full.
+    assert default.defaults.repeat_penalty > 1
+    assert default.defaults.max_tokens == 1024
     assert default.licence_acceptance == ""
     assert default.variants[0].sha256
     assert [source.kind for source in default.variants[0].sources] == ["hub", "python-package"]

@@ -11,12 +11,22 @@ import grpc
 import psutil
 import pytest
 
+from gemd.catalog import SamplingDefaults
 from gemd.v1 import generation_pb2 as messages
 from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import generation_service_pb2_grpc as stubs
 from gemd.v1 import model_pb2
 from gemd.v1 import model_service_pb2 as models
-from tests.support.app import MODEL, SMALL_WINDOW, Running, fails, failure, serving, until
+from tests.support.app import (
+    MODEL,
+    SMALL_WINDOW,
+    Running,
+    fails,
+    failure,
+    profile,
+    serving,
+    until,
+)
 from tests.support.workers import descriptors
 
 if TYPE_CHECKING:
@@ -212,6 +222,21 @@ async def test_a_crash_loop_ends_in_quarantine(running: Running) -> None:
     ]
     assert loads[-1].ready.state == model_pb2.Model.STATE_READY
     assert await running.answer("a") == "a"
+
+
+async def test_an_answer_without_a_limit_has_the_profiles() -> None:
+    """It ends like one that the request had limited, and a request's own limit is the limit."""
+    limited = SamplingDefaults(max_tokens=2)
+    async with serving(catalog=lambda file: [profile(file, defaults=limited)]) as running:
+        for own, text in ((None, "a b"), (4, "a b c d")):
+            request = service.GenerateRequest(text="a b c d e", model=MODEL)
+            if own is not None:
+                request.sampling.max_tokens = own
+            events = [event async for event in running.generation.Generate(request)]
+            finished = events[-1].finished
+            assert "".join(event.delta.text for event in events).strip() == text
+            assert finished.finish_reason == messages.Finished.FINISH_REASON_MAX_TOKENS
+            assert finished.usage.completion_tokens == (own or limited.max_tokens)
 
 
 async def test_a_full_line_is_refused() -> None:

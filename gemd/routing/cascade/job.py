@@ -123,7 +123,11 @@ class Job:
 
     def sampling(self, defaults: Mapping[str, Any]) -> wire.Sampling:
         """The request's own fields over a model's."""
-        return wire.Sampling(**{**defaults, "seed": self.seed, **self.asked.sampling})
+        fields = {**defaults, "seed": self.seed, **self.asked.sampling}
+        if self.asked.spans and "max_tokens" not in self.asked.sampling:
+            # Its text ends with its last span, and a limit beside them is refused.
+            fields.pop("max_tokens", None)
+        return wire.Sampling(**fields)
 
     def draft_sampling(self, defaults: Mapping[str, Any]) -> wire.Sampling:
         """The same for a draft, which has at most `DRAFT_TOKENS`."""
