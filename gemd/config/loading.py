@@ -97,7 +97,8 @@ def _read_file(file: Path | None, *, named: bool) -> dict[str, object]:
         why = "GEMD_CONFIG names it, and there is no such file"
     except RecursionError:
         why = "it is nested too deeply"
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
+        # No TOML, no UTF-8, or a number with more digits than Python reads.
         why = str(error)
     raise ConfigError(
         f"the configuration file {file} cannot be read",

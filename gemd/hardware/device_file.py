@@ -87,7 +87,8 @@ def read_devices(path: Path) -> DeviceTable:
         raise _refusal(path, why="it is nested too deeply") from None
     except ValidationError as error:
         raise _explained(path, text, error.errors(include_url=False)[0]) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
+        # No TOML, no UTF-8, or a number with more digits than Python reads.
         raise _refusal(path, why=str(error)) from None
 
 

@@ -181,5 +181,5 @@ def _items(table: Mapping[str, Any], key: str) -> list[Any]:
 def _toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError, RecursionError):
         return {}

@@ -115,7 +115,9 @@ def test_a_wrong_value_names_its_key(tmp_path: Path, old: str, new: str, key: st
 
 
 @pytest.mark.parametrize(
-    "text", ["= nonsense", "\udcff", "a = " + "[" * 10_000], ids=["toml", "utf-8", "deep"]
+    "text",
+    ["= nonsense", "\udcff", "a = " + "[" * 10_000, "a = " + "9" * 5000],
+    ids=["toml", "utf-8", "deep", "digits"],
 )
 def test_what_is_no_toml_is_told(tmp_path: Path, text: str) -> None:
     """The reader's own words say where."""

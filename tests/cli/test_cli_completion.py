@@ -43,6 +43,8 @@ def environ(tmp_path: Path) -> dict[str, str]:
         text = f"id = {json.dumps(name)}\n[[variants]]\nid = {json.dumps(name)}\n"
         (profiles / f"{number}.toml").write_text(text)
     (profiles / "broken.toml").write_text("id = [")
+    (profiles / "deep.toml").write_text("id = " + "[" * 10_000)
+    (profiles / "long.toml").write_text("id = " + "9" * 5000)
     manifests = tmp_path / ".cache" / "gemd" / "models" / "manifests"
     hostile = [name for name in HOSTILE if name != ".."]
     for model in ("mine", *hostile):

@@ -267,8 +267,8 @@ def test_variables_of_others_are_left_alone() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"a = = 1", b"\xff\xfe", b'a = 1\na = "x"', b"a = " + b"[" * 10_000],
-    ids=["syntax", "bytes", "twice", "deep"],
+    [b"a = = 1", b"\xff\xfe", b'a = 1\na = "x"', b"a = " + b"[" * 10_000, b"a = " + b"9" * 5000],
+    ids=["syntax", "bytes", "twice", "deep", "digits"],
 )
 def test_a_file_that_is_no_toml_is_refused(content: bytes, tmp_path: Path) -> None:
     """The error names the file and says where it goes wrong."""

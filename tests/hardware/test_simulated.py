@@ -299,6 +299,7 @@ def test_a_file_that_is_the_same_is_not_read_again(
         (f"{CARD}cores = 99999999999\n", "gpu[0].cores (line 4) is 99999999999 (", 4, None),
         ("[power]\non_battery = 1\n", "power.on_battery (line 2) is 1 (", 2, None),
         ('[[gpu]]\nname = "a\n', "(at line 2, column 10)", None, None),
+        ("cores = " + "9" * 5000, "value has 5000 digits", None, None),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(

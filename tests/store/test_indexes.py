@@ -173,7 +173,15 @@ def test_pip_goes_before_uv(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["home/.config/uv/uv.toml", "prefix/pip.conf"])
 @pytest.mark.parametrize(
-    "text", [b"\xff\xfe", b"no [ sense", b"index = 7\n", b'pip = 1\nindex = ["x"]\n']
+    "text",
+    [
+        b"\xff\xfe",
+        b"no [ sense",
+        b"index = 7\n",
+        b'pip = 1\nindex = ["x"]\n',
+        b"pip = " + b"9" * 5000,
+        b"pip = " + b"[" * 10_000,
+    ],
 )
 def test_damaged_files_are_passed_over(tmp_path: Path, name: str, text: bytes) -> None:
     """Settings of other programs never stop gemd."""
