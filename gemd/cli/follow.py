@@ -240,7 +240,23 @@ def pull_unasked(
     def pull() -> Operation:
         return client.pull(model.id)
 
-    follow_operation(client, pull(), output, revive=revive, again=pull)
+    begun = pull()
+    tell_choice(client, begun, output)
+    follow_operation(client, begun, output, revive=revive, again=pull)
+
+
+def tell_choice(client: Client, begun: Operation, output: Output) -> None:
+    """Say why it is this variant that a pull fetches, if the daemon had a choice."""
+    from gemd.client import GemdClientError
+
+    try:
+        made = client.explain(model=begun.model, kinds=("variant",), limit=1)
+    except GemdClientError:
+        # The pull goes on, and whoever follows it hears of what is wrong.
+        return
+    for one in made:
+        if one.reasons and one.reasons[0].metadata.get("variant") == begun.raw.variant:
+            output.note(one.summary)
 
 
 def _ask(model: Model, output: Output) -> None:

@@ -10,7 +10,7 @@ import click
 from gemd.cli import offers
 from gemd.cli.documents import document
 from gemd.cli.failures import CommandError, Exit
-from gemd.cli.follow import follow_operation, show_loading
+from gemd.cli.follow import follow_operation, show_loading, tell_choice
 from gemd.cli.progress import Progress
 from gemd.cli.session import Session, model_name, pass_session
 from gemd.quantities import human_bytes
@@ -65,10 +65,11 @@ def pull(
             source=source or "",
             revision=revision or "",
         )
+        begun = begin(force=force)
+        if variant is None:
+            tell_choice(client, begun, output)
         # What has come by then need not be checked once more.
-        last = follow_operation(
-            client, begin(force=force), output, revive=session.revive, again=begin
-        )
+        last = follow_operation(client, begun, output, revive=session.revive, again=begin)
     if as_json:
         output.document(document(last.raw))
         return

@@ -22,6 +22,7 @@ many times as often, count by themselves."""
 class DecisionKind(enum.Enum):
     """What was decided; the names are those of the API."""
 
+    VARIANT = "VARIANT"
     LOAD = "LOAD"
     UNLOAD = "UNLOAD"
     EVICT = "EVICT"

@@ -204,6 +204,20 @@ class Advisor:
         )
         return Advice(choose(question), question)
 
+    async def suits(self, profile: Profile) -> Plan | None:
+        """What of one model suits this machine by what is in it; None if nothing is seen of it.
+
+        As `settle`, and by what is known of the model already: its source is not asked.
+        """
+        sample = await self._sample()
+        if sample is None:
+            return None
+        ask = Ask(model=profile.id, ignore_others=True)
+        question = await in_thread(
+            lambda _: self._question(ask, self._wishes(ask), sample, roughly=True), abandon=True
+        )
+        return choose(question)
+
     async def settle(self, sample: Sample | None) -> None:
         """Decide what the names of choices mean on this machine, and which model is its strong one.
 

@@ -218,7 +218,12 @@ class App:
             lease=LeaseService(observer=observer, leases=self.leases),
             model=ModelService(observer=observer, manager=self.manager, pins_file=pins_file),
             operation=OperationService(operations=self._operations),
-            store=store_service(library=library, manager=self.manager, operations=self._operations),
+            store=store_service(
+                library=library,
+                manager=self.manager,
+                operations=self._operations,
+                suits=advisor.suits,
+            ),
         )
         self._health = server.Health()
         self._servers: list[grpc.aio.Server] = []

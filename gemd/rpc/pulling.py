@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
 from pydantic import BaseModel, ConfigDict
 
+from gemd.errors import GemdError
 from gemd.rpc.convert.fields import invalid, required_model_id, short_text
 from gemd.rpc.upkeep import Coming
+from gemd.rpc.variant_choice import choose_variant
 from gemd.store import Kind
 
 if TYPE_CHECKING:
@@ -16,12 +19,16 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from gemd.catalog import Profile
+    from gemd.catalog.choice import Plan
+    from gemd.residency.decisions import Decisions
     from gemd.rpc.library import Library
     from gemd.rpc.upkeep import Upkeep
     from gemd.store import ModelFile, Operation, Operations, PullProgress
     from gemd.v1 import store_service_pb2 as service
 
     Report = Callable[[PullProgress], None]
+
+log = structlog.get_logger(__name__)
 
 _SOURCES = ("", "hub", "python-package", "local")
 
@@ -56,17 +63,34 @@ class Pulling:
         library: Catalogue and store.
         operations: Runs the work.
         upkeep: Keeps the quota.
+        suits: What of a model suits this machine; None if nothing is seen of it.
+        decisions: Where it is kept why a variant was taken.
+        clock: The monotonic time of decisions, in seconds.
 
     """
 
-    def __init__(self, *, library: Library, operations: Operations, upkeep: Upkeep) -> None:
+    def __init__(
+        self,
+        *,
+        library: Library,
+        operations: Operations,
+        upkeep: Upkeep,
+        suits: Callable[[Profile], Awaitable[Plan | None]],
+        decisions: Decisions,
+        clock: Callable[[], float],
+    ) -> None:
         self._library = library
+        self._suits = suits
+        self._decisions = decisions
+        self._clock = clock
         self._operations = operations
         self._upkeep = upkeep
         operations.register(Kind.PULL, self._again)
 
-    def begin(self, request: service.PullModelRequest) -> Operation:
+    async def begin(self, request: service.PullModelRequest) -> Operation:
         """Start or join the operation.
+
+        Without a variant it is about the one that suits this machine.
 
         Raises:
             ModelNotFoundError: There is no such model.
@@ -77,22 +101,38 @@ class Pulling:
         profile = self._library.resolve(required_model_id(request.model))
         if request.source not in _SOURCES:
             raise invalid("source", f"source must be one of {', '.join(_SOURCES[1:])}")
+        revision = short_text(request.revision, field="revision")
+        request_id = short_text(request.request_id, field="request_id")
         wish = _Wish(
             model=profile.id,
-            variant=self._library.store.chosen(profile, request.variant).id,
+            variant=await self._variant(profile, request.variant),
             force=request.force,
             accept_licence=request.accept_licence,
             source=request.source,
-            revision=short_text(request.revision, field="revision"),
+            revision=revision,
         )
         return self._operations.start(
             Kind.PULL,
             profile.model,
             self._work(profile, wish),
             variant=wish.variant,
-            request_id=short_text(request.request_id, field="request_id"),
+            request_id=request_id,
             resume=wish.model_dump(),
         )
+
+    async def _variant(self, profile: Profile, named: str) -> str:
+        if named or len(profile.variants) == 1:
+            return self._library.store.chosen(profile, named).id
+        try:
+            plan = await self._suits(profile)
+        except GemdError:
+            # Such as a damaged file that this very pull is to mend.
+            log.warning("pull.unplanned", model=profile.id, exc_info=True)
+            plan = None
+        variant, decision = choose_variant(profile, plan, now=self._clock())
+        if decision is not None:
+            self._decisions.record(decision)
+        return variant.id
 
     def _again(self, resume: Mapping[str, JsonValue]) -> Callable[[Report], Awaitable[ModelFile]]:
         wish = _Wish.model_validate(resume)

@@ -21,9 +21,10 @@ from gemd.v1 import store_service_pb2 as service
 from gemd.v1 import store_service_pb2_grpc as stubs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from gemd.catalog import Profile
+    from gemd.catalog.choice import Plan
     from gemd.residency.manager import Manager
     from gemd.rpc.calls import Context
     from gemd.rpc.library import Library
@@ -77,7 +78,7 @@ class StoreService(stubs.StoreServiceServicer):
         self, request: service.PullModelRequest, context: Context
     ) -> service.PullModelResponse:
         """Fetch a variant and verify it."""
-        operation = await self._recorded(self._pulling.begin(request))
+        operation = await self._recorded(await self._pulling.begin(request))
         return service.PullModelResponse(operation=operation)
 
     async def DeleteModel(
@@ -155,8 +156,14 @@ class StoreService(stubs.StoreServiceServicer):
             await self._operations.cancel(running.id)
 
 
-def store_service(*, library: Library, manager: Manager, operations: Operations) -> StoreService:
-    """The service with its parts."""
+def store_service(
+    *,
+    library: Library,
+    manager: Manager,
+    operations: Operations,
+    suits: Callable[[Profile], Awaitable[Plan | None]],
+) -> StoreService:
+    """The service with its parts; `suits` as of `Pulling`."""
     cleaning = Cleaning(library=library, manager=manager, operations=operations)
     verifying = Verifying(library=library, manager=manager, operations=operations)
     upkeep = Upkeep(store=library.store, cleaning=cleaning, quota_bytes=library.store_quota)
@@ -164,7 +171,14 @@ def store_service(*, library: Library, manager: Manager, operations: Operations)
         library=library,
         manager=manager,
         operations=operations,
-        pulling=Pulling(library=library, operations=operations, upkeep=upkeep),
+        pulling=Pulling(
+            library=library,
+            operations=operations,
+            upkeep=upkeep,
+            suits=suits,
+            decisions=manager.decisions,
+            clock=manager.time,
+        ),
         quantizing=Quantizing(
             library=library, operations=operations, check=verifying.check_made, upkeep=upkeep
         ),

@@ -20,7 +20,7 @@ from gemd.cli.progress import Progress
 from gemd.cli.text import width
 from gemd.client import Client, Operation
 from gemd.client.operations import Unit
-from gemd.v1 import operation_pb2
+from gemd.v1 import decision_pb2, operation_pb2
 from tests.support.clock import Clock
 from tests.support.daemon_says import abort, operation
 from tests.support.screen import Screen
@@ -100,6 +100,27 @@ def test_a_daemon_without_its_memory_is_asked_again(inside: Inside, daemon: Fake
     assert (first.force, second.force) == (True, False)
     for request in (first, second):
         assert (request.variant, request.revision) == ("q4_1", "v2")
+
+
+def test_a_pull_says_why_it_is_this_variant(inside: Inside, daemon: FakeDaemon) -> None:
+    """Where the daemon had a choice: the newest decision, if it is about what is fetched."""
+    daemon.script.pull = [operation("RUNNING", variant="q4_1"), _pulled()]
+    chosen = decision_pb2.Decision(
+        sequence=3,
+        kind=decision_pb2.Decision.KIND_VARIANT,
+        model=f"models/{MODEL}",
+        summary="q4_1 of it is fetched: it is the first of its variants that fits",
+        reasons=[decision_pb2.Reason(code="MODEL_NAMED", metadata={"variant": "q4_1"})],
+    )
+    daemon.script.decisions = [chosen]
+    assert chosen.summary in inside("pull", MODEL).stderr.splitlines()
+    [asked] = daemon.asked("Explain")
+    assert (asked.model, list(asked.kinds)) == (MODEL, [chosen.kind])
+    chosen.reasons[0].metadata["variant"] = "another"
+    assert chosen.summary not in inside("pull", MODEL).stderr
+    # Whoever names one knows why.
+    assert inside("pull", MODEL, "--variant", "q4_1").returncode == 0
+    assert len(daemon.asked("Explain")) == 2
 
 
 def test_other_work_that_no_daemon_knows_is_lost(inside: Inside, daemon: FakeDaemon) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gemd.residency.ledger import Figures
 
 KINDS: Mapping[DecisionKind, decision_pb2.Decision.Kind.ValueType] = {
+    DecisionKind.VARIANT: decision_pb2.Decision.KIND_VARIANT,
     DecisionKind.LOAD: decision_pb2.Decision.KIND_LOAD,
     DecisionKind.UNLOAD: decision_pb2.Decision.KIND_UNLOAD,
     DecisionKind.EVICT: decision_pb2.Decision.KIND_EVICT,
