@@ -207,7 +207,8 @@ class Advisor:
     async def suits(self, profile: Profile) -> Plan | None:
         """What of one model suits this machine by what is in it; None if nothing is seen of it.
 
-        As `settle`, and by what is known of the model already: its source is not asked.
+        As `settle`, and by what is known of the model already: its source is not asked. An engine
+        may be installed when its weights are there.
         """
         sample = await self._sample()
         if sample is None:
@@ -216,7 +217,7 @@ class Advisor:
         question = await in_thread(
             lambda _: self._question(ask, self._wishes(ask), sample, roughly=True), abandon=True
         )
-        return choose(question)
+        return choose(replace(question, engines=ELSEWHERE))
 
     async def settle(self, sample: Sample | None) -> None:
         """Decide what the names of choices mean on this machine, and which model is its strong one.

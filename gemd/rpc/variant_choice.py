@@ -59,7 +59,10 @@ def _reasons(profile: Profile, plan: Plan | None, verdict: Verdict | None) -> tu
         message = "nothing tells yet how much memory it takes, and it is the first of the variants"
         return (Reason("SIZE_UNKNOWN", message),)
     if not verdict.fits:
-        message = f"no variant of {profile.id} fits this machine, and it is the first of them"
+        why = verdict.reason.message
+        message = (
+            f"no variant of {profile.id} fits this machine ({why}), and it is the first of them"
+        )
         return (Reason("NONE_FITS", message),)
     if verdict.chosen:
         return tuple(_reason(each) for each in plan.models[0].reasons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from gemd.catalog import Catalog, Profile
 from gemd.config import Settings
 from gemd.engine.builds.build import Build
+from gemd.errors import BadModelFileError
 from gemd.residency.decisions import DecisionKind
+from gemd.rpc.advisor import Advisor
 from gemd.rpc.variant_choice import choose_variant
 from gemd.v1 import (
     daemon_service_pb2,
@@ -109,6 +112,29 @@ async def test_what_can_only_be_made_here_is_not_fetched(tmp_path: Path) -> None
     assert choose_variant(alone, plan, now=0.0) == (others[0], None)
 
 
+async def test_instead_of_what_is_made_here_the_next_that_fits_is_fetched(tmp_path: Path) -> None:
+    """The plan takes the one to be made; of 51 GB and 18 a card of 32 GiB has room for these."""
+    shipped = Catalog.load(PROFILES).resolve("diffusiongemma-26b-a4b")
+    by_id = {each.id: each for each in shipped.variants}
+    variants = tuple(by_id[each] for each in ("nvfp4-local", "bf16", "nvfp4-redhat"))
+    profile = shipped.model_copy(update={"variants": variants})
+    plan = await planned(tmp_path, profile, card(32))
+    assert [each.candidate.variant.id for each in plan.verdicts if each.chosen] == ["nvfp4-local"]
+    variant, _ = choose_variant(profile, plan, now=0.0)
+    assert variant.id == "nvfp4-redhat"
+
+
+async def test_what_the_plan_takes_goes_before_what_fits_as_well(tmp_path: Path) -> None:
+    """Whatever its reason: a pull and a plan must not differ."""
+    plan = await planned(tmp_path, SHIPPED, card(24))
+    last = SHIPPED.variants[-1]
+    verdicts = tuple(
+        replace(each, chosen=each.candidate.variant.id == last.id) for each in plan.verdicts
+    )
+    variant, _ = choose_variant(SHIPPED, replace(plan, verdicts=verdicts), now=0.0)
+    assert variant is last
+
+
 async def begun(running: Running, variant: str = "") -> str:
     """The variant of a pull that nobody can serve, once it has failed."""
     request = store_service_pb2.PullModelRequest(model="own", variant=variant)
@@ -135,3 +161,18 @@ async def test_a_pull_without_a_variant_fetches_the_one_that_suits() -> None:
     assert decision.model == "models/own"
     assert decision.summary.startswith("q4_k_m of own is fetched: ")
     assert {each.subject for each in decision.alternatives} == {"q8_0", "qat-q4_0"}
+
+
+async def test_what_keeps_a_plan_from_being_made_keeps_no_pull(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A damaged file may be what it mends."""
+
+    async def damaged(*_: object) -> Plan | None:
+        raise BadModelFileError("the header is damaged", metadata={"model": "own"})
+
+    monkeypatch.setattr(Advisor, "suits", damaged)
+    async with serving(
+        catalog=lambda _: [largest_first()], default_model="own", offline=True
+    ) as running:
+        assert await begun(running) == largest_first().variants[0].id
