@@ -6,6 +6,7 @@ import os
 import shlex
 import ssl
 import stat
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -13,6 +14,7 @@ import grpc
 from gemd.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -32,8 +34,7 @@ def server_credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
 
     """
     chain = _read(certificate, "tls_certificate")
-    _check_private(key)
-    secret = _read(key, "tls_key")
+    secret = _read(key, "tls_key", check=partial(_check_private, key))
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
             certificate, key, password=_no_passphrase
@@ -72,9 +73,22 @@ def _reason(error: ssl.SSLError) -> str:
     return known.get(error.reason or "", f"OpenSSL says {error.reason or error}")
 
 
-def _read(path: Path, setting: str) -> bytes:
+def _read(
+    path: Path, setting: str, *, check: Callable[[os.stat_result], None] = lambda _: None
+) -> bytes:
     try:
-        with path.open("rb") as file:
+        # Of a pipe the opening itself would wait for a writer, for ever.
+        with open(path, "rb", opener=_without_waiting) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigError(
+                    f"{path} is no file",
+                    why=f"{setting} names it",
+                    advice=(shlex.join(["ls", "-l", str(path)]),),
+                    metadata={"path": path},
+                )
+            # Of what was opened, whatever the name means by then.
+            check(found)
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigError(
@@ -92,12 +106,11 @@ def _read(path: Path, setting: str) -> bytes:
     return content
 
 
-def _check_private(key: Path) -> None:
-    try:
-        found = key.stat()
-    except OSError:
-        # Reading it says what is wrong.
-        return
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_private(key: Path, found: os.stat_result) -> None:
     mode = stat.S_IMODE(found.st_mode)
     if found.st_uid not in {os.getuid(), 0} or mode & 0o077:
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import ssl
@@ -135,6 +136,17 @@ def test_a_key_that_others_can_read_is_refused(pems: Certificates) -> None:
         tls.server_credentials(pems.certificate, pems.key)
     assert caught.value.metadata["mode"] == "0640"
     assert caught.value.advice == (f"chmod 600 {pems.key}",)
+
+
+@pytest.mark.parametrize("which", ["certificate", "key"])
+def test_a_pipe_is_not_waited_for(pems: Certificates, tmp_path: Path, which: str) -> None:
+    """Nobody may ever write to it, and the daemon would not start."""
+    pipe = tmp_path / "pipe.pem"
+    os.mkfifo(pipe, 0o600)
+    files = {"certificate": pems.certificate, "key": pems.key} | {which: pipe}
+    with pytest.raises(ConfigError, match="is no file") as caught:
+        tls.server_credentials(**files)
+    assert caught.value.metadata["path"] == str(pipe)
 
 
 def test_files_that_do_not_belong_together(pems: Certificates, tmp_path: Path) -> None:
