@@ -313,6 +313,8 @@ def _cache(shape: DiffusionShape, context_tokens: int) -> int:
 def _compute(shape: DiffusionShape, context_tokens: int, sequences: int, *, gpu: bool) -> int:
     """Scratch of a step: of a piece of a prompt with its masks, or of all canvases."""
     width = shape.element_bytes
+    # Programs that share the keys of a long slot leave sums of float32: fewer bytes than the rows
+    # of the experts, which are not there at that time.
     of_row = (
         shape.hidden * _SCRATCH_BYTES_PER_ELEMENT
         + (shape.routed + _QUERY_COPIES * shape.attention) * width

@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from gemd.catalog import Catalog
 from gemd.footprint import diffusion, predict_diffusion, read_diffusion
+from gemd.footprint.diffusion import diffusion_shape
 from gemd.worker.diffusion import cache, head, stack
 from gemd.worker.diffusion.checkpoint import files, load_checkpoint
 from gemd.worker.diffusion.compute import nvfp4, reference
+from tests.support.models import PROFILES
 from tests.support.tiny_diffusion import TINY, write_nvfp4
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.tiny_diffusion import Layout
+
+WIDE, NARROW = 512, 256
+"""Columns of a head of the published model, in layers that see everything and in the others."""
 
 
 @pytest.mark.parametrize(
@@ -63,3 +69,23 @@ def test_figures_of_the_worker_are_its_own() -> None:
         "unpacked": nvfp4.SCRATCH_PER_ELEMENT,
         "staging": files.CHUNK_BYTES,
     }
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)])
+def test_shared_attention_takes_less_than_the_experts(capability: tuple[int, int]) -> None:
+    """Its float32 sums are there when no token is with its experts, for which there is room."""
+    pytest.importorskip("triton")
+    from gemd.worker.diffusion.compute import attention  # noqa: PLC0415 - it imports Triton
+
+    facts = Catalog.load(PROFILES).resolve("diffusiongemma-26b-a4b").architecture
+    shape = diffusion_shape(facts, weights=0)
+    heads = shape.attention // WIDE
+    shared = []
+    for width, capacity in ((WIDE, 1 << 18), (NARROW, shape.window + shape.canvas)):
+        blocks = attention.blocks_for(capability, width, torch.bfloat16)
+        splits = attention.splits_for(
+            blocks, heads=heads, canvas=shape.canvas, width=width, capacity=capacity
+        )
+        lines = splits * heads * shape.canvas
+        shared.append(4 * lines * (width + 2) if splits > 1 else 0)
+    assert 0 < max(shared) < shape.canvas * shape.routed * shape.element_bytes
