@@ -111,3 +111,11 @@ Source = Annotated[
     HubSource | RepositorySource | QuantizedSource | PackageSource | LocalSource,
     Field(discriminator="kind"),
 ]
+
+
+def kind_of(source: Source) -> str:
+    """What kind of source that is for a user: one of the API's `Variant.source`.
+
+    A file and a repository both come from the hub; only a profile has to tell them apart.
+    """
+    return "hub" if isinstance(source, RepositorySource) else source.kind

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
 from pydantic import BaseModel, ConfigDict
 
-from gemd.errors import GemdError
+from gemd.errors import OperationConflictError
 from gemd.rpc.convert.fields import invalid, required_model_id, short_text
 from gemd.rpc.upkeep import Coming
-from gemd.rpc.variant_choice import choose_variant
+from gemd.rpc.variant_choice import choose_variant, plan_of
 from gemd.store import Kind
+from gemd.store.request import Request, asked, unusual
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from pydantic import JsonValue
 
-    from gemd.catalog import Profile
+    from gemd.catalog import Profile, Source
     from gemd.catalog.choice import Plan
     from gemd.residency.decisions import Decisions
     from gemd.rpc.library import Library
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from gemd.v1 import store_service_pb2 as service
 
     Report = Callable[[PullProgress], None]
-
-log = structlog.get_logger(__name__)
 
 _SOURCES = ("", "hub", "python-package", "local")
 
@@ -92,10 +90,15 @@ class Pulling:
 
         Without a variant it is about the one that suits this machine.
 
+        A running pull of the variant is joined if it asks the same sources in the same order, at
+        the same revision: one that names neither joins one that does only if what that names is all
+        that the profile has. With `force` it joins only one that forces too; without it, either.
+
         Raises:
             ModelNotFoundError: There is no such model.
             InvalidRequestError: It has no such variant, or there is no such source.
-            OperationConflictError: Something else is done to the model.
+            OperationConflictError: Something else is done to the model, or it is pulled from
+                elsewhere, or without the checks of `force`.
 
         """
         profile = self._library.resolve(required_model_id(request.model))
@@ -118,17 +121,45 @@ class Pulling:
             variant=wish.variant,
             request_id=request_id,
             resume=wish.model_dump(),
+            check=lambda running, resume: self._check_same(
+                running, profile, _Wish.model_validate(resume), wish
+            ),
         )
+
+    def _check_same(self, running: Operation, profile: Profile, known: _Wish, wish: _Wish) -> None:
+        """One that brings other bytes, or checks fewer of them, cannot be joined.
+
+        Raises:
+            OperationConflictError: The running one, `known`, is such a one.
+
+        """
+        if self._asked(profile, known) != self._asked(profile, wish):
+            what = "from another source or revision"
+            from_there = known.source or "the profile's sources"
+            why = f"that asks {from_there}" + (f" at {known.revision}" if known.revision else "")
+        elif wish.force and not known.force:
+            what = "without force"
+            why = "that does not check again what is on disk"
+        else:
+            return
+        name = f"{running.model}:{running.variant}"
+        raise OperationConflictError(
+            f"{name} is being pulled already, {what}",
+            why=why,
+            advice=(f"gemctl ops watch {running.id}", f"gemctl ops cancel {running.id}"),
+            metadata={"model": running.model, "operation": running.id},
+        )
+
+    def _asked(self, profile: Profile, wish: _Wish) -> list[Source]:
+        """The sources that a pull may take the bytes from, in their order."""
+        variant = self._library.store.chosen(profile, wish.variant)
+        revision = unusual(variant, wish.revision)
+        return asked(Request(profile, variant, source=wish.source, revision=revision))
 
     async def _variant(self, profile: Profile, named: str) -> str:
         if named or len(profile.variants) == 1:
             return self._library.store.chosen(profile, named).id
-        try:
-            plan = await self._suits(profile)
-        except GemdError:
-            # Such as a damaged file that this very pull is to mend.
-            log.warning("pull.unplanned", model=profile.id, exc_info=True)
-            plan = None
+        plan = await plan_of(profile, self._suits)
         variant, decision = choose_variant(profile, plan, now=self._clock())
         if decision is not None:
             self._decisions.record(decision)

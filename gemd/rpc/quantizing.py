@@ -53,7 +53,6 @@ class Quantizing:
         self._operations = operations
         self._check = check
         self._upkeep = upkeep
-        self._wishes: dict[tuple[str, str], Wish] = {}
         operations.register(Kind.QUANTIZE, self._again)
 
     def begin(self, request: service.QuantizeModelRequest) -> Operation:
@@ -92,7 +91,6 @@ class Quantizing:
                 "variant": wanted.variant,
             }
         )
-        self._check_joinable(settled, wanted)
         return self._operations.start(
             Kind.QUANTIZE,
             wanted.model,
@@ -100,30 +98,10 @@ class Quantizing:
             variant=wanted.variant,
             request_id=short_text(request.request_id, field="request_id"),
             resume=settled.model_dump(),
+            check=lambda running, resume: _check_same(
+                running, Wish.model_validate(resume), settled
+            ),
         )
-
-    def _check_joinable(self, wish: Wish, wanted: Wanted) -> None:
-        """One that makes something else under the same name cannot be joined.
-
-        Raises:
-            OperationConflictError: Such a one is running.
-
-        """
-        running = self._operations.running_on(wanted.model)
-        known = self._wishes.get((wanted.model, wanted.variant))
-        if (
-            running
-            and known
-            and (running.kind, running.variant) == (Kind.QUANTIZE, wanted.variant)
-            and known.result != wish.result
-        ):
-            name = f"{wanted.model}:{wanted.variant}"
-            raise OperationConflictError(
-                f"{name} is being made already, from something else or in another way",
-                why=f"that makes {known.quantization} of {known.source or known.model}",
-                advice=(f"gemctl ops watch {running.id}", f"gemctl ops cancel {running.id}"),
-                metadata={"model": wanted.model, "operation": running.id},
-            )
 
     def _again(self, resume: Mapping[str, JsonValue]) -> Callable[[Report], Awaitable[Quantized]]:
         wish = Wish.model_validate(resume)
@@ -131,7 +109,6 @@ class Quantizing:
 
     def _work(self, wish: Wish, wanted: Wanted) -> Callable[[Report], Awaitable[Quantized]]:
         engine = self._engine(wanted)
-        self._wishes[wanted.model, wanted.variant] = wish
         work = Work(
             library=self._library, wish=wish, wanted=wanted, engine=engine, check=self._check
         )
@@ -192,6 +169,23 @@ class Quantizing:
             return Engine("cpu", None, environ)
         spot = self._library.torch_spot()
         return Engine(spot.device, spot.overlay, {**environ, **spot.environ})
+
+
+def _check_same(running: Operation, known: Wish, wish: Wish) -> None:
+    """One that makes something else under the same name cannot be joined.
+
+    Raises:
+        OperationConflictError: The running one, `known`, is such a one.
+
+    """
+    if known.result != wish.result:
+        name = f"{running.model}:{running.variant}"
+        raise OperationConflictError(
+            f"{name} is being made already, from something else or in another way",
+            why=f"that makes {known.quantization} of {known.source or known.model}",
+            advice=(f"gemctl ops watch {running.id}", f"gemctl ops cancel {running.id}"),
+            metadata={"model": running.model, "operation": running.id},
+        )
 
 
 def _coming(wish: Wish, wanted: Wanted) -> Iterator[Coming]:

@@ -92,7 +92,7 @@ def _found(
             size_bytes=manifest.stamp.size_bytes,
             source=manifest.source,
             origin=manifest.origin,
-            verified=manifest.created.timestamp(),
+            verified=manifest.last_verified.timestamp(),
             exclusive_bytes=exclusive[key],
             last_used=usage.last(*key),
             path=str(entry.path),

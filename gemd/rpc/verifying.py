@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
@@ -46,6 +47,8 @@ _DEPTHS: Final[Mapping[int, Depth]] = {
 }
 _MARGIN_BYTES: Final = 1 << 30
 """Of main memory, what a verification leaves to the desktop."""
+_HASHES: Final = "sha256"
+"""The check that has read all bytes and found them to be those of the manifest."""
 _EARLIER: Final = " (found by an earlier verification that went deeper)"
 
 
@@ -80,8 +83,6 @@ class Verifying:
         self._library = library
         self._manager = manager
         self._operations = operations
-        self._wishes: dict[str, _Wish] = {}
-        """The latest of each model."""
         operations.register(Kind.VERIFY, self._again)
 
     def begin(self, request: service.VerifyModelRequest) -> Operation:
@@ -102,40 +103,14 @@ class Verifying:
             # MODEL:VARIANT is that variant, and not all that is kept of the model.
             variant = profile.variants[0].id
         wish = _Wish(model=profile.id, variant=variant, depth=_DEPTHS[request.depth])
-        running = self._operations.running_on(profile.model)
-        if running is not None:
-            self._check_depth(running, wish)
-        started = self._operations.start(
+        return self._operations.start(
             Kind.VERIFY,
             profile.model,
             self._work(wish),
             variant=variant,
             resume=wish.model_dump(),
+            check=lambda running, resume: _check_depth(running, _Wish.model_validate(resume), wish),
         )
-        if running is None:
-            self._wishes[profile.model] = wish
-        return started
-
-    def _check_depth(self, running: Operation, wish: _Wish) -> None:
-        """One that goes less deep cannot be joined.
-
-        Raises:
-            OperationConflictError: It is such a one.
-
-        """
-        model, known = running.model, self._wishes.get(running.model)
-        if (
-            running.kind is Kind.VERIFY
-            and running.variant == wish.variant
-            and known is not None
-            and wish.depth == "full" != known.depth
-        ):
-            raise OperationConflictError(
-                f"{model} is being verified already, less deeply",
-                why="the running verification compares it with nothing and does not load it",
-                advice=(f"gemctl ops cancel {running.id}", f"gemctl verify {model} --full"),
-                metadata={"model": model, "operation": running.id},
-            )
 
     async def check_made(self, finished: Finished, tracker: Tracker) -> tuple[Checked, ...]:
         """All checks of what a quantizer has made, before it is accepted.
@@ -149,9 +124,7 @@ class Verifying:
         return await self._examined(order, name, tracker, unit=_unit(name, order))
 
     def _again(self, resume: Mapping[str, JsonValue]) -> Callable[[Report], Awaitable[Verified]]:
-        wish = _Wish.model_validate(resume)
-        self._wishes[wish.model.partition(":")[0]] = wish
-        return self._work(wish)
+        return self._work(_Wish.model_validate(resume))
 
     def _work(self, wish: _Wish) -> Callable[[Report], Awaitable[Verified]]:
         async def work(report: Report) -> Verified:
@@ -215,9 +188,11 @@ class Verifying:
         kept = kept_checks(entry.manifest.checks, found)
         every = (*found, *kept)
         failed = next((each for each in every if not each.passed), None)
+        hashed = any(each.passed for each in found if each.check == _HASHES)
         store.record(
             entry.manifest.model_copy(
                 update={
+                    "verified": datetime.now(UTC) if hashed else entry.manifest.verified,
                     "checks": every,
                     "rejection": f"{failed.check}: {failed.detail}" if failed else "",
                 }
@@ -268,6 +243,23 @@ class Verifying:
         except EngineMissingError:
             # Sizes, hashes and headers need none; the others say that they were not made.
             return TorchSpot("cpu", None, {})
+
+
+def _check_depth(running: Operation, known: _Wish, wish: _Wish) -> None:
+    """One that goes less deep cannot be joined.
+
+    Raises:
+        OperationConflictError: The running one, `known`, is such a one.
+
+    """
+    if wish.depth == "full" != known.depth:
+        model = running.model
+        raise OperationConflictError(
+            f"{model} is being verified already, less deeply",
+            why="the running verification compares it with nothing and does not load it",
+            advice=(f"gemctl ops cancel {running.id}", f"gemctl verify {model} --full"),
+            metadata={"model": model, "operation": running.id},
+        )
 
 
 def kept_checks(before: Sequence[Checked], found: Sequence[Checked]) -> tuple[Checked, ...]:

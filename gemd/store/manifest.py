@@ -15,6 +15,7 @@ from gemd.store.disk import write_whole
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from gemd.catalog import Variant
@@ -119,7 +120,8 @@ class Manifest(BaseModel):
             if none.
         licence: As in the profile.
         accepted_licence: Terms that the user accepted for this pull; empty if none.
-        created: When the pull ended.
+        created: When the pull ended, which has checked every byte.
+        verified: When a verification since then has found the bytes to be those; None if none has.
         making: Of a variant that was quantized here.
         checks: What its last verification found; empty if there was none but the hashes.
         rejection: Why it is not served: what a verification found wrong; empty if nothing.
@@ -146,6 +148,7 @@ class Manifest(BaseModel):
     licence: str = ""
     accepted_licence: str = ""
     created: AwareDatetime
+    verified: AwareDatetime | None = None
     making: Making | None = None
     checks: tuple[Checked, ...] = ()
     rejection: str = ""
@@ -164,6 +167,11 @@ class Manifest(BaseModel):
     def folder(self, root: Path) -> Path:
         """Where the names of the parts are."""
         return self.file(root) if self.is_directory else self.file(root).parent
+
+    @property
+    def last_verified(self) -> datetime:
+        """When all bytes were last found to be the right ones, by the pull or since."""
+        return max(self.created, self.verified or self.created)
 
     def is_about(self, variant: Variant) -> bool:
         """Whether it is about the bytes that the variant means today.

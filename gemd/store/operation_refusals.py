@@ -72,6 +72,15 @@ def interrupted(operation: Operation) -> ShuttingDownError:
     )
 
 
+def defect(operation: Operation) -> UnexpectedError:
+    """Its work has a defect, of which the log tells."""
+    return UnexpectedError(
+        "an error inside gemd ended this operation",
+        advice=("gemctl info",),
+        metadata={"operation": operation.id},
+    )
+
+
 def no_starter(begun: Begun) -> UnexpectedError:
     """An earlier daemon began what this one cannot do."""
     return UnexpectedError(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gemd.errors import GemdError, ShuttingDownError, UnexpectedError
+from gemd.errors import GemdError, ShuttingDownError
 from gemd.store import operation_refusals as refusals
 from gemd.store.operation import Operation, State
 from gemd.store.operation_journal import Begun, JournalEntry
@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     Report = Callable[[PullProgress], None]
     Work = Callable[[Report], Awaitable[Result]]
     Starter = Callable[[Mapping[str, JsonValue]], Work]
+    Check = Callable[[Operation, Mapping[str, JsonValue]], None]
 
 log = structlog.get_logger(__name__)
+
+_REQUESTS = 10_000
+"""So many requests that began or joined an operation are remembered, at most."""
 
 
 @dataclass
@@ -43,6 +47,8 @@ class _Running:
     """An operation with its task and its watchers."""
 
     snapshot: Operation
+    resume: Mapping[str, JsonValue]
+    """What it was asked for."""
     task: asyncio.Task[Result] | None = None
     watchers: set[asyncio.Queue[Operation | None]] = field(default_factory=set)
     entry: JournalEntry | None = None
@@ -117,7 +123,7 @@ class Operations:
             operation = begun.operation(self._wall())
             log.info("operation.resumed", operation=begun.id, kind=begun.kind.value)
             entry = JournalEntry(self._journal, begun, written=True)
-            running = self._added(operation, begun.request_id, entry)
+            running = self._added(_Running(operation, begun.resume, entry=entry), begun.request_id)
             try:
                 work = self._again(begun)
             except Exception as error:  # noqa: BLE001 - one must not keep the others from going on
@@ -134,6 +140,7 @@ class Operations:
         variant: str = "",
         request_id: str = "",
         resume: Mapping[str, JsonValue] | None = None,
+        check: Check = lambda _running, _resume: None,
     ) -> Operation:
         """Starts work, or joins a running operation of the same kind on the same thing.
 
@@ -143,9 +150,12 @@ class Operations:
                 is never joined.
             work: Does it; takes a function that takes progress, returns the result.
             variant: Empty for the whole model.
-            request_id: A repeated call with the same one gets the operation of the first.
+            request_id: A repeated call with the same one gets the operation of the first, which
+                that one may have started or joined.
             resume: What the starter of this kind (`register`) needs to begin the work again after
                 a restart of the daemon; None if that is not to be.
+            check: Called with an operation that is about to be joined and what that got as
+                `resume`, by this daemon or an earlier one; raises if it does not do what is asked.
 
         Raises:
             OperationConflictError: Something else is done to the model.
@@ -157,11 +167,15 @@ class Operations:
             raise refusals.no_more(kind, model)
         if known := self._all.get(self._requests.get(request_id, "")):
             return known.snapshot
-        if model and (other := self.running_on(model)):
-            return self._joined(other, kind, variant)
+        if model and (other := self._working_on(model)):
+            if (other.snapshot.kind, other.snapshot.variant) != (kind, variant):
+                raise refusals.conflict(other.snapshot, kind)
+            check(other.snapshot, other.resume)
+            return self._added(other, request_id).snapshot
         now = self._wall()
         operation = Operation(uuid.uuid4().hex, kind, State.RUNNING, model, variant, now, now)
-        running = self._added(operation, request_id, self._entry(operation, request_id, resume))
+        entry = self._entry(operation, request_id, resume)
+        running = self._added(_Running(operation, resume or {}, entry=entry), request_id)
         self._run(running, work)
         return running.snapshot
 
@@ -192,9 +206,13 @@ class Operations:
 
         One that is being cancelled does not count: who asks for the work anew would get its end.
         """
+        found = self._working_on(model)
+        return found.snapshot if found else None
+
+    def _working_on(self, model: str) -> _Running | None:
         return next(
             (
-                running.snapshot
+                running
                 for running in self._all.values()
                 if running.snapshot.model == model
                 and not running.snapshot.done
@@ -266,11 +284,13 @@ class Operations:
         if self._journal is not None:
             self._journal.release()
 
-    def _added(self, operation: Operation, request_id: str, entry: JournalEntry | None) -> _Running:
-        running = _Running(operation, entry=entry)
-        self._all[operation.id] = running
+    def _added(self, running: _Running, request_id: str) -> _Running:
+        """Remembers it, if it is new, and which request got it."""
+        self._all[running.snapshot.id] = running
         if request_id:
-            self._requests[request_id] = operation.id
+            self._requests[request_id] = running.snapshot.id
+            for surplus in list(self._requests)[:-_REQUESTS]:
+                del self._requests[surplus]
         return running
 
     def _run(self, running: _Running, work: Work) -> None:
@@ -311,11 +331,6 @@ class Operations:
             resume=dict(resume),
         )
         return JournalEntry(self._journal, begun)
-
-    def _joined(self, running: Operation, kind: Kind, variant: str) -> Operation:
-        if (running.kind, running.variant) == (kind, variant):
-            return running
-        raise refusals.conflict(running, kind)
 
     def _found(self, operation_id: str) -> _Running:
         self._forget()
@@ -367,11 +382,7 @@ class Operations:
         if isinstance(failure, GemdError):
             return failure
         log.error("operation.failed", operation=operation.id, exc_info=failure)
-        return UnexpectedError(
-            "an error inside gemd ended this operation",
-            advice=("gemctl info",),
-            metadata={"operation": operation.id},
-        )
+        return refusals.defect(operation)
 
     def _publish(self, running: _Running, snapshot: Operation) -> None:
         running.publish(snapshot)

@@ -12,6 +12,7 @@ from gemd.catalog.sources import (
     LocalSource,
     PackageSource,
     RepositorySource,
+    kind_of,
 )
 from gemd.errors import (
     GemdError,
@@ -246,8 +247,8 @@ class Pulling:
         for position, source in enumerate(sources):
             message = None
             if failures:
-                message = f"{failures[-1]}; trying {source.kind} {source.origin} instead"
-            self._tracker.enter("resolving", source=source.kind, message=message)
+                message = f"{failures[-1]}; trying {kind_of(source)} {source.origin} instead"
+            self._tracker.enter("resolving", source=kind_of(source), message=message)
             try:
                 return await attempt(source, position == len(sources) - 1)
             except NEXT_SOURCE as error:

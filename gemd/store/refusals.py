@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gemd.catalog.sources import LocalSource, RepositorySource
+from gemd.catalog.sources import LocalSource, RepositorySource, kind_of
 from gemd.errors import (
     AuthRequiredError,
     ContentMismatchError,
@@ -51,10 +51,10 @@ NEXT_SOURCE = (
 def offline(source: Source) -> HubUnreachableError:
     """The error about a source that would have to be reached over the network."""
     return HubUnreachableError(
-        f"{source.kind} {source.origin} is not asked",
+        f"{kind_of(source)} {source.origin} is not asked",
         why="gemd is set to offline",
         advice=("export GEMD_OFFLINE=false",),
-        metadata={"source": source.kind, "origin": source.origin, "key": "offline"},
+        metadata={"source": kind_of(source), "origin": source.origin, "key": "offline"},
     )
 
 

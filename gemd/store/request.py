@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gemd.catalog.sources import HubSource, QuantizedSource, RepositorySource
+from gemd.catalog.sources import HubSource, QuantizedSource, RepositorySource, kind_of
 from gemd.errors import InvalidRequestError
 from gemd.store.refusals import made_here
 
@@ -104,20 +104,16 @@ def sources_of(request: Request) -> list[Source]:
     variant = request.variant
     if variant.made_here:
         raise made_here(request.profile, variant)
-    known: list[Source] = [
-        each for each in variant.sources if not isinstance(each, QuantizedSource)
-    ]
-    if variant.several_files or request.revision:
-        known = [each for each in known if isinstance(each, HubSource | RepositorySource)]
+    known = _able(request)
     if not known:
         raise InvalidRequestError(
             f"{request.profile.id} ({variant.id}) has no revisions",
             why="it does not come from the hub",
             metadata={"field": "revision", "model": request.profile.id, "variant": variant.id},
         )
-    chosen = [source for source in known if request.source in {"", _kind(source)}]
+    chosen = _of_kind(request.source, known)
     if not chosen:
-        kinds = ", ".join(dict.fromkeys(map(_kind, known)))
+        kinds = ", ".join(dict.fromkeys(map(kind_of, known)))
         raise InvalidRequestError(
             f"{request.profile.id} has no source {request.source!r}",
             why=f"it has {kinds}",
@@ -126,5 +122,36 @@ def sources_of(request: Request) -> list[Source]:
     return chosen
 
 
-def _kind(source: Source) -> str:
-    return "hub" if isinstance(source, RepositorySource) else source.kind
+def asked(request: Request) -> list[Source]:
+    """Those sources in their order, each at the revision that is wanted; may be none.
+
+    What two requests for one variant have in common here, they bring from the same places.
+    """
+    return [
+        at_revision(each, request) if isinstance(each, HubSource | RepositorySource) else each
+        for each in _of_kind(request.source, _able(request))
+    ]
+
+
+def unusual(variant: Variant, revision: str) -> str:
+    """The revision, unless it is the one that the profile asks for anyway."""
+    usual = {
+        source.revision
+        for source in variant.sources
+        if isinstance(source, HubSource | RepositorySource)
+    }
+    return "" if revision in usual else revision
+
+
+def _able(request: Request) -> list[Source]:
+    """Those that can have what is asked for."""
+    known: list[Source] = [
+        each for each in request.variant.sources if not isinstance(each, QuantizedSource)
+    ]
+    if request.variant.several_files or request.revision:
+        known = [each for each in known if isinstance(each, HubSource | RepositorySource)]
+    return known
+
+
+def _of_kind(kind: str, sources: list[Source]) -> list[Source]:
+    return [each for each in sources if kind in {"", kind_of(each)}]

@@ -110,6 +110,14 @@ class Shelf:
         candidates = [self.chosen(profile, variant)] if variant else profile.variants
         return any(self.path_of(profile, candidate) for candidate in candidates)
 
+    def loadable(self, profile: Profile) -> list[Variant]:
+        """The variants that are on disk and were not found to be bad, in the profile's order."""
+        return [
+            each
+            for each in profile.variants
+            if self.path_of(profile, each) is not None and not self._is_rejected(profile, each)
+        ]
+
     def path_of(self, profile: Profile, variant: Variant) -> Path | None:
         """Where a variant is if it is on disk; content is not checked."""
         with contextlib.suppress(ContentMismatchError, ConfigError):

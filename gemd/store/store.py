@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gemd.catalog.sources import HubSource, RepositorySource
 from gemd.errors import (
     ContentMismatchError,
     GemdError,
@@ -24,7 +23,7 @@ from gemd.store.manifest import Manifest
 from gemd.store.progress import PullProgress, Tracker
 from gemd.store.pulling import Pulling
 from gemd.store.refusals import pull_command
-from gemd.store.request import Request
+from gemd.store.request import Request, unusual
 from gemd.store.shelf import ModelFile, Shelf, found_file
 from gemd.store.snapshots import hub_cache
 from gemd.store.threads import in_thread
@@ -131,7 +130,7 @@ class Store(Shelf):
 
         """
         chosen = self.chosen(profile, variant)
-        request = Request(profile, chosen, force, source, _unusual(chosen, revision))
+        request = Request(profile, chosen, force, source, unusual(chosen, revision))
         found, there = await in_thread(lambda _: self._looked_at(request), abandon=True)
         if found is not None:
             return found
@@ -348,16 +347,6 @@ def _advice_for(profile: Profile, variant: Variant) -> Iterator[None]:
             pull_command(profile, variant) if line == PULL_AGAIN else line for line in error.advice
         )
         raise
-
-
-def _unusual(variant: Variant, revision: str) -> str:
-    """The revision, unless it is the one that the profile asks for anyway."""
-    usual = {
-        source.revision
-        for source in variant.sources
-        if isinstance(source, HubSource | RepositorySource)
-    }
-    return "" if revision in usual else revision
 
 
 def _check_terms(profile: Profile, variant: Variant, *, accepted: bool) -> None:

@@ -45,6 +45,21 @@ async def test_two_ask_for_one_thing(weights: Path, tmp_path: Path) -> None:
         await one.operations.cancel(first.id)
 
 
+async def test_a_repeated_quantization_gets_what_the_first_call_joined(
+    weights: Path, tmp_path: Path
+) -> None:
+    """Though something else is made under that name by then."""
+    async with shop(tmp_path) as one:
+        first = one.begin(weights, SLOWLY, variant="mine", request_id="u")
+        assert one.begin(weights, SLOWLY, variant="mine", request_id="v").id == first.id
+        await one.operations.cancel(first.id)
+        other = one.begin(weights, "Q8_0", variant="mine")
+        for request in ("u", "v"):
+            again = one.begin(weights, SLOWLY, variant="mine", request_id=request)
+            assert again.id == first.id
+        await one.operations.cancel(other.id)
+
+
 async def test_a_killed_quantizer_goes_on(weights: Path, tmp_path: Path) -> None:
     """The user is told, and the bytes are those of one that nobody disturbed."""
     async with shop(tmp_path) as one:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from gemd.rpc.shelf_view import disk_use, on_disk
 from gemd.store import Store, Transport
 from gemd.store.hub_cache import CachedRepository
 from gemd.v1 import model_pb2
-from tests.support.stocks import COMMIT, blob, snapshot
+from tests.support.stocks import COMMIT, DAY, NOW, blob, snapshot
 from tests.support.stores import profile_of
 
 if TYPE_CHECKING:
@@ -121,6 +122,20 @@ def test_a_rejected_variant_is_not_on_disk_but_takes_room(store: Store) -> None:
     entry.path.write_bytes(b"other")
     [variant] = [each for each in _view(profile, store).variants if each.rejection]
     assert not variant.on_disk
+
+
+def test_what_a_pull_has_checked_later_than_a_verification_counts(store: Store) -> None:
+    """Of the two times it is the newer one, whatever the clock did in between."""
+    data = b"x" * 1000
+    profile = profile_of(data, LocalSource(path=store.root))
+    blob(store, "tiny", data)
+    entry = store.entry("tiny", "q4")
+    assert entry
+    for shift in (-DAY, DAY):
+        verified = datetime.fromtimestamp(NOW + shift, UTC)
+        store.record(entry.manifest.model_copy(update={"verified": verified}))
+        [variant] = _view(profile, store).variants
+        assert variant.verify_time.seconds == max(NOW, NOW + shift)
 
 
 def test_free_bytes_are_those_of_the_disk_that_the_store_will_be_on(tmp_path: Path) -> None:

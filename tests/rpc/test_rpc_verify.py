@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import grpc
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from gemd.store import Store
 
 FULL = service.VerifyModelRequest.DEPTH_FULL
+ROUNDING = timedelta(milliseconds=1)
+"""Of a moment on its way through floats."""
 NAME = "tiny-f16"
 FILES = ["sizes", "sha256", "container", "tensor-census", "scales", "sampled-error"]
 
@@ -171,6 +174,34 @@ async def test_what_is_made_is_checked_and_what_is_damaged_is_not_served(
         flip(entry.path)
         assert (await verified(daemon)).passed
         assert store.locate(profile).path == entry.path
+
+
+async def test_a_verification_that_passes_is_when_it_was_last_verified(
+    quantized: Quantized,
+) -> None:
+    """Later than when it was made; one that finds other bytes is none."""
+    async with with_made(quantized) as (daemon, store):
+        entry = store.entry(NAME, "q4_0-local")
+        assert entry is not None
+        made = entry.manifest.created
+        # A copy has other inodes: its stamps are renewed by whoever looks for it.
+        store.locate(daemon.app._services.store._library.resolve(NAME))
+
+        async def when() -> datetime:
+            shown = await daemon.models.GetModel(models.GetModelRequest(name=f"models/{NAME}"))
+            return shown.model.variants[0].verify_time.ToDatetime(tzinfo=UTC)
+
+        assert abs(await when() - made) < ROUNDING
+        flip(entry.path)
+        assert not (await verified(daemon)).passed
+        assert abs(await when() - made) < ROUNDING
+        flip(entry.path)
+        before = datetime.now(UTC)
+        assert (await verified(daemon)).passed
+        assert before - ROUNDING <= (passed := await when()) <= datetime.now(UTC)
+        flip(entry.path)
+        assert not (await verified(daemon)).passed
+        assert await when() == passed
 
 
 async def test_who_goes_on_with_damaged_weights_is_said_now_and_not_written_down(

@@ -16,14 +16,17 @@ from gemd.errors import (
     UnexpectedError,
 )
 from gemd.store import Deleted, Kind, Operation, Operations, PullProgress, State, Unit, threads
+from gemd.store import operations as store_operations
 from tests.support.clock import Clock
 from tests.support.file_server import Stall
 from tests.support.hub_server import HubServer
 from tests.support.stores import FILE, REPOSITORY, content, hub_profile, make_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from pydantic import JsonValue
 
 DONE = Deleted(1, 0)
 
@@ -184,6 +187,56 @@ async def test_a_repeated_request_gets_the_operation_of_the_first() -> None:
     await _all(operations, first.id)
     assert operations.start(Kind.PULL, "m", Job(), request_id="u").id == first.id
     assert operations.start(Kind.PULL, "m", Job()).id != first.id
+    await operations.close()
+
+
+async def test_a_repeated_request_gets_the_operation_that_the_first_has_joined() -> None:
+    """Also after it has ended, and though something else is done to the model by then."""
+    operations = Operations()
+    job = Job()
+    begun = operations.start(Kind.PULL, "m", job, request_id="u")
+    assert operations.start(Kind.PULL, "m", Job(), request_id="v").id == begun.id
+    job.finish.set_result(DONE)
+    await _all(operations, begun.id)
+    other = operations.start(Kind.DELETE, "m", Job())
+    for request in ("u", "v"):
+        assert operations.start(Kind.PULL, "m", Job(), request_id=request).id == begun.id
+    assert other.id != begun.id
+    await operations.close()
+
+
+async def test_requests_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many join one operation; the oldest is forgotten first."""
+    monkeypatch.setattr(store_operations, "_REQUESTS", 3)
+    operations = Operations()
+    job = Job()
+    begun = operations.start(Kind.PULL, "m", job, request_id="0")
+    for number in range(1, 4):
+        operations.start(Kind.PULL, "m", Job(), request_id=str(number))
+    job.finish.set_result(DONE)
+    await _all(operations, begun.id)
+    for number in (1, 2, 3):
+        assert operations.start(Kind.PULL, "m", Job(), request_id=str(number)).id == begun.id
+    assert operations.start(Kind.PULL, "m", Job(), request_id="0").id != begun.id
+    await operations.close()
+
+
+async def test_what_is_joined_is_looked_at_first() -> None:
+    """With what it was asked for; who is refused is not remembered as its request."""
+    operations = Operations()
+    first = operations.start(Kind.PULL, "m", Job(), resume={"source": "hub"})
+    seen: list[tuple[str, dict[str, JsonValue]]] = []
+
+    def refuse(running: Operation, resume: Mapping[str, JsonValue]) -> None:
+        seen.append((running.id, dict(resume)))
+        raise OperationConflictError("it does something else")
+
+    with pytest.raises(OperationConflictError, match="something else"):
+        operations.start(Kind.PULL, "m", Job(), request_id="u", check=refuse)
+    assert seen == [(first.id, {"source": "hub"})]
+    await operations.cancel(first.id)
+    second = operations.start(Kind.PULL, "m", Job(), request_id="u", check=refuse)
+    assert second.id != first.id
     await operations.close()
 
 
