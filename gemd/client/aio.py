@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from gemd.client import calls, disk_calls, inputs, lease_calls
 from gemd.client.aio_making import AsyncMakingClient
 from gemd.client.aio_stream import AsyncGeneration, AsyncStream, Transport
-from gemd.client.collect import operation_result, ready_model
+from gemd.client.collect import ready_model
 from gemd.client.endpoint import Endpoint
 from gemd.client.errors import GemdClientError
 from gemd.client.retry import RetryPolicy
@@ -114,11 +114,35 @@ class AsyncClient(AsyncMakingClient):
         texts: Sequence[str],
         *,
         model: str = "",
+        pooling: inputs.Pooling | None = None,
         normalize: bool = True,
+        background: bool = False,
+        request_id: str = "",
         deadline: float = WORK_SECONDS,
     ) -> Embeddings:
-        """One vector per text; of length 1 if `normalize`."""
-        call = calls.embed(texts, model, self._name, normalize=normalize)
+        """One vector per text.
+
+        Args:
+            texts: At least one, none of them empty.
+            model: The model; empty leaves the choice to the daemon.
+            pooling: How the vectors of a text's tokens become one; None is the way that the model
+                was made for, and the mean if that is not known. A model that was made for a way
+                that gemd does not go is an `InvalidRequestError` then.
+            normalize: Scale each vector to length 1.
+            background: Nobody sits before it: requests that somebody waits for go first.
+            request_id: For the daemon's log and events; empty lets it make one.
+            deadline: In seconds.
+
+        """
+        call = calls.embed(
+            texts,
+            model=model,
+            pooling=pooling,
+            normalize=normalize,
+            background=background,
+            request_id=request_id,
+            client=self._name,
+        )
         return await self._transport.unary(call, deadline)
 
     async def score(
@@ -128,14 +152,29 @@ class AsyncClient(AsyncMakingClient):
         *,
         model: str = "",
         alternatives: int = 0,
+        background: bool = False,
+        request_id: str = "",
         deadline: float = WORK_SECONDS,
     ) -> Scores:
-        """How likely the continuations of a text, of token ids or of a conversation are."""
+        """How likely the continuations of a text, of token ids or of a conversation are.
+
+        Args:
+            prompt: What comes before each continuation.
+            continuations: Texts or token ids, at least one.
+            model: The model; empty leaves the choice to the daemon.
+            alternatives: How many likely tokens to return beside each one.
+            background: Nobody sits before it: requests that somebody waits for go first.
+            request_id: For the daemon's log and events; empty lets it make one.
+            deadline: In seconds.
+
+        """
         call = calls.score(
             inputs.prompt_source(prompt),
             continuations,
             model=model,
             alternatives=alternatives,
+            background=background,
+            request_id=request_id,
             client=self._name,
         )
         return await self._transport.unary(call, deadline)
@@ -197,14 +236,27 @@ class AsyncClient(AsyncMakingClient):
         context_length: int | None = None,
         allow_cpu: bool = False,
         clear_failure: bool = False,
+        background: bool = False,
         deadline: float | None = None,
     ) -> AsyncStream[LoadEvent]:
-        """Make a model warm; the last event is the READY `Model`."""
+        """Make a model warm; the last event is the READY `Model`.
+
+        Args:
+            model: Its id, or the absolute path of a file.
+            context_length: Only None: this version's daemon answers any number with
+                `UnimplementedError`, and its settings decide.
+            allow_cpu: A GPU may be left unused.
+            clear_failure: Forget earlier crashes, and try now.
+            background: Nobody sits before it: loads that somebody waits for go first.
+            deadline: Of the whole load, in seconds; None is none.
+
+        """
         call = calls.load(
             model,
             context_length=context_length,
             allow_cpu=allow_cpu,
             clear_failure=clear_failure,
+            background=background,
             client=self._name,
         )
         return AsyncStream(self._transport, call, deadline)
@@ -285,7 +337,7 @@ class AsyncClient(AsyncMakingClient):
             with suppress(GemdClientError):
                 await self.release_lease(held.name, deadline=deadline)
 
-    # --- files and operations -----------------------------------------------------------
+    # --- files --------------------------------------------------------------------------
 
     async def pull(
         self,
@@ -349,26 +401,3 @@ class AsyncClient(AsyncMakingClient):
     async def disk_use(self, *, deadline: float = QUICK_SECONDS) -> DiskUse:
         """What all models take on disk."""
         return await self._transport.unary(disk_calls.disk_use(), deadline)
-
-    def watch(self, operation: str, *, deadline: float | None = None) -> AsyncStream[Operation]:
-        """Snapshots of an operation, from the present one to the last."""
-        return AsyncStream(self._transport, calls.watch(operation), deadline)
-
-    async def wait(self, operation: str, *, deadline: float | None = None) -> Operation:
-        """Follow an operation to its end; raises the error that it ended with."""
-        async with self.watch(operation, deadline=deadline) as snapshots:
-            return operation_result([snapshot async for snapshot in snapshots])
-
-    async def operations(
-        self, *, model: str = "", deadline: float = QUICK_SECONDS
-    ) -> list[Operation]:
-        """Running and recently ended operations, newest first."""
-        return await self._pages(lambda token: calls.list_operations(model, token), deadline)
-
-    async def operation(self, name: str, *, deadline: float = QUICK_SECONDS) -> Operation:
-        """One operation, ``operations/{id}``."""
-        return await self._transport.unary(calls.get_operation(name), deadline)
-
-    async def cancel(self, operation: str, *, deadline: float = QUICK_SECONDS) -> Operation:
-        """Ask an operation to stop, and return it as it is after that."""
-        return await self._transport.unary(calls.cancel_operation(operation), deadline)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd.client import quantize_calls, verify_calls
-from gemd.client.aio_daemon import AsyncDaemonClient
+from gemd.client.aio_operations import AsyncOperationsClient
 from gemd.client.settings import QUICK_SECONDS
 
 if TYPE_CHECKING:
     from gemd.client.operations import Operation
 
 
-class AsyncMakingClient(AsyncDaemonClient):
+class AsyncMakingClient(AsyncOperationsClient):
     """What makes and checks variants of models; `AsyncClient` has the rest."""
 
     async def quantize(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import grpc
 import grpc.aio
 
+from gemd.client.collect import left_early
+from gemd.client.errors import GemdClientError
 from gemd.client.retry import Attempts, RetryPolicy
 from gemd.client.status import Circumstances, client_error
 
@@ -212,9 +214,14 @@ class AsyncGeneration(AsyncStream["GenerationEvent"]):
 
         super().__init__(transport, call, deadline)
         self._transcript = Transcript()
+        self._failure: GemdClientError | None = None
 
     async def __anext__(self) -> GenerationEvent:
-        event = await super().__anext__()
+        try:
+            event = await super().__anext__()
+        except GemdClientError as error:
+            self._failure = error
+            raise
         self._transcript.add(event)
         return event
 
@@ -247,6 +254,12 @@ class AsyncGeneration(AsyncStream["GenerationEvent"]):
         return (await self.answer()).text
 
     async def _read_to_the_end(self) -> None:
+        if self._failure is not None:
+            # Whoever asks again gets the same answer.
+            raise self._failure
+        left = self._closed
         async with self:
             async for _ in self:
                 pass
+        if left and not self._transcript.has_ended:
+            raise left_early()

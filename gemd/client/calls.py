@@ -1,6 +1,7 @@
 """Calls of the API as data: where each goes, what it sends, how its answer is read.
 
-Those of the daemon itself are in `gemd.client.daemon_calls`.
+Those of the daemon itself are in `gemd.client.daemon_calls`, those about long work in
+`gemd.client.operation_calls`.
 
 The async and the sync client make the same calls; they differ only in how they wait.
 """
@@ -20,7 +21,6 @@ from gemd.v1 import (
     generation_service_pb2,
     model_pb2,
     model_service_pb2,
-    operation_service_pb2,
     store_service_pb2,
 )
 
@@ -109,7 +109,7 @@ def generate(
         thinking=options.thinking,
         watch_canvas=options.watch_canvas,
         spans=inputs.spans_proto(options.spans),
-        priority=_priority(options),
+        priority=inputs.priority_proto(background=options.background),
         request_id=options.request_id,
         client=client,
     )
@@ -135,20 +135,29 @@ def generate(
     )
 
 
-def _priority(options: GenerationOptions) -> generation_pb2.Priority.ValueType:
-    if options.background:
-        return generation_pb2.PRIORITY_BACKGROUND
-    return generation_pb2.PRIORITY_UNSPECIFIED
-
-
-def embed(texts: Sequence[str], model: str, client: str, *, normalize: bool) -> Unary[Embeddings]:
+def embed(
+    texts: Sequence[str],
+    *,
+    model: str,
+    pooling: inputs.Pooling | None,
+    normalize: bool,
+    background: bool,
+    request_id: str,
+    client: str,
+) -> Unary[Embeddings]:
     """One vector per text."""
     from gemd.client.answers import Embeddings
 
     return Unary(
         "/gemd.v1.GenerationService/Embed",
         generation_service_pb2.EmbedRequest(
-            model=model, texts=texts, normalize=normalize, client=client
+            model=model,
+            texts=inputs.several("texts", texts),
+            pooling=inputs.pooling_proto(pooling),
+            normalize=normalize,
+            priority=inputs.priority_proto(background=background),
+            request_id=request_id,
+            client=client,
         ),
         generation_service_pb2.EmbedResponse,
         Embeddings.of,
@@ -161,13 +170,19 @@ def score(
     *,
     model: str,
     alternatives: int,
+    background: bool,
+    request_id: str,
     client: str,
 ) -> Unary[Scores]:
     """Log-probabilities of continuations of one prompt."""
     from gemd.client.answers import Scores
 
     request = generation_service_pb2.ScoreRequest(
-        model=model, alternatives=alternatives, client=client
+        model=model,
+        alternatives=alternatives,
+        priority=inputs.priority_proto(background=background),
+        request_id=request_id,
+        client=client,
     )
     if isinstance(prompt, generation_pb2.Chat):
         request.chat.CopyFrom(prompt)
@@ -175,7 +190,7 @@ def score(
         request.text = prompt
     else:
         request.tokens.ids.extend(prompt)
-    for continuation in continuations:
+    for continuation in inputs.several("continuations", continuations):
         if isinstance(continuation, str):
             request.continuations.add(text=continuation)
         else:
@@ -255,6 +270,7 @@ def load(
     context_length: int | None,
     allow_cpu: bool,
     clear_failure: bool,
+    background: bool,
     client: str,
 ) -> Stream[LoadEvent]:
     """Make a model warm: waiting and loading, and the READY model last."""
@@ -265,6 +281,7 @@ def load(
             context_length=context_length,
             allow_cpu=allow_cpu,
             clear_failure=clear_failure,
+            priority=inputs.priority_proto(background=background),
             client=client,
         ),
         model_service_pb2.LoadModelResponse,
@@ -307,7 +324,7 @@ def pin(model: str, *, pinned: bool) -> Unary[Model]:
     )
 
 
-# --- files and operations ---------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------
 
 
 def pull(
@@ -339,45 +356,4 @@ def delete(model: str, *, variant: str, force: bool) -> Unary[Operation]:
         store_service_pb2.DeleteModelResponse,
         lambda response: Operation.of(response.operation),
         retried=False,
-    )
-
-
-def list_operations(model: str, page_token: str) -> Unary[tuple[list[Operation], str]]:
-    """One page of operations, newest first."""
-    return Unary(
-        "/gemd.v1.OperationService/ListOperations",
-        operation_service_pb2.ListOperationsRequest(model=model, page_token=page_token),
-        operation_service_pb2.ListOperationsResponse,
-        lambda page: ([Operation.of(one) for one in page.operations], page.next_page_token),
-    )
-
-
-def get_operation(name: str) -> Unary[Operation]:
-    """One operation."""
-    return Unary(
-        "/gemd.v1.OperationService/GetOperation",
-        operation_service_pb2.GetOperationRequest(name=name),
-        operation_service_pb2.GetOperationResponse,
-        lambda response: Operation.of(response.operation),
-    )
-
-
-def cancel_operation(name: str) -> Unary[Operation]:
-    """Ask an operation to stop."""
-    return Unary(
-        "/gemd.v1.OperationService/CancelOperation",
-        operation_service_pb2.CancelOperationRequest(name=name),
-        operation_service_pb2.CancelOperationResponse,
-        lambda response: Operation.of(response.operation),
-    )
-
-
-def watch(name: str) -> Stream[Operation]:
-    """Snapshots of an operation, the last one always among them."""
-    return Stream(
-        "/gemd.v1.OperationService/WatchOperation",
-        operation_service_pb2.WatchOperationRequest(name=name),
-        operation_service_pb2.WatchOperationResponse,
-        lambda response: Operation.of(response.operation),
-        commits=always,
     )

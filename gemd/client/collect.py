@@ -51,3 +51,13 @@ def operation_result(snapshots: Sequence[Operation]) -> Operation:
 def broken(message: str) -> GemdClientError:
     """The error for a daemon that does not keep to the API."""
     return GemdClientError(message, reason="UNEXPECTED", code="INTERNAL")
+
+
+def left_early() -> GemdClientError:
+    """The error for an answer that is asked for after its stream was closed."""
+    return RequestCancelledError(
+        "the generation was closed before it had ended",
+        reason="CANCELLED",
+        code="CANCELLED",
+        why="this program closed it; text_so_far has what came before",
+    )

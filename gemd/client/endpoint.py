@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
+_LAST_PORT = 65535
 _CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -51,11 +52,13 @@ class Endpoint:
                 True for authorities that everybody trusts.
 
         Raises:
-            ValueError: The address is none of these, or lies beyond this machine and there is
-                no TLS: the token and all texts would cross the network in the clear.
+            ValueError: The token cannot be one, or the address is none of these, or lies beyond
+                this machine and there is no TLS: the token and all texts would cross the network
+                in the clear.
             OSError: The PEM file cannot be read.
 
         """
+        token = _token(token)
         if isinstance(address, Path) or address.startswith(("/", "unix:")):
             if tls:
                 raise ValueError("a socket has no TLS; nothing leaves this machine there")
@@ -65,6 +68,8 @@ class Endpoint:
         host, colon, port = address.rpartition(":")
         if not colon or not host or not port.isdecimal():
             raise ValueError(f"{address!r} is neither an absolute socket path nor HOST:PORT")
+        if not 0 < int(port) <= _LAST_PORT:
+            raise ValueError(f"{address!r} has no port from 1 to {_LAST_PORT}")
         if not (tls or _is_loopback(host)):
             raise ValueError(f"{host!r} is not this machine; beyond it, gemd speaks TLS only")
         roots = None if isinstance(tls, bool) else Path(tls).read_bytes()
@@ -112,3 +117,14 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:
         return False
+
+
+def _token(given: str | None) -> str | None:
+    """A token without the line end of the file it was read from."""
+    if given is None:
+        return None
+    token = given.strip()
+    if not token.isascii() or not token.isprintable():
+        # gRPC would say that metadata are invalid, and no more.
+        raise ValueError("the token has other characters than a line of plain ASCII")
+    return token

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from gemd.v1 import generation_pb2, generation_service_pb2, model_pb2
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 Mode = Literal["fast", "balanced", "best", "exact"]
 Tier = Literal["fast", "strong"]
+Pooling = Literal["mean", "last"]
+"""How the vectors of a text's tokens become one: their mean, or the last token's."""
 Signal = Literal["liked", "disliked", "accepted", "edited", "regenerated"]
 """What became of an answer: praised or not, taken over as it is, taken over and changed much, or
 asked for once more."""
@@ -88,6 +90,8 @@ class Gap:
     """What stands there now, if it is to be edited rather than written."""
 
 
+T = TypeVar("T")
+
 Spans = Sequence[str | Gap]
 """A text with gaps: what stays as it is, and what the model fills, in order."""
 Conversation = str | Sequence[Message]
@@ -144,6 +148,18 @@ def chat_proto(conversation: Conversation) -> generation_pb2.Chat:
     )
 
 
+def several(what: str, given: Iterable[T]) -> Iterable[T]:
+    """A list that a caller may have forgotten around its one text.
+
+    Raises:
+        TypeError: It is one text, which would be taken for a list of its letters.
+
+    """
+    if isinstance(given, str | bytes):
+        raise TypeError(f"{what} are a list of texts, not one text")
+    return given
+
+
 def spans_proto(spans: Spans) -> list[generation_pb2.CanvasSpan]:
     """The stretches of a text with gaps.
 
@@ -175,6 +191,26 @@ def _span_proto(span: str | Gap, index: int) -> generation_pb2.CanvasSpan:
 def mode_proto(mode: Mode | None) -> generation_pb2.Mode.ValueType:
     """The enum value; None leaves the choice to the daemon."""
     return generation_pb2.MODE_UNSPECIFIED if mode is None else _MODES[mode]
+
+
+def pooling_proto(
+    pooling: Pooling | None,
+) -> generation_service_pb2.EmbedRequest.Pooling.ValueType:
+    """The enum value; None leaves it to the model.
+
+    Raises:
+        ValueError: There is no such pooling.
+
+    """
+    word = "UNSPECIFIED" if pooling is None else pooling.upper()
+    return generation_service_pb2.EmbedRequest.Pooling.Value(f"POOLING_{word}")
+
+
+def priority_proto(*, background: bool) -> generation_pb2.Priority.ValueType:
+    """The enum value; whatever is not in the background is left to the daemon."""
+    if background:
+        return generation_pb2.PRIORITY_BACKGROUND
+    return generation_pb2.PRIORITY_UNSPECIFIED
 
 
 def signal_proto(

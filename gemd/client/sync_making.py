@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from gemd.client import quantize_calls, verify_calls
 from gemd.client.settings import QUICK_SECONDS
-from gemd.client.sync_daemon import DaemonClient
+from gemd.client.sync_operations import OperationsClient
 
 if TYPE_CHECKING:
     from gemd.client.operations import Operation
 
 
-class MakingClient(DaemonClient):
+class MakingClient(OperationsClient):
     """What makes and checks variants of models; `Client` has the rest."""
 
     def quantize(

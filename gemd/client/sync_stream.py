@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import grpc
 
+from gemd.client.collect import left_early
+from gemd.client.errors import GemdClientError
 from gemd.client.retry import Attempts, RetryPolicy
 from gemd.client.status import Circumstances, client_error
 
@@ -168,9 +170,14 @@ class Generation(Stream["GenerationEvent"]):
 
         super().__init__(transport, call, deadline)
         self._transcript = Transcript()
+        self._failure: GemdClientError | None = None
 
     def __next__(self) -> GenerationEvent:
-        event = super().__next__()
+        try:
+            event = super().__next__()
+        except GemdClientError as error:
+            self._failure = error
+            raise
         self._transcript.add(event)
         return event
 
@@ -203,6 +210,12 @@ class Generation(Stream["GenerationEvent"]):
         return self.answer().text
 
     def _read_to_the_end(self) -> None:
+        if self._failure is not None:
+            # Whoever asks again gets the same answer.
+            raise self._failure
+        left = self._closed
         with self:
             for _ in self:
                 pass
+        if left and not self._transcript.has_ended:
+            raise left_early()

@@ -44,6 +44,11 @@ class Transcript:
             self._of(event.candidate).finished = event
 
     @property
+    def has_ended(self) -> bool:
+        """Whether all that has begun came to its end."""
+        return all(each.finished is not None for each in self._candidates.values())
+
+    @property
     def text(self) -> str:
         """The answer so far, of candidate 0."""
         return "".join(self._candidates[0].text)

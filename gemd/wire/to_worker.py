@@ -11,6 +11,9 @@ from gemd.wire.base import Message
 CacheType = Literal["f16", "q8_0", "q4_0"]
 """Element type of the KV cache; the same as `gemd.footprint.memory.CacheType`."""
 
+Pooling = Literal["mean", "last"]
+"""How the vectors of a text's tokens become one: their mean, or the last token's."""
+
 
 class Load(Message):
     """Load a model. Exactly one per worker, right after its Hello."""
@@ -144,7 +147,9 @@ class Embed(Message):
     type: Literal["embed"] = "embed"
     request_id: str
     texts: tuple[str, ...]
-    pooling: Literal["mean", "last"] = "mean"
+    pooling: Pooling | None = None
+    """None is the way that the model was made for, and the mean where its file says nothing;
+    UNSUPPORTED_INPUT if that is a way that its engine does not go."""
     normalize: bool = True
     deadline_seconds: float | None = None
 

@@ -57,6 +57,23 @@ def test_what_is_no_address_is_refused(address: str) -> None:
         Endpoint.parse(address)
 
 
+def test_a_token_may_be_read_from_its_file() -> None:
+    """Which ends in a newline; what no header may hold is refused before gRPC sees it."""
+    assert Endpoint.parse("127.0.0.1:8765", "secret\n").metadata == (
+        ("authorization", "Bearer secret"),
+    )
+    for wrong in ("two\nlines", "ü", "a\x00b"):
+        with pytest.raises(ValueError, match="plain ASCII"):
+            Endpoint.parse("127.0.0.1:8765", wrong)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999999"])
+def test_a_port_has_sixteen_bits(port: str) -> None:
+    """GRPC would only say that it does not know it."""
+    with pytest.raises(ValueError, match="from 1 to 65535"):
+        Endpoint.parse(f"127.0.0.1:{port}", "secret")
+
+
 def test_the_default_socket_follows_the_daemons_settings(tmp_path: Path) -> None:
     """GEMD_SOCKET decides, then the file, then the runtime directory."""
     environ = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": "/run/user/7"}

@@ -62,7 +62,12 @@ TO_WORKER = st.one_of(
         prompt=PROMPTS,
         continuations=st.lists(TEXTS | TOKENS, max_size=3).map(tuple),
     ),
-    st.builds(wire.Embed, request_id=IDS, texts=st.lists(TEXTS, max_size=3).map(tuple)),
+    st.builds(
+        wire.Embed,
+        request_id=IDS,
+        texts=st.lists(TEXTS, max_size=3).map(tuple),
+        pooling=st.sampled_from([None, "mean", "last"]),
+    ),
     st.builds(
         wire.Resize,
         request_id=IDS,

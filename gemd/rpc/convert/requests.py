@@ -46,8 +46,8 @@ _MODES = {
 }
 _PRIORITIES = frozenset(generation.Priority.values())
 _TIERS = {model_pb2.TIER_FAST: Tier.FAST, model_pb2.TIER_STRONG: Tier.STRONG}
-_POOLINGS: Mapping[int, Literal["mean", "last"]] = {
-    service.EmbedRequest.POOLING_UNSPECIFIED: "mean",
+_POOLINGS: Mapping[int, wire.Pooling | None] = {
+    service.EmbedRequest.POOLING_UNSPECIFIED: None,
     service.EmbedRequest.POOLING_MEAN: "mean",
     service.EmbedRequest.POOLING_LAST: "last",
 }

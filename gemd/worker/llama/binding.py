@@ -195,6 +195,12 @@ class Model:
         return bool(c.llama_model_has_decoder(self.handle))
 
     @property
+    def pooling(self) -> str:
+        """How its tokens' vectors were made to become one, llama.cpp's number; empty if unsaid."""
+        architecture = self.metadata("general.architecture")
+        return self.metadata(f"{architecture}.pooling_type") or ""
+
+    @property
     def embedding_size(self) -> int:
         """Length of a hidden state."""
         return int(c.llama_model_n_embd(self.handle))

@@ -27,11 +27,12 @@ class Embedding(Task):
         request: wire.Embed,
         texts: Sequence[list[int]],
         *,
+        pooling: wire.Pooling,
         deadline: float | None,
         arrived: float,
     ) -> None:
         super().__init__(request.request_id, deadline=deadline, arrived=arrived)
-        self._pooling = request.pooling
+        self._pooling = pooling
         self._normalize = request.normalize
         self._open = list(texts)
         self._counts = tuple(len(text) for text in texts)

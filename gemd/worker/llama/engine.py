@@ -127,6 +127,7 @@ class LlamaEngine:
             self._loaded.builder,
             self._model.vocabulary,
             context_tokens=self._context.tokens,
+            pooling=self._model.pooling,
             speculates=not self._model.has_state,
         )
 

@@ -74,6 +74,8 @@ def context_params(*, max_sequences: int, threads: int, cache_type: wire.CacheTy
     params.type_k = params.type_v = CACHE_TYPES[cache_type]
     # A full-size sliding cache would cost what the sliding layers were made to save.
     params.swa_full = False
+    # `Embedding` pools: by the file's own way llama.cpp would keep no vector of a single token.
+    params.pooling_type = c.LLAMA_POOLING_TYPE_NONE
     params.offload_kqv = True
     params.no_perf = True
     return params

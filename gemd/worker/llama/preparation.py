@@ -9,6 +9,7 @@ from gemd import wire
 from gemd.errors import InvalidRequestError, UnsupportedInputError
 from gemd.worker.llama.embedding import Embedding
 from gemd.worker.llama.generation import Generation
+from gemd.worker.llama.pooling import pooling_of
 from gemd.worker.llama.scoring import Scoring
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Preparation:
         builder: Of prompts.
         vocabulary: Of the model.
         context_tokens: Of the cache.
+        pooling: What the model's file says of it; see `pooling_of`.
         speculates: Whether tokens can be taken back, so that a draft is of use.
 
     """
@@ -36,11 +38,13 @@ class Preparation:
         vocabulary: Vocabulary,
         *,
         context_tokens: int,
+        pooling: str,
         speculates: bool,
     ) -> None:
         self._builder = builder
         self._vocabulary = vocabulary
         self._context = context_tokens
+        self._pooling = pooling
         self._speculates = speculates
 
     def task(self, request: wire.Generate | wire.Score | wire.Embed, arrived: float) -> Task:
@@ -105,8 +109,9 @@ class Preparation:
 
     def _embedding(self, request: wire.Embed, deadline: float | None, arrived: float) -> Embedding:
         _check_given(request.texts, field="texts")
+        pooling = pooling_of(request.pooling, self._pooling)
         texts = [self._builder.document(text, limit=self._context) for text in request.texts]
-        return Embedding(request, texts, deadline=deadline, arrived=arrived)
+        return Embedding(request, texts, pooling=pooling, deadline=deadline, arrived=arrived)
 
 
 def _check_no_canvas(request: wire.Generate) -> None:

@@ -83,7 +83,7 @@ class ScriptedEngine:
             case wire.Score():
                 self._score(message)
             case wire.Embed():
-                self._host.emit(tokens.embeddings(message))
+                self._host.emit(tokens.embeddings(message, made_for=self._options.pooling))
             case wire.Count():
                 self._host.emit(tokens.counted(message))
 

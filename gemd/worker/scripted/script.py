@@ -36,6 +36,8 @@ class LoadScript(Common):
 
     compute: str = ""
     """Of `wire.Ready`; its reason is that the script says so."""
+    pooling: wire.Pooling = "mean"
+    """The way that the model was made for."""
     steps: int = 1
     step_seconds: float = 0.0
     allocate_mib: int = 0

@@ -110,11 +110,19 @@ def _scripted(
     )
 
 
-def embeddings(message: wire.Embed) -> wire.Embeddings:
-    """Hashes of the texts in the form of an answer."""
+def embeddings(message: wire.Embed, *, made_for: wire.Pooling) -> wire.Embeddings:
+    """Hashes of the texts, or of their last words, in the form of an answer.
+
+    Args:
+        message: The request.
+        made_for: The pooling of a request that names none.
+
+    """
+    last = (message.pooling or made_for) == "last"
+    hashed = ["".join(words(text)[-1:]) if last else text for text in message.texts]
     return wire.Embeddings(
         request_id=message.request_id,
-        vectors=tuple(tuple(_vector(text, normalize=message.normalize)) for text in message.texts),
+        vectors=tuple(tuple(_vector(text, normalize=message.normalize)) for text in hashed),
         tokens=tuple(len(words(text)) for text in message.texts),
     )
 
