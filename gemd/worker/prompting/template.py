@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gemd.errors import BadModelFileError, InvalidRequestError
+from gemd.errors import BadModelFileError, ContextTooLongError, InvalidRequestError
 
 PATIENCE_SECONDS = 2.0
 """For one rendering; real templates take a millisecond."""
@@ -21,6 +21,9 @@ START_SECONDS = 20.0
 """For a new process, on a machine that is busy loading a model."""
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+LONGEST_CHARS = 8 * 1024 * 1024
+"""Of all turns: what a template may write (`gemd.worker.prompting.renderer.OUTPUT_CHARS`)."""
 
 
 class TemplateRefusedError(Exception):
@@ -69,11 +72,13 @@ class ChatTemplate:
             thinking: What the template is told as `enable_thinking`; None tells it nothing.
 
         Raises:
+            ContextTooLongError: The turns alone are longer than what a template may write.
             TemplateRefusedError: The template called `raise_exception`.
             InvalidRequestError: It failed on these messages, or wrote too much.
             BadModelFileError: It took too much time or memory and was stopped.
 
         """
+        _refuse_too_long(messages)
         if self._process is None or self._process.poll() is not None:
             # Stopped by the last conversation, or ended by somebody else since.
             self.close()
@@ -196,4 +201,16 @@ def _usable(answer: dict[str, str] | None) -> None:
             "the model file's chat template cannot be used",
             why=answer["error"] if answer else "the process that compiles it gave no answer",
             advice=("use text prompts instead of chat, or set chat_template in a profile",),
+        )
+
+
+def _refuse_too_long(messages: list[dict[str, str]]) -> None:
+    # Otherwise the template would be blamed, for writing too much.
+    size = sum(len(message["content"]) for message in messages)
+    if size > LONGEST_CHARS:
+        raise ContextTooLongError(
+            f"the prompt has {size} characters, {LONGEST_CHARS} are the most",
+            why="no model's context holds as many",
+            advice=("shorten the prompt",),
+            metadata={"field": "chat", "characters": size, "limit": LONGEST_CHARS},
         )

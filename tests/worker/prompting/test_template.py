@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from gemd.errors import BadModelFileError, InvalidRequestError
+from gemd.errors import BadModelFileError, ContextTooLongError, InvalidRequestError
 from gemd.worker.prompting import renderer
-from gemd.worker.prompting.template import ChatTemplate, TemplateRefusedError
+from gemd.worker.prompting.template import LONGEST_CHARS, ChatTemplate, TemplateRefusedError
 from tests.support.workers import wait_until_gone
 
 Make = Callable[..., ChatTemplate]
@@ -121,6 +121,18 @@ def test_a_template_that_wants_all_memory_gets_an_error(make: Make, source: str)
     with pytest.raises((InvalidRequestError, BadModelFileError)):
         template.render(HELLO)
     assert psutil.Process().memory_info().rss - before < 64 << 20
+
+
+def test_turns_that_no_context_holds_are_not_the_templates_fault(make: Make) -> None:
+    """They are refused as a prompt that is too long, with their size; the next one is answered."""
+    template = make("{% for m in messages %}{{ m.content }}{% endfor %}")
+    half = "x" * (LONGEST_CHARS // 2)
+    turns = [{"role": "user", "content": half}, {"role": "assistant", "content": half + "x"}]
+    with pytest.raises(ContextTooLongError) as caught:
+        template.render(turns)
+    assert caught.value.metadata["characters"] == str(LONGEST_CHARS + 1)
+    assert template.render([{"role": "user", "content": "Hi"}]) == "Hi"
+    assert LONGEST_CHARS == renderer.OUTPUT_CHARS
 
 
 def test_a_flood_of_output_is_cut(make: Make) -> None:
