@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,13 @@ class Cpu:
     """``x86_64``, ``arm64``, ...; by the kernel's name."""
     platform: str = "linux"
     """``linux`` or ``darwin``."""
+    vendor: str = "other"
+    """As `vendor_of` says."""
 
+
+_VENDOR_IDS: Final = {"AuthenticAMD": "amd", "GenuineIntel": "intel", "0x61": "apple"}
+"""What x86 processors call their maker, and the number of one in Arm's list."""
+_VENDOR_NAMES: Final = re.compile(r"\b(amd|intel|apple)\b", re.IGNORECASE)
 
 _DARWIN_FEATURES: Final = {
     "hw.optional.arm.FEAT_DotProd": "asimddp",
@@ -63,7 +70,22 @@ def read_cpu(root: Path, *, read: Sysctl = sysctl) -> Cpu:
         features=frozenset(flags.split()) or _darwin_features(read),
         architecture=platform.machine(),
         platform="darwin" if sys.platform == "darwin" else "linux",
+        vendor=vendor_of(
+            _name(fields, read), fields.get("vendor_id") or fields.get("CPU implementer") or ""
+        ),
     )
+
+
+def vendor_of(name: str, vendor_id: str = "") -> str:
+    """Who made a processor: ``amd``, ``intel``, ``apple`` or ``other``.
+
+    Args:
+        name: As it is sold.
+        vendor_id: What it says of itself; counts first, as a virtual machine names it at will.
+
+    """
+    named = _VENDOR_NAMES.search(name)
+    return _VENDOR_IDS.get(vendor_id) or (named[1].lower() if named else "other")
 
 
 def cpu_name(root: Path) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from gemd.hardware.cpu import vendor_of
 from gemd.hardware.inventory import Gpu, Inventory, Processor
 from gemd.hardware.readings import RAM, DeviceKind
 
@@ -30,14 +31,16 @@ def inventory_of(sample: Sample, cpu: Cpu) -> Inventory:
 
     """
     ram = sample.of(RAM)
+    name = ram.name if ram is not None and ram.simulated else ""
     processor = Processor(
-        name=ram.name if ram is not None and ram.simulated and ram.name else cpu.name,
+        name=name or cpu.name,
         architecture=(ram.architecture if ram is not None else "") or cpu.architecture,
         cores=(ram.cores if ram is not None else 0) or cpu.physical_cores,
         ram_bytes=0 if ram is None else ram.capacity_bytes,
         taken_bytes=0 if ram is None else ram.taken_bytes,
         features=(ram.features if ram is not None else frozenset()) or cpu.features,
         bandwidth_bytes_per_s=None if ram is None else ram.bandwidth_bytes_per_s,
+        vendor=vendor_of(name) if name else cpu.vendor,
     )
     gpus = tuple(_gpu(each, processor) for each in sample.devices if each.device != RAM)
     return Inventory(processor, gpus, platform=sample.platform or cpu.platform)
@@ -60,6 +63,7 @@ def inventory_of_table(table: DeviceTable, *, name: str) -> Inventory:
         taken_bytes=0 if ram is None else table.others_in_ram(),
         features=frozenset(() if cpu is None else cpu.features),
         bandwidth_bytes_per_s=None if ram is None else ram.bandwidth,
+        vendor="other" if cpu is None else vendor_of(cpu.name),
     )
     gpus = tuple(
         _described(gpu, table.others_on(gpu), processor) for gpu in table.gpus() if not gpu.lost

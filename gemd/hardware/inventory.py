@@ -63,6 +63,7 @@ class Processor:
         ram_bytes: Main memory, within the control group's limit.
         taken_bytes: What other programs hold of it.
         bandwidth_bytes_per_s: Of main memory.
+        vendor: ``amd``, ``intel``, ``apple`` or ``other``.
 
     """
 
@@ -73,6 +74,7 @@ class Processor:
     taken_bytes: int = 0
     features: frozenset[str] = frozenset()
     bandwidth_bytes_per_s: int | None = None
+    vendor: str = "other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
-from gemd.errors import GemdError
+from gemd.errors import DeadlineExpiredError, GemdError
 from gemd.rpc.pace import Pace
 
 if TYPE_CHECKING:
@@ -185,15 +185,24 @@ class RequestLog:
         self._live[work_id] = tracked
         self.totals.requests += 1
         self._publish(tracked.record)
+        reason = ""
         try:
             yield tracked
+        except DeadlineExpiredError as error:
+            # Nothing went wrong: its client set how long it would wait.
+            reason = error.reason
+            self.totals.cancelled += 1
+            tracked.change(state=RequestState.CANCELLED)
+            raise
         except GemdError as error:
+            reason = error.reason
             self.totals.failed += 1
-            tracked.change(state=RequestState.FAILED, error_reason=error.reason)
+            tracked.change(state=RequestState.FAILED, error_reason=reason)
             raise
         except Exception:
+            reason = "UNEXPECTED"
             self.totals.failed += 1
-            tracked.change(state=RequestState.FAILED, error_reason="UNEXPECTED")
+            tracked.change(state=RequestState.FAILED, error_reason=reason)
             raise
         except BaseException:
             # A cancelled task, or a generator that its consumer closed.
@@ -204,6 +213,7 @@ class RequestLog:
             tracked.change(state=RequestState.FINISHED)
         finally:
             tracked.waits.total = self._clock() - arrived
+            _write_line(tracked.record, tracked.waits, reason)
             self._close(tracked)
 
     def live(self) -> list[RequestRecord]:
@@ -292,6 +302,10 @@ class Tracked:
             earlier = self.waits.first_text
             self.waits.first_text = first_text if earlier is None else min(earlier, first_text)
 
+    def read(self, *, prompt_tokens: int, cached_tokens: int = 0) -> None:
+        """Its prompt's tokens, where only the answer tells them; told with its end."""
+        self.record = replace(self.record, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
+
     def start(self, *, prompt_tokens: int, cached_tokens: int, **fields: Any) -> None:
         """A model begins to work on it; `fields` of the record change with that."""
         self.change(
@@ -303,6 +317,24 @@ class Tracked:
             cached_tokens=cached_tokens,
         )
         _tell(self._followers, lambda each: each.began(self.record))
+
+
+def _write_line(record: RequestRecord, waits: Waits, reason: str) -> None:
+    """The log's line of a request that is over: by the id and name that its client gave."""
+    log.info(
+        "request",
+        method=record.method,
+        request_id=record.request_id,
+        client=record.client,
+        model=record.model,
+        state=record.state.value,
+        error=reason,
+        prompt_tokens=record.prompt_tokens,
+        cached_tokens=record.cached_tokens,
+        # A correction may have taken away more than there was.
+        completion_tokens=max(0, record.completion_tokens),
+        seconds=None if waits.total is None else round(waits.total, 4),
+    )
 
 
 def _tell(followers: Iterable[Follower], what: Callable[[Follower], None]) -> None:

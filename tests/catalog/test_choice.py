@@ -316,13 +316,13 @@ def test_nothing_fits_is_an_answer() -> None:
 
 
 def test_a_named_model_is_planned_whatever_its_rank() -> None:
-    """In the first of its variants that fits, with verdicts over its own only."""
+    """In the first of its variants that fits, with verdicts over its own only; it leads them."""
     eight = candidate("large", Simple(6 * GIB), variant="q8_0", quality=3)
     wishes = Wishes(name="large", models=frozenset({"large"}))
     question = Asked(machine(gpu(36), ram_gib=8), wishes=wishes).question([eight, LARGE, SMALL])
     plan = choose(question)
     assert plan.models[0].placed.candidate is LARGE
-    assert [each.candidate.variant.id for each in plan.verdicts] == ["q8_0", "q4_0"]
+    assert [each.candidate.variant.id for each in plan.verdicts] == ["q4_0", "q8_0"]
     only = replace(question, wishes=replace(wishes, variant="q8_0"))
     assert choose(only).models == ()
 
@@ -385,6 +385,21 @@ def test_memory_that_a_gpu_shares_is_one_pool() -> None:
         16 * GIB,
     )
     assert device.parts.weights == MIDDLE.sized.weights_bytes
+
+
+def test_the_verdicts_are_best_first() -> None:
+    """What is taken, then what would fit, then what does not; each by quality."""
+    huge, vast = (candidate(name, Simple(60 * GIB), quality=9) for name in ("huge", "vast"))
+    models = [SMALL, huge, MIDDLE, vast, LARGE]
+    plan = choose(Asked(machine(gpu(36), ram_gib=8)).question(models))
+    assert [each.candidate.profile.id for each in plan.verdicts] == [
+        "large",
+        "middle",
+        "small",
+        "huge",
+        "vast",
+    ]
+    assert [each.chosen for each in plan.verdicts] == [True, False, False, False, False]
 
 
 MODELS = [FAST, SMALL, MIDDLE, LARGE, MIXTURE, VERIFIER, EMBEDDED]

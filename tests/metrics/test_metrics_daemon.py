@@ -69,7 +69,7 @@ async def test_an_answered_request_is_in_every_figure() -> None:
             assert value(found, "gemd_requests_total", **done) == 1
             assert value(found, "gemd_requests_total", **done | {"method": "Embed"}) == 1
             assert value(found, "gemd_completion_tokens_total", model="one") == 3
-            assert value(found, "gemd_prompt_tokens_total", model="one") == 3
+            assert value(found, "gemd_prompt_tokens_total", model="one") == 5
             for name in ("queue", "time_to_first_token", "load"):
                 one = f"gemd_request_{name}_seconds"
                 expected = 2 if name == "queue" else 1

@@ -55,6 +55,7 @@ def test_a_rehearsal_shows_the_processor_of_its_file() -> None:
     assert (cpu.display_name, cpu.architecture, cpu.cores) == ("Apple M4 Max", "arm64", 16)
     assert cpu.bandwidth_bytes_per_second == 546 * 10**9
     assert "i8mm" in cpu.features
+    assert cpu.vendor == device_pb2.Device.VENDOR_APPLE
 
 
 def test_before_the_first_sample_there_is_the_processor() -> None:

@@ -19,11 +19,19 @@ if TYPE_CHECKING:
 
 
 def verdicts_of(question: Question, models: Sequence[PlannedModel]) -> tuple[Verdict, ...]:
-    """One for each variant that was asked about; by quality, then in the model's own order."""
+    """One for each variant that was asked about, best first.
+
+    Those that are taken, then those that fit, then the rest; among these by quality, then in the
+    model's own order.
+    """
     asked = [each for each in question.candidates if question.wishes.asks_for(each)]
-    asked.sort(key=lambda each: -each.profile.quality)
     taken = {each.placed.candidate.key: each for each in models}
-    return tuple(_verdict(question, each, taken) for each in asked)
+    found = [_verdict(question, each, taken) for each in asked]
+    return tuple(sorted(found, key=_rank))
+
+
+def _rank(verdict: Verdict) -> tuple[bool, bool, int]:
+    return not verdict.chosen, not verdict.fits, -verdict.candidate.profile.quality
 
 
 def _verdict(

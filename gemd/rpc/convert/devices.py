@@ -125,7 +125,7 @@ def _is_stale(account: Account | None) -> bool:
 def _cpu(message: device_pb2.Device, processor: Processor) -> device_pb2.Device:
     message.display_name = processor.name
     message.kind = device_pb2.Device.KIND_CPU
-    message.vendor = device_pb2.Device.VENDOR_OTHER
+    message.vendor = VENDORS.get(processor.vendor, device_pb2.Device.VENDOR_OTHER)
     message.architecture = processor.architecture
     message.features[:] = telling(processor.features)
     message.backends[:] = ["cpu"]

@@ -47,7 +47,7 @@ def _processor(processor: Processor, *, simulated: bool) -> device_pb2.Device:
         id=RAM,
         display_name=processor.name,
         kind=KINDS[DeviceKind.CPU],
-        vendor=device_pb2.Device.VENDOR_OTHER,
+        vendor=VENDORS.get(processor.vendor, device_pb2.Device.VENDOR_OTHER),
         architecture=processor.architecture,
         features=telling(processor.features),
         backends=["cpu"],
