@@ -158,7 +158,9 @@ def _answers(output: Output, progress: Progress, options: dict[str, Any]) -> Ans
     )
 
 
-def say_if_cut(output: Output, answer: Answer, *, asked: bool) -> None:
+def say_if_cut(
+    output: Output, answer: Answer, *, asked: bool, advice: str = "--max-tokens sets the limit"
+) -> None:
     """Tell an answer that was cut off from one that ended, unless the user set the limit."""
     reason, started = answer.finished.finish_reason, answer.started
     if reason == "CONTEXT_FULL":
@@ -166,7 +168,7 @@ def say_if_cut(output: Output, answer: Answer, *, asked: bool) -> None:
         output.hint(f"the answer is cut off: the model's context{size} is full")
     elif reason == "MAX_TOKENS" and not asked:
         count = answer.finished.usage.completion_tokens
-        output.hint(f"the answer is cut off after {count} tokens; --max-tokens sets the limit")
+        output.hint(f"the answer is cut off after {count} tokens; {advice}")
 
 
 def show_stats(output: Output, shown: Shown) -> None:

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from gemd.client import Client, Condition, Decision, Device, Event, Info, Lease, Model
     from gemd.client import Operation as LongWork
 
-TYPES = ("daemon", "decision", "lease", "loading", "model", "operation", "request")
-"""What the daemon tells of; the proto has more that it does not send yet."""
+TYPES = (
+    *("condition", "daemon", "decision", "device", "lease"),
+    *("loading", "model", "operation", "request"),
+)
+"""What the daemon tells of."""
 _WIDEST = max(map(len, TYPES))
 
 

@@ -87,9 +87,17 @@ def pull(
 @click.command()
 @_model_argument
 @click.option("--clear-failure", is_flag=True, help="Forget earlier crashes and try now.")
+@click.option(
+    "--cpu",
+    "allow_cpu",
+    is_flag=True,
+    help="It may compute on the processor and leave a GPU unused, until the daemon ends.",
+)
 @_json_option
 @pass_session
-def load(session: Session, model: str, *, clear_failure: bool, as_json: bool) -> None:
+def load(
+    session: Session, model: str, *, clear_failure: bool, allow_cpu: bool, as_json: bool
+) -> None:
     """Make MODEL warm, so that it answers at once."""
     from gemd.client import Model
 
@@ -98,7 +106,7 @@ def load(session: Session, model: str, *, clear_failure: bool, as_json: bool) ->
     with (
         session.client(start=True) as client,
         Progress(session.output) as progress,
-        client.load(name, clear_failure=clear_failure) as events,
+        client.load(name, clear_failure=clear_failure, allow_cpu=allow_cpu) as events,
     ):
         for event in events:
             if isinstance(event, Model):

@@ -21,6 +21,7 @@ from gemd.rpc.activity import Activity
 from gemd.rpc.daemon import DaemonService
 from gemd.rpc.diagnostics import Diagnostics
 from gemd.rpc.energy import EnergyMeter
+from gemd.rpc.file_changes import FileChanges
 from gemd.rpc.generation import GenerationService
 from gemd.rpc.idle import IdleExit
 from gemd.rpc.keeping import idle_seconds, idle_times, is_bound, parking_for
@@ -29,7 +30,7 @@ from gemd.rpc.lifecycle import Lifecycle, Phase
 from gemd.rpc.listeners import listen
 from gemd.rpc.metering import counting_for, metering_for
 from gemd.rpc.models import ModelService
-from gemd.rpc.observer import Happening, Observer
+from gemd.rpc.observer import Observer
 from gemd.rpc.operations import OperationService
 from gemd.rpc.requests import RequestLog
 from gemd.rpc.store import store_service
@@ -53,12 +54,15 @@ if TYPE_CHECKING:
     from gemd.residency.crashes import CrashPolicy
     from gemd.residency.states import Locate, ResidencyEvent, Spawn
     from gemd.rpc.advisor import Advisor
+    from gemd.rpc.happenings import Happening
     from gemd.rpc.library import Library
     from gemd.rpc.lifecycle import Identity
 
 LONGEST_GRACE_S = 12.0
 CANCEL_GRACE_S = 0.5
 """How long calls that outlast the grace get to end with the worker they wait for."""
+LONGEST_CANCEL_S = 3.0
+"""For all calls to end after that: one whose client is frozen never does."""
 LONGEST_STOP_S = 7.0
 """For all workers together. With the grace less than 20 s, after which service managers kill."""
 
@@ -114,6 +118,7 @@ class App:
         self._settings = settings
         self._paths = paths
         self.hub: Hub[Happening] = Hub(wall=time.time)
+        self._file_changes = FileChanges()
         self._counting = counting_for(settings, library)
         journal = OperationJournal(paths.state_dir / "operations")
         self._operations = Operations(journal=journal, observe=self._operation_changed)
@@ -158,6 +163,7 @@ class App:
         )
         self._advisor = advisor
         advisor.look_with(self._fresh_sample)
+        library.choose_by(advisor.suits)
         self._tiers = TwoTiers(
             settings,
             memory,
@@ -180,7 +186,7 @@ class App:
             energy=self.energy,
         )
         self._parking = parking_for(settings, self.manager)
-        observer = Observer(
+        self._observer = observer = Observer(
             lifecycle=self.lifecycle,
             library=library,
             manager=self.manager,
@@ -328,7 +334,7 @@ class App:
         await asyncio.gather(
             self._tiers.close(),
             self._close_manager(),
-            *(listener.stop(CANCEL_GRACE_S) for listener in self._servers),
+            *(_stopped(listener) for listener in self._servers),
         )
 
     def _residency_changed(self, event: ResidencyEvent) -> None:
@@ -338,6 +344,8 @@ class App:
 
     def _operation_changed(self, operation: Operation) -> None:
         self.hub.publish(operation)
+        for change in self._file_changes.of(operation):
+            self.hub.publish(change)
         if self._counting is not None:
             self._counting.operation(operation)
         if operation.kind is Kind.PULL and operation.result is not None:
@@ -350,6 +358,7 @@ class App:
             self.energy.on_sample(report)
         elif isinstance(report, Resumed):
             self.schedules.resumed()
+        self._observer.look()
 
     async def _fresh_sample(self) -> Sample | None:
         await self.senses.fresh()
@@ -390,3 +399,16 @@ class App:
             await self._health.ending()
             self.leases.close()
             self.manager.refuse()
+
+
+async def _stopped(listener: grpc.aio.Server) -> None:
+    """End a listener and its calls, as far as their clients let it.
+
+    gRPC waits for what it has begun to write, and a client that is stopped or hangs takes nothing.
+    Its call ends with the process.
+    """
+    try:
+        async with asyncio.timeout(LONGEST_CANCEL_S):
+            await listener.stop(CANCEL_GRACE_S)
+    except TimeoutError:
+        log.warning("daemon.calls_left", seconds=LONGEST_CANCEL_S)

@@ -138,6 +138,7 @@ class DaemonService(stubs.DaemonServiceServicer):
             devices = (await self._observer.device_id(device),)
         ask = yielding.ask(request, devices, now=self._manager.time())
         given = await self._manager.give_back(ask)
+        self._observer.look()
         return yielding.response(given, wall_of=self._observer.wall_of)
 
     async def Plan(self, request: service.PlanRequest, context: Context) -> service.PlanResponse:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import secrets
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gemd import wire
-from gemd.errors import ContextTooLongError
+from gemd.errors import ContextTooLongError, InvalidRequestError
 from gemd.residency.states import LoadStep, Waiting
 from gemd.routing.cascade import Began, Checking, Drafted, Ended, Judged, Settled, way_of
 from gemd.rpc.calls import time_remaining
@@ -68,8 +68,8 @@ class GenerationService(stubs.GenerationServiceServicer):
         context: Context,
     ) -> AsyncGenerator[service.GenerateResponse]:
         """Answer a prompt as a stream of events."""
-        asked = incoming.generate_request(request)
         with self._track("Generate", request, context) as tracked:
+            asked = incoming.generate_request(request)
             job = self._router.job(
                 asked,
                 work_id=tracked.record.work_id,
@@ -105,7 +105,9 @@ class GenerationService(stubs.GenerationServiceServicer):
             self._naming_context(of=tracked),
         ):
             message = incoming.embed_request(request, work_id=tracked.record.work_id)
-            model = self._named_or_default(incoming.optional_model(request.model))
+            model = self._named_or(
+                incoming.optional_model(request.model), self._router.embedding_model
+            )
             tracked.change(model=model)
             async with self._hold(model, context, priority=request.priority) as hold:
                 worker = await hold.worker()
@@ -113,6 +115,7 @@ class GenerationService(stubs.GenerationServiceServicer):
                 tracked.start(prompt_tokens=0, cached_tokens=0)
                 deadline = message.model_copy(update={"deadline_seconds": time_remaining(context)})
                 answer = await worker.embed(deadline)
+                tracked.read(prompt_tokens=sum(answer.tokens))
         return convert.embeddings(answer, model=model)
 
     async def CountTokens(
@@ -120,7 +123,7 @@ class GenerationService(stubs.GenerationServiceServicer):
     ) -> service.CountTokensResponse:
         """The length of a prompt in tokens."""
         message = incoming.count_request(request, work_id=secrets.token_hex(8))
-        model = self._named_or_default(incoming.optional_model(request.model))
+        model = self._named_or(incoming.optional_model(request.model), self._router.default_model)
         async with self._hold(model, context, slots=0) as hold:
             worker = await hold.worker()
             answer = await worker.count(message)
@@ -134,7 +137,9 @@ class GenerationService(stubs.GenerationServiceServicer):
             self._naming_context(of=tracked),
         ):
             message = incoming.score_request(request, work_id=tracked.record.work_id)
-            model = self._named_or_default(incoming.optional_model(request.model))
+            model = self._named_or(
+                incoming.optional_model(request.model), self._router.scoring_model
+            )
             tracked.change(model=model)
             async with self._hold(model, context, priority=request.priority) as hold:
                 worker = await hold.worker()
@@ -142,6 +147,7 @@ class GenerationService(stubs.GenerationServiceServicer):
                 tracked.start(prompt_tokens=0, cached_tokens=0)
                 deadline = message.model_copy(update={"deadline_seconds": time_remaining(context)})
                 answer = await worker.score(deadline)
+                tracked.read(prompt_tokens=answer.prompt_tokens, cached_tokens=answer.cached_tokens)
         return convert.scores(answer, model=model)
 
     async def SendFeedback(
@@ -151,25 +157,34 @@ class GenerationService(stubs.GenerationServiceServicer):
         feedback = incoming.feedback(request)
         return service.SendFeedbackResponse(recorded=self._router.feedback(*feedback))
 
-    def _named_or_default(self, model: str | None) -> str:
-        return self._library.resolve(model).id if model else self._router.default_model()
+    def _named_or(self, model: str | None, default: Callable[[], str]) -> str:
+        return self._library.resolve(model).id if model else default()
 
+    @contextlib.contextmanager
     def _track(
         self,
         method: str,
         request: service.GenerateRequest | service.ScoreRequest | service.EmbedRequest,
         context: Context,
-        *,
-        model: str = "",
-    ) -> Any:
-        return self._requests.track(
+    ) -> Iterator[Tracked]:
+        """A request while the block runs; one whose names cannot be used fails without them."""
+        request_id = client = ""
+        unusable: InvalidRequestError | None = None
+        try:
+            request_id = incoming.request_id(request)
+            client = incoming.client_name(request)
+        except InvalidRequestError as error:
+            unusable = error
+        with self._requests.track(
             method,
-            model=model,
-            request_id=incoming.request_id(request),
-            client=incoming.client_name(request),
+            request_id=request_id,
+            client=client,
             background=incoming.in_background(request.priority),
             time_remaining_s=time_remaining(context),
-        )
+        ) as tracked:
+            if unusable is not None:
+                raise unusable
+            yield tracked
 
     @contextlib.contextmanager
     def _naming_context(self, *, of: Tracked) -> Iterator[None]:

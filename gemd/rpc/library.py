@@ -19,14 +19,17 @@ from gemd.residency.states import ContextSize, Located
 from gemd.rpc.placing import ON_PROCESSOR, Spot
 from gemd.rpc.shelf_view import disk_use, on_disk
 from gemd.rpc.torch_placing import TorchSpot
+from gemd.rpc.variant_choice import first_that_fits, plan_of
 from gemd.store.made import made_models
 from gemd.store.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from gemd.catalog import Catalog, Profile, Variant
+    from gemd.catalog.choice import Plan
+    from gemd.catalog.profile import Role
     from gemd.config import Settings
     from gemd.footprint import DiffusionShape
     from gemd.footprint.shape import GgufShape
@@ -73,6 +76,8 @@ class Library:
         self._environ = environ
         self._placer = placer
         self._made_up = made_up
+        self._consented: set[str] = set()
+        self._suits: Callable[[Profile], Awaitable[Plan | None]] = _unplanned
         self._know_made()
         store.changed.append(self._know_made)
 
@@ -85,6 +90,14 @@ class Library:
     def environ(self) -> Mapping[str, str]:
         """The daemon's environment."""
         return self._environ
+
+    def choose_by(self, suits: Callable[[Profile], Awaitable[Plan | None]]) -> None:
+        """Of several variants on disk load the one that suits this machine; see `Pulling`."""
+        self._suits = suits
+
+    def allow_cpu(self, model: str) -> None:
+        """A user lets a model compute on the processor, until the daemon ends."""
+        self._consented.add(model)
 
     def torch_spot(self) -> TorchSpot:
         """Where work with torch goes that is no model's. Raises EngineMissingError."""
@@ -136,10 +149,14 @@ class Library:
 
     def fast_on_disk(self) -> list[Profile]:
         """The models of the fast tier whose weights are here. Looks at a few names of files."""
+        return self.on_disk_for("fast")
+
+    def on_disk_for(self, role: Role) -> list[Profile]:
+        """The models made for a part whose weights are here. Looks at a few names of files."""
         return [
             profile
             for profile in self.profiles()
-            if "fast" in profile.roles and self.store.on_disk(profile)
+            if role in profile.roles and self.store.on_disk(profile)
         ]
 
     def sampling_defaults(self, model: str) -> Mapping[str, Any]:
@@ -168,7 +185,8 @@ class Library:
         profile = self.catalog.resolve(model)
         # In a thread: a file that was touched is hashed again. In one of its own, which the
         # daemon's end does not wait for: that takes a minute for a large file.
-        file = await in_thread(lambda _: self.store.locate(profile), abandon=True)
+        wanted = await self._wanted(profile)
+        file = await in_thread(lambda _: self.store.locate(profile, wanted), abandon=True)
         variant = profile.variant(file.variant)
         assert variant is not None
         load = wire.Load(
@@ -189,6 +207,15 @@ class Library:
             )
         return await in_thread(lambda _: self._placed(profile, variant, file, load), abandon=True)
 
+    async def _wanted(self, profile: Profile) -> str:
+        """The variant on disk that suits this machine; empty if none is there to be loaded."""
+        there = await in_thread(lambda _: self.store.loadable(profile), abandon=True)
+        if not there:
+            # The store says why.
+            return ""
+        plan = await plan_of(profile, self._suits) if len(there) > 1 else None
+        return first_that_fits(there, plan).id
+
     def _placed(
         self, profile: Profile, variant: Variant, file: ModelFile, load: wire.Load
     ) -> Located:
@@ -197,7 +224,12 @@ class Library:
         spot = ON_PROCESSOR
         if self._placer is not None:
             spot = self._placer.spot(
-                profile, variant, shape, context=load.context_tokens, file=file.path.name
+                profile,
+                variant,
+                shape,
+                context=load.context_tokens,
+                file=file.path.name,
+                consented=profile.id in self._consented,
             )
         load = load.model_copy(
             update={
@@ -218,7 +250,12 @@ class Library:
         spot = ON_PROCESSOR
         if self._placer is not None:
             spot = self._placer.canvas_spot(
-                profile, variant, shape, contexts=contexts, file=file.path.name
+                profile,
+                variant,
+                shape,
+                contexts=contexts,
+                file=file.path.name,
+                consented=profile.id in self._consented,
             )
         load = load.model_copy(
             update={
@@ -341,3 +378,7 @@ def _contexts(whole: int) -> list[int]:
     while sizes[-1] // 2 >= SMALLEST_CONTEXT:
         sizes.append(sizes[-1] // 2)
     return sizes
+
+
+async def _unplanned(_: Profile) -> Plan | None:
+    return None

@@ -6,6 +6,8 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+import structlog
+
 from gemd.errors import NotImplementedYetError
 from gemd.residency.pins import write_pins
 from gemd.residency.states import LoadStep
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from gemd.residency.manager import Manager
     from gemd.rpc.calls import Context
     from gemd.rpc.observer import Observer
+
+log = structlog.get_logger(__name__)
 
 
 class ModelService(stubs.ModelServiceServicer):
@@ -90,6 +94,9 @@ class ModelService(stubs.ModelServiceServicer):
         _check_placement(request)
         check_priority(request.priority)
         short_text(request.client, field="client")
+        log.info("load.asked", model=profile.id, client=request.client)
+        if request.allow_cpu:
+            self._observer.allow_cpu(profile)
         remaining = time_remaining(context)
         hold = self._manager.hold(
             profile.id,

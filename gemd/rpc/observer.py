@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from gemd.errors import ResourceNotFoundError
+from gemd.errors import ModelNotFoundError, ResourceNotFoundError
 from gemd.residency.decisions import Decision
 from gemd.residency.leases import Lease
 from gemd.residency.states import (
@@ -12,10 +13,11 @@ from gemd.residency.states import (
     LoadProgressed,
     PinChanged,
     Residence,
-    ResidencyEvent,
     State,
     StateChanged,
 )
+from gemd.routing.speeds import UNKNOWN
+from gemd.rpc.condition_times import ConditionTimes
 from gemd.rpc.convert import conditions
 from gemd.rpc.convert import daemon as convert
 from gemd.rpc.convert.decisions import KINDS
@@ -31,6 +33,9 @@ from gemd.rpc.convert.models import state as state_of
 from gemd.rpc.convert.operations import operation as operation_message
 from gemd.rpc.convert.operations import operation_name
 from gemd.rpc.convert.schedules import absent_models, schedule, unknown_model
+from gemd.rpc.device_changes import DeviceChanges
+from gemd.rpc.file_changes import FilesChanged
+from gemd.rpc.happenings import ConditionChanged, DeviceChanged, type_of
 from gemd.rpc.lifecycle import Lifecycle
 from gemd.rpc.requests import RequestRecord, RequestState
 from gemd.store import Kind, Operation
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from gemd.residency.manager import Manager
     from gemd.residency.schedule_runner import ScheduleRunner
     from gemd.residency.senses import Senses
+    from gemd.rpc.happenings import Happening
     from gemd.rpc.library import Library
     from gemd.rpc.requests import RequestLog
     from gemd.rpc.tiers import TierStatus
@@ -53,9 +59,6 @@ if TYPE_CHECKING:
     from gemd.v1 import decision_pb2, device_pb2
 
 MAX_REQUESTS = 1000
-
-Happening = ResidencyEvent | RequestRecord | Operation | Lease | Lifecycle
-"""What the hub carries."""
 
 
 class Observer:
@@ -108,6 +111,8 @@ class Observer:
         self._placeable = placeable
         self._routing = routing
         self._wall = wall
+        self._held, self._unwarmed = ConditionTimes(), ConditionTimes()
+        self._changes = DeviceChanges()
 
     @property
     def instance_id(self) -> str:
@@ -121,6 +126,10 @@ class Observer:
     def resolve(self, name: str) -> Profile:
         """The profile a name means. Raises ModelNotFoundError."""
         return self._library.resolve(name)
+
+    def allow_cpu(self, profile: Profile) -> None:
+        """See `Library.allow_cpu`."""
+        self._library.allow_cpu(profile.id)
 
     def subscribe(self, *, since: int | None) -> Subscription[Happening]:
         """Events after `since`. Raises EventsLostError."""
@@ -210,7 +219,7 @@ class Observer:
             routing=self._routing.message(),
         )
 
-    async def event(
+    async def event(  # noqa: C901 - one for each kind
         self,
         numbered: Numbered[Happening],
         *,
@@ -218,7 +227,7 @@ class Observer:
     ) -> event_pb2.Event | None:
         """An event as its message; None if its type is not among the wanted (empty: all)."""
         happened = numbered.payload
-        if wanted and _type_of(happened) not in wanted:
+        if wanted and type_of(happened) not in wanted:
             return None
         event = event_pb2.Event(sequence=numbered.sequence, time=timestamp(numbered.time))
         match happened:
@@ -226,17 +235,26 @@ class Observer:
                 event.loading.CopyFrom(loading(happened.step))
             case StateChanged() | Crashed() | PinChanged():
                 event.model.CopyFrom(await self._model_after(happened.now))
+            case FilesChanged():
+                residence = self._manager.residence(happened.model)
+                with contextlib.suppress(ModelNotFoundError):
+                    event.model.CopyFrom(await self._model_after(residence))
             case RequestRecord():
                 event.request.CopyFrom(convert.request(happened))
             case Operation():
                 event.operation.CopyFrom(operation_message(happened))
             case Lease():
                 event.lease.CopyFrom(lease_message(happened, wall_of=self.wall_of))
+            case DeviceChanged():
+                event.device.CopyFrom(happened.device)
+            case ConditionChanged():
+                event.condition.CopyFrom(happened.condition)
             case Lifecycle():
                 event.daemon.CopyFrom(self.info())
             case Decision():
                 event.decision.CopyFrom(self.decision(happened))
-        return event
+        # A model that is made here is not yet, or is no more.
+        return event if event.WhichOneof("payload") else None
 
     def decisions(
         self, *, model: str, device: str, request_id: str, kinds: Collection[int]
@@ -292,9 +310,35 @@ class Observer:
             fetching=running is not None and running.kind in {Kind.PULL, Kind.QUANTIZE},
             context_tokens=self._library.context_tokens(profile),
             leases=sum(lease.model == profile.id for lease in self._leases.list()),
+            # Of what is not here nothing holds that was measured.
+            speed=self._routing.speed_of(profile.id) if disk else UNKNOWN,
         )
 
+    def look(self) -> None:
+        """Tell whoever watches of devices and conditions that have changed. Never waits.
+
+        For each report of the sensors, and for what changes a device between two of them.
+        """
+        for device in self._changes.look(self._devices()):
+            self._hub.publish(DeviceChanged(device))
+        self._note_conditions()
+
+    def _note_conditions(self) -> list[status_pb2.Condition]:
+        """What holds now, but for what only the disk tells."""
+        found = self._holding()
+        for changed in self._held.look(found, now=self._wall()):
+            self._hub.publish(ConditionChanged(changed))
+        return found
+
     def _conditions(self, views: Iterable[ModelView]) -> list[status_pb2.Condition]:
+        absent = {
+            view.profile.id for view in views if state_of(view) == model_pb2.Model.STATE_ABSENT
+        }
+        unwarmed = absent_models(self._schedules.states, self._schedules.ids, absent)
+        self._unwarmed.look(unwarmed, now=self._wall())
+        return [*self._note_conditions(), *unwarmed]
+
+    def _holding(self) -> list[status_pb2.Condition]:
         machine = conditions.of_devices(
             self._senses.sample,
             self._manager.ledger(),
@@ -322,28 +366,4 @@ class Observer:
             if residence.whole_context_tokens and residence.worker is not None
         ]
         unknown = [unknown_model(found) for found in self._schedules.unknown]
-        absent = {
-            view.profile.id for view in views if state_of(view) == model_pb2.Model.STATE_ABSENT
-        }
-        unwarmed = absent_models(self._schedules.states, self._schedules.ids, absent)
-        return [*machine, *quarantined, *stuck, *reduced, *unknown, *unwarmed]
-
-
-def _type_of(  # noqa: PLR0911 - one for each kind, and mypy sees that none is missing
-    happened: Happening,
-) -> event_pb2.Event.Type.ValueType:
-    match happened:
-        case LoadProgressed():
-            return event_pb2.Event.TYPE_LOADING
-        case StateChanged() | Crashed() | PinChanged():
-            return event_pb2.Event.TYPE_MODEL
-        case RequestRecord():
-            return event_pb2.Event.TYPE_REQUEST
-        case Operation():
-            return event_pb2.Event.TYPE_OPERATION
-        case Lease():
-            return event_pb2.Event.TYPE_LEASE
-        case Lifecycle():
-            return event_pb2.Event.TYPE_DAEMON
-        case Decision():
-            return event_pb2.Event.TYPE_DECISION
+        return [*machine, *quarantined, *stuck, *reduced, *unknown]

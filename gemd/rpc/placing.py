@@ -108,7 +108,14 @@ class Placer:
         self._factors = factors
 
     def spot(
-        self, profile: Profile, variant: Variant, shape: GgufShape, *, context: int, file: str = ""
+        self,
+        profile: Profile,
+        variant: Variant,
+        shape: GgufShape,
+        *,
+        context: int,
+        file: str = "",
+        consented: bool = False,
     ) -> Spot:
         """The spot of a model with so many tokens of context. Blocks.
 
@@ -118,6 +125,7 @@ class Placer:
             shape: Of its file.
             context: Tokens.
             file: The file's name, under which its sizes were measured.
+            consented: A user lets this model compute on the processor, whatever the settings say.
 
         Raises:
             EngineMissingError: No build for the GPU that the model belongs on, or none that works.
@@ -125,6 +133,8 @@ class Placer:
                 allowed.
 
         """
+        allowed = consented or self._settings.cpu_consent
+        by = "cpu_consent" if self._settings.cpu_consent else "allow_cpu of its load"
         sample = self._sample()
         machine = None if sample is None else inventory_of(sample, self._cpu)
         usable = () if machine is None or self._simulated else _usable(machine)
@@ -133,10 +143,10 @@ class Placer:
         if self._on_processor(profile):
             return self._processor(_EMBEDDED if usable else None)
         if not usable:
-            if self._settings.engine_backend != _AUTO and not self._settings.cpu_consent:
+            if self._settings.engine_backend != _AUTO and not allowed:
                 raise _no_gpu_for(profile, self._settings.engine_backend)
             # A file's GPU that is lost is refused where it is booked.
-            if sample.lost and not self._simulated and not self._settings.cpu_consent:
+            if sample.lost and not self._simulated and not allowed:
                 raise _lost(profile, sample.lost)
             return self._processor(None)
         try:
@@ -144,8 +154,8 @@ class Placer:
                 self._builds(), self._settings.engine_backend, usable=_backends(usable)
             )
         except EngineMissingError as error:
-            if self._settings.cpu_consent:
-                return self._processor(_consented(f"{error.message}: {error.why}"))
+            if allowed:
+                return self._processor(_consented(by, f"{error.message}: {error.why}"))
             error.advice = (*error.advice, "GEMD_CPU_CONSENT=true gemd")
             raise
         sized = GgufSized(shape, expert_share(profile), self._settings.prompt_cache)
@@ -154,8 +164,8 @@ class Placer:
         placed = self._placed(candidate, machine, sample, build.backend, context)
         if placed is not None and placed.gpu is not None:
             return _spot_on(placed.gpu, placed, build, sample, usable, _on_gpu(placed, build))
-        if self._settings.cpu_consent:
-            return self._processor(_consented("it fits no GPU, not even in part"))
+        if allowed:
+            return self._processor(_consented(by, "it fits no GPU, not even in part"))
         raise _consent_needed(profile, usable)
 
     def canvas_spot(
@@ -166,6 +176,7 @@ class Placer:
         *,
         contexts: Sequence[int],
         file: str = "",
+        consented: bool = False,
     ) -> Spot:
         """The spot of a block-diffusion model. Blocks.
 
@@ -175,6 +186,7 @@ class Placer:
             shape: Of its checkpoint.
             contexts: Tokens that its context may have, the most first.
             file: The directory's name, under which its sizes were measured.
+            consented: As of `spot`.
 
         Raises:
             EngineMissingError: Torch is not installed, or not for that GPU.
@@ -182,6 +194,9 @@ class Placer:
             ModelTooLargeError: It fits no GPU.
 
         """
+        settings = self._settings
+        if consented:
+            settings = settings.model_copy(update={"cpu_consent": True})
         sample = self._sample()
         machine = None if sample is None else inventory_of(sample, self._cpu)
         usable: Sequence[Gpu] = ()
@@ -189,7 +204,7 @@ class Placer:
         if sample is not None and machine is not None and not self._simulated:
             seen, usable = sample, _usable(machine)
             preferred = sorted(usable, key=lambda gpu: _ours(seen, gpu))
-            if sample.lost and not usable and not self._settings.cpu_consent:
+            if sample.lost and not usable and not settings.cpu_consent:
                 raise _lost(profile, sample.lost)
         factors = self._factors(profile.id, file)
         candidate = Candidate(
@@ -200,8 +215,8 @@ class Placer:
             machine,
             preferred,
             self._builds(),
-            self._settings,
-            limits_of(self._settings),
+            settings,
+            limits_of(settings),
         )
         return self._spot_of(found, sample, usable)
 
@@ -304,8 +319,8 @@ _EMBEDDED: Final = Reason(
 )
 
 
-def _consented(why: str) -> Reason:
-    return Reason("CPU_CONSENTED", f"it computes on the processor, as cpu_consent allows: {why}")
+def _consented(by: str, why: str) -> Reason:
+    return Reason("CPU_CONSENTED", f"it computes on the processor, as {by} allows: {why}")
 
 
 def _on_gpu(placed: Placed, build: Build) -> Reason:
@@ -375,7 +390,7 @@ def _lost(profile: Profile, devices: Sequence[str]) -> CpuConsentNeededError:
     return CpuConsentNeededError(
         f"{profile.id} belongs on a GPU, and {names} does not answer any more",
         why="on the processor it would be slow, and nobody allowed that",
-        advice=("gemctl devices", "gemctl doctor", "GEMD_CPU_CONSENT=true gemd"),
+        advice=("gemctl devices", "gemctl doctor", f"gemctl load {profile.id} --cpu"),
         metadata={"model": profile.id, "gpus": names},
     )
 
@@ -385,6 +400,6 @@ def _consent_needed(profile: Profile, gpus: Sequence[Gpu]) -> CpuConsentNeededEr
     return CpuConsentNeededError(
         f"{profile.id} fits no GPU of this machine, not even in part",
         why=f"on the processor it would leave {names} unused and be slow, and nobody allowed that",
-        advice=(f"gemctl plan {profile.id}", "GEMD_CPU_CONSENT=true gemd"),
+        advice=(f"gemctl plan {profile.id}", f"gemctl load {profile.id} --cpu"),
         metadata={"model": profile.id, "gpus": names},
     )

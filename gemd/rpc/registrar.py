@@ -18,7 +18,7 @@ from gemd.errors import GemdError, InvalidRequestError, UnexpectedError
 from gemd.rpc.status import to_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from gemd.rpc.activity import Activity
 
@@ -74,11 +74,12 @@ class Registrar:
         if handler.unary_stream is not None:
             call = self._call(method, _writing(handler.unary_stream), parse)
             return grpc.unary_stream_rpc_method_handler(call, response_serializer=serializer)
-        # Reflection, the only other kind here, maps its errors itself.
-        return handler
+        assert handler.stream_stream is not None
+        call = self._call(method, _writing(handler.stream_stream), partial(_parsed, parse))
+        return grpc.stream_stream_rpc_method_handler(call, response_serializer=serializer)
 
-    def _call(self, method: str, behavior: Behavior, parse: Callable[[bytes], Any]) -> Behavior:
-        async def call(request: bytes, context: Context) -> Any:
+    def _call(self, method: str, behavior: Behavior, parse: Callable[[Any], Any]) -> Behavior:
+        async def call(request: Any, context: Context) -> Any:
             with _Call(method, context, self._activity) as this:
                 try:
                     return await behavior(parse(request), context)
@@ -158,6 +159,13 @@ class _Call:
         self._outcome = error.reason
         await self._context.abort_with_status(to_grpc(error))
         raise AssertionError("abort_with_status returned")  # pragma: no cover
+
+
+async def _parsed(
+    parse: Callable[[bytes], Any], requests: AsyncIterator[bytes]
+) -> AsyncGenerator[Any]:
+    async for request in requests:
+        yield parse(request)
 
 
 def _parse(method: str, deserialize: Callable[[bytes], Any], data: bytes) -> Any:

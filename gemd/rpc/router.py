@@ -82,8 +82,18 @@ class Router:
         return self._pairing.pair()
 
     def default_model(self) -> str:
-        """Who answers work that is no generation and names no model."""
+        """Who answers what names no model and is not drafted."""
         return self._default().candidate.id
+
+    def scoring_model(self) -> str:
+        """Who scores texts where no model is named: the checker of drafts, if there is one."""
+        checker = self._known_pair().checker
+        return self.default_model() if checker is None else checker.id
+
+    def embedding_model(self) -> str:
+        """Who embeds texts where no model is named: one that was made for it, if it is here."""
+        made_for_it = self._library.on_disk_for("embedding")
+        return made_for_it[0].id if made_for_it else self.default_model()
 
     def job(
         self,
@@ -122,7 +132,9 @@ class Router:
                 failed_drafts=self._learning.recent.failed_drafts(now),
                 judged_drafts=judge.report().judged,
             )
-            choice = decide(self._ask(asked, remaining_s), look, tiers, self._learning.odds(judge))
+            choice = decide(
+                self._ask(asked, remaining_s, pair), look, tiers, self._learning.odds(judge)
+            )
             if not tiers.sparing:
                 self._warming.used(pair)
         job = Job(
@@ -210,14 +222,16 @@ class Router:
             return Tier.STRONG
         return tier_of(self._library.resolve(model))
 
-    def _ask(self, asked: Request, remaining_s: float | None) -> Ask:
+    def _ask(self, asked: Request, remaining_s: float | None, pair: Pair) -> Ask:
         sampling = asked.sampling
+        strong = pair.strong
+        usual = {} if strong is None else self._library.sampling_defaults(strong.id)
         return Ask(
             mode=asked.mode,
             thinking=bool(asked.thinking),
             logprobs=sampling.get("logprobs") is not None,
             penalties=_penalizes(sampling),
-            max_tokens=sampling.get("max_tokens"),
+            max_tokens=sampling.get("max_tokens", usual.get("max_tokens")),
             ignore_eos=bool(sampling.get("ignore_eos")),
             remaining_s=remaining_s,
             draft_prompt_tokens=self._settings.draft_prompt_tokens,

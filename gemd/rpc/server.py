@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from gemd.errors import ConfigError
 from gemd.rpc.registrar import Registrar
@@ -118,11 +118,15 @@ def build(
         (services.operation, operation_service_pb2_grpc.add_OperationServiceServicer_to_server),
         (services.store, store_service_pb2_grpc.add_StoreServiceServicer_to_server),
         (health.servicer, health_pb2_grpc.add_HealthServicer_to_server),
+        (_reflection(), reflection_pb2_grpc.add_ServerReflectionServicer_to_server),
     ):
         registrar.add(servicer, register)
-    names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
     return server
+
+
+def _reflection() -> reflection.aio.ReflectionServicer:
+    names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+    return reflection.aio.ReflectionServicer((*names, reflection.SERVICE_NAME))
 
 
 def listen_on_socket(server: grpc.aio.Server, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemd.errors import GemdError
+from gemd.routing.speeds import UNKNOWN
 from gemd.rpc.convert.fields import duration, model_name
 from gemd.v1 import decision_pb2, status_pb2
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from gemd.routing.decide import Standing
     from gemd.routing.route import Pair
     from gemd.routing.shares import Share
+    from gemd.routing.speeds import Speed
     from gemd.rpc.learning import Learning
     from gemd.rpc.pairing import Pairing
 
@@ -35,6 +37,14 @@ class TierStatus:
     def shares(self) -> list[Share]:
         """The ways that requests took."""
         return self._learning.shares.list()
+
+    def speed_of(self, model: str) -> Speed:
+        """What a model was measured to do here, as it is placed now."""
+        try:
+            return self._learning.speeds.of(model)
+        except GemdError:
+            # It was made here, and is no more.
+            return UNKNOWN
 
     def message(self) -> status_pb2.Routing | None:
         """As it is now; None if there is nothing to share."""

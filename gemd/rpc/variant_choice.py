@@ -1,16 +1,23 @@
-"""Which variant of a model is fetched where nobody names one. Pure."""
+"""Which variant of a model is fetched, or loaded, where nobody names one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import structlog
+
+from gemd.errors import GemdError
 from gemd.residency.decisions import Alternative, Decision, DecisionKind, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from gemd.catalog import Profile, Variant
     from gemd.catalog.choice import Plan, Verdict
     from gemd.catalog.choice import Reason as Finding
+
+log = structlog.get_logger(__name__)
 
 
 def choose_variant(
@@ -30,10 +37,8 @@ def choose_variant(
     offered = [each for each in profile.variants if each.pullable] or list(profile.variants)
     if len(offered) == 1:
         return offered[0], None
-    verdicts = {} if plan is None else {each.candidate.variant.id: each for each in plan.verdicts}
-    fitting = [each for each in offered if each.id in verdicts and verdicts[each.id].fits]
-    planned = [each for each in fitting if verdicts[each.id].chosen]
-    taken = next(iter(planned or fitting or offered))
+    verdicts = _verdicts(plan)
+    taken = first_that_fits(offered, plan)
     first, *more = _reasons(profile, plan, verdicts.get(taken.id))
     decision = Decision(
         time=now,
@@ -49,6 +54,38 @@ def choose_variant(
         ),
     )
     return taken, decision
+
+
+def first_that_fits(variants: Sequence[Variant], plan: Plan | None) -> Variant:
+    """That one which the plan takes, else the first that would fit, else the first.
+
+    Args:
+        variants: Of one model, at least one, in the order of preference.
+        plan: What of it suits this machine; None if nothing is known.
+
+    """
+    verdicts = _verdicts(plan)
+    fitting = [each for each in variants if each.id in verdicts and verdicts[each.id].fits]
+    planned = [each for each in fitting if verdicts[each.id].chosen]
+    return next(iter(planned or fitting or variants))
+
+
+async def plan_of(
+    profile: Profile, suits: Callable[[Profile], Awaitable[Plan | None]]
+) -> Plan | None:
+    """What of a model suits this machine; None if that cannot be told.
+
+    A damaged file may be the reason, which the pull that asks is to mend.
+    """
+    try:
+        return await suits(profile)
+    except GemdError:
+        log.warning("variant.unplanned", model=profile.id, exc_info=True)
+        return None
+
+
+def _verdicts(plan: Plan | None) -> dict[str, Verdict]:
+    return {} if plan is None else {each.candidate.variant.id: each for each in plan.verdicts}
 
 
 def _reasons(profile: Profile, plan: Plan | None, verdict: Verdict | None) -> tuple[Reason, ...]:

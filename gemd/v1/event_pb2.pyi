@@ -44,11 +44,15 @@ class Event(_message.Message):
         TYPE_SNAPSHOT: Event._Type.ValueType  # 1
         """The whole state."""
         TYPE_MODEL: Event._Type.ValueType  # 2
-        """A model changed: its state, use, memory or failure."""
+        """A model changed: its state in memory or on disk, its pin, or its failure. Its requests and
+        leases have events of their own.
+        """
         TYPE_LOADING: Event._Type.ValueType  # 3
         """A load made progress."""
         TYPE_DEVICE: Event._Type.ValueType  # 4
-        """A device was sampled with a notable change, appeared, or went away. A few per second at most."""
+        """A device appeared or changed notably: its memory by a 64th, or anything that does not move by
+        itself, such as its budget. A few per second at most.
+        """
         TYPE_OPERATION: Event._Type.ValueType  # 5
         """An operation made progress or ended. A few per second at most."""
         TYPE_LEASE: Event._Type.ValueType  # 6
@@ -56,7 +60,7 @@ class Event(_message.Message):
         TYPE_REQUEST: Event._Type.ValueType  # 7
         """A request came in, moved on, or ended."""
         TYPE_CONDITION: Event._Type.ValueType  # 8
-        """A condition began, changed, or ended."""
+        """A condition began, has another reason or severity, or ended: its status is then FALSE."""
         TYPE_DECISION: Event._Type.ValueType  # 9
         """The daemon decided something."""
         TYPE_DAEMON: Event._Type.ValueType  # 10
@@ -70,11 +74,15 @@ class Event(_message.Message):
     TYPE_SNAPSHOT: Event.Type.ValueType  # 1
     """The whole state."""
     TYPE_MODEL: Event.Type.ValueType  # 2
-    """A model changed: its state, use, memory or failure."""
+    """A model changed: its state in memory or on disk, its pin, or its failure. Its requests and
+    leases have events of their own.
+    """
     TYPE_LOADING: Event.Type.ValueType  # 3
     """A load made progress."""
     TYPE_DEVICE: Event.Type.ValueType  # 4
-    """A device was sampled with a notable change, appeared, or went away. A few per second at most."""
+    """A device appeared or changed notably: its memory by a 64th, or anything that does not move by
+    itself, such as its budget. A few per second at most.
+    """
     TYPE_OPERATION: Event.Type.ValueType  # 5
     """An operation made progress or ended. A few per second at most."""
     TYPE_LEASE: Event.Type.ValueType  # 6
@@ -82,7 +90,7 @@ class Event(_message.Message):
     TYPE_REQUEST: Event.Type.ValueType  # 7
     """A request came in, moved on, or ended."""
     TYPE_CONDITION: Event.Type.ValueType  # 8
-    """A condition began, changed, or ended."""
+    """A condition began, has another reason or severity, or ended: its status is then FALSE."""
     TYPE_DECISION: Event.Type.ValueType  # 9
     """The daemon decided something."""
     TYPE_DAEMON: Event.Type.ValueType  # 10

@@ -788,9 +788,9 @@ class TokenLogprob(_message.Message):
     penalties.
     """
     entropy: _builtins.float
-    """Entropy of the model's distribution in its place, in nats. Set by Score only."""
+    """Entropy of the model's distribution in its place, in nats. Unset where the engine does not tell."""
     rank: _builtins.int
-    """Rank of the token in that distribution; 0 is the likeliest. Set by Score only."""
+    """Rank of the token in that distribution; 0 is the likeliest. Unset where the engine does not tell."""
     @_builtins.property
     def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob.Alternative]:
         """The likeliest tokens in its place, likeliest first, as many as asked for."""

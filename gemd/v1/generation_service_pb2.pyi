@@ -266,7 +266,9 @@ class EmbedRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     CLIENT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model, as `models/{id}` or `{id}`. Empty: the plan's embedding model, else its strong one."""
+    """The model, as `models/{id}` or `{id}`. Empty: an embedding model that is on
+    disk, else the one that answers requests which name none.
+    """
     pooling: Global___EmbedRequest.Pooling.ValueType
     """How the vectors of a text's tokens become one."""
     normalize: _builtins.bool
@@ -370,8 +372,8 @@ class CountTokensRequest(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     INCLUDE_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model, as `models/{id}` or `{id}`. Empty: the one that Generate would choose for this
-    input.
+    """The model, as `models/{id}` or `{id}`. Empty: the one that answers requests which name none and
+    are not drafted.
     """
     text: _builtins.str
     """A text, without a template."""
@@ -456,7 +458,9 @@ class ScoreRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     CLIENT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model, as `models/{id}` or `{id}`. Empty: the plan's checker."""
+    """The model, as `models/{id}` or `{id}`. Empty: the one that checks drafts, else the one
+    that answers requests which name none.
+    """
     text: _builtins.str
     """A text, without a template. May be empty."""
     alternatives: _builtins.int

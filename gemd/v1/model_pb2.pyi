@@ -220,7 +220,9 @@ class Model(_message.Message):
     state: Global___Model.State.ValueType
     """Where the model stands."""
     variant: _builtins.str
-    """Id of the variant that is loaded, or else the one that would be loaded."""
+    """Id of the variant that is loaded; of a model that is not, the preferred one of those on disk, or
+    of all.
+    """
     size_bytes: _builtins.int
     """Size of `variant` in bytes, on disk if it is there, else as published. 0 if unknown."""
     context_length: _builtins.int
@@ -259,7 +261,7 @@ class Model(_message.Message):
     """The operation that works on its files, `operations/{id}`. Empty if none does."""
     fingerprint: _builtins.str
     """Identifies weights, engine build and chat template together: while it stays the same, a greedy
-    answer does too. Empty if no worker runs.
+    answer does too. Not filled by this version.
     """
     compute: _builtins.str
     """The way in which the running worker computes, where its engine has several, such as `triton` or
@@ -269,7 +271,7 @@ class Model(_message.Message):
     """Why it computes in that way, in one sentence with its numbers. Empty if `compute` is."""
     @_builtins.property
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variant]:
-        """All variants that the catalogue or the disk knows, best for this machine first."""
+        """All variants that the catalogue or the disk knows, in the catalogue's order of preference."""
 
     @_builtins.property
     def memory(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMemory]:
@@ -391,7 +393,9 @@ class Variant(_message.Message):
     on_disk: _builtins.bool
     """Whether it is complete and verified on disk."""
     disk_bytes: _builtins.int
-    """Bytes of it that are on disk, complete or not."""
+    """Bytes of it that are on disk. 0 until it is complete; `DiskUse.owned_bytes` counts unfinished
+    files too.
+    """
     exclusive_bytes: _builtins.int
     """Bytes that deleting it would free: those no other variant and no other program's cache shares."""
     source: _builtins.str
@@ -401,10 +405,12 @@ class Variant(_message.Message):
     path: _builtins.str
     """Where its file or directory is. Empty if it is not on disk."""
     rejection: _builtins.str
-    """Why it is not served: what its last verification found wrong. Empty if nothing."""
+    """Why it is not loaded: what its last verification found wrong. Empty if nothing."""
     @_builtins.property
     def verify_time(self) -> _timestamp_pb2.Timestamp:
-        """When its content was last verified. Unset if never."""
+        """When all its bytes were last found to be the right ones, by its pull or by a later verification.
+        Unset if never.
+        """
 
     @_builtins.property
     def last_used_time(self) -> _timestamp_pb2.Timestamp:
@@ -489,7 +495,9 @@ class ModelMemory(_message.Message):
     """What the sensor sees its worker use. Unset if no sensor tells."""
     @_builtins.property
     def estimate(self) -> Global___MemoryEstimate:
-        """What was predicted."""
+        """What was predicted. In this version of main memory only, as one figure without its parts; a plan
+        has them.
+        """
 
     def __init__(
         self,
@@ -620,7 +628,7 @@ class MemoryEstimate(_message.Message):
     """Where the figures come from."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryEstimate.Part]:
-        """The parts; they add up to `steady_bytes`."""
+        """The parts; they add up to `steady_bytes`. May be empty."""
 
     def __init__(
         self,
@@ -735,7 +743,9 @@ class Loading(_message.Message):
         PHASE_UNSPECIFIED: Loading._Phase.ValueType  # 0
         """Not set, or not known to this version of the API."""
         PHASE_MAKING_ROOM: Loading._Phase.ValueType  # 1
-        """Other models are unloaded or shrunk so that this one fits."""
+        """Other models are unloaded or shrunk so that this one fits. Not sent by this version: such a
+        load waits, and `Queued` says so.
+        """
         PHASE_STARTING: Loading._Phase.ValueType  # 2
         """The worker process starts and imports its engine."""
         PHASE_READING_WEIGHTS: Loading._Phase.ValueType  # 3
@@ -751,7 +761,9 @@ class Loading(_message.Message):
     PHASE_UNSPECIFIED: Loading.Phase.ValueType  # 0
     """Not set, or not known to this version of the API."""
     PHASE_MAKING_ROOM: Loading.Phase.ValueType  # 1
-    """Other models are unloaded or shrunk so that this one fits."""
+    """Other models are unloaded or shrunk so that this one fits. Not sent by this version: such a
+    load waits, and `Queued` says so.
+    """
     PHASE_STARTING: Loading.Phase.ValueType  # 2
     """The worker process starts and imports its engine."""
     PHASE_READING_WEIGHTS: Loading.Phase.ValueType  # 3
@@ -775,7 +787,7 @@ class Loading(_message.Message):
     total: _builtins.int
     """How much there is in all, in the unit of `current`. 0 if unknown."""
     message: _builtins.str
-    """One line for people, such as `unloading gemma4-12b`. May be empty."""
+    """One line for people. Empty in this version."""
     def __init__(
         self,
         *,

@@ -78,11 +78,11 @@ class Operation(_message.Message):
         STATE_UNSPECIFIED: Operation._State.ValueType  # 0
         """Not set, or not known to this version of the API."""
         STATE_PENDING: Operation._State.ValueType  # 1
-        """Accepted, not begun."""
+        """Accepted, not begun. Not used by this version."""
         STATE_RUNNING: Operation._State.ValueType  # 2
         """At work."""
         STATE_CANCELLING: Operation._State.ValueType  # 3
-        """A cancel was asked for and is on its way."""
+        """A cancel was asked for and is on its way. Not used by this version."""
         STATE_SUCCEEDED: Operation._State.ValueType  # 4
         """Done; the result of its kind is set."""
         STATE_FAILED: Operation._State.ValueType  # 5
@@ -96,11 +96,11 @@ class Operation(_message.Message):
     STATE_UNSPECIFIED: Operation.State.ValueType  # 0
     """Not set, or not known to this version of the API."""
     STATE_PENDING: Operation.State.ValueType  # 1
-    """Accepted, not begun."""
+    """Accepted, not begun. Not used by this version."""
     STATE_RUNNING: Operation.State.ValueType  # 2
     """At work."""
     STATE_CANCELLING: Operation.State.ValueType  # 3
-    """A cancel was asked for and is on its way."""
+    """A cancel was asked for and is on its way. Not used by this version."""
     STATE_SUCCEEDED: Operation.State.ValueType  # 4
     """Done; the result of its kind is set."""
     STATE_FAILED: Operation.State.ValueType  # 5
@@ -125,7 +125,7 @@ class Operation(_message.Message):
             MEASURE_BYTES: Operation.Unit._Measure.ValueType  # 1
             """Bytes."""
             MEASURE_TENSORS: Operation.Unit._Measure.ValueType  # 2
-            """Tensors."""
+            """Tensors. Not used by this version."""
             MEASURE_CHECKS: Operation.Unit._Measure.ValueType  # 3
             """Checks."""
 
@@ -137,7 +137,7 @@ class Operation(_message.Message):
         MEASURE_BYTES: Operation.Unit.Measure.ValueType  # 1
         """Bytes."""
         MEASURE_TENSORS: Operation.Unit.Measure.ValueType  # 2
-        """Tensors."""
+        """Tensors. Not used by this version."""
         MEASURE_CHECKS: Operation.Unit.Measure.ValueType  # 3
         """Checks."""
 
@@ -402,7 +402,7 @@ class VerifyResult(_message.Message):
     PASSED_FIELD_NUMBER: _builtins.int
     CHECKS_FIELD_NUMBER: _builtins.int
     passed: _builtins.bool
-    """Whether every check passed. A variant that did not pass is not served."""
+    """Whether every check passed. See StoreService.VerifyModel for what follows if not."""
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckResult]:
         """The checks, in the order they were made."""

@@ -69,8 +69,8 @@ class OperationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListOperations(self, request, context):
-        """Lists running and recently ended operations, newest first. Ended ones are kept for a while that
-        the settings name.
+        """Lists running and recently ended operations, newest first. Of ended ones the
+        last hundred are kept, each for an hour.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

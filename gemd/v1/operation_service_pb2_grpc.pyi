@@ -36,8 +36,8 @@ class OperationServiceStub:
     GetOperation: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.GetOperationRequest, _operation_service_pb2.GetOperationResponse]
     """Returns one operation."""
     ListOperations: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.ListOperationsRequest, _operation_service_pb2.ListOperationsResponse]
-    """Lists running and recently ended operations, newest first. Ended ones are kept for a while that
-    the settings name.
+    """Lists running and recently ended operations, newest first. Of ended ones the
+    last hundred are kept, each for an hour.
     """
     CancelOperation: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.CancelOperationRequest, _operation_service_pb2.CancelOperationResponse]
     """Asks an operation to stop, and answers with its state after that. One that has ended already
@@ -58,8 +58,8 @@ class OperationServiceAsyncStub(OperationServiceStub):
     GetOperation: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.GetOperationRequest, _operation_service_pb2.GetOperationResponse]  # type: ignore[assignment]
     """Returns one operation."""
     ListOperations: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.ListOperationsRequest, _operation_service_pb2.ListOperationsResponse]  # type: ignore[assignment]
-    """Lists running and recently ended operations, newest first. Ended ones are kept for a while that
-    the settings name.
+    """Lists running and recently ended operations, newest first. Of ended ones the
+    last hundred are kept, each for an hour.
     """
     CancelOperation: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.CancelOperationRequest, _operation_service_pb2.CancelOperationResponse]  # type: ignore[assignment]
     """Asks an operation to stop, and answers with its state after that. One that has ended already
@@ -89,8 +89,8 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_service_pb2.ListOperationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operation_service_pb2.ListOperationsResponse, _abc.Awaitable[_operation_service_pb2.ListOperationsResponse]]:
-        """Lists running and recently ended operations, newest first. Ended ones are kept for a while that
-        the settings name.
+        """Lists running and recently ended operations, newest first. Of ended ones the
+        last hundred are kept, each for an hour.
         """
 
     @_abc_1.abstractmethod

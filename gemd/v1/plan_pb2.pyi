@@ -53,7 +53,9 @@ class Plan(_message.Message):
 
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantVerdict]:
-        """Every variant that was looked at, best first, the chosen ones included."""
+        """Every variant that was looked at: the chosen ones, then those that fit, then the rest; each by
+        quality, then in the model's own order.
+        """
 
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[_decision_pb2.Reason]:
@@ -156,7 +158,9 @@ class PlannedModel(_message.Message):
     context_length: _builtins.int
     """Context in tokens."""
     speed_measured: _builtins.bool
-    """Whether `speed` was measured on this machine rather than predicted."""
+    """Whether `speed` was measured on this machine rather than predicted; never in this version.
+    `Model.measured_speed` is.
+    """
     warm: _builtins.bool
     """Whether it stays warm. False: it is swapped in when needed."""
     download_bytes: _builtins.int

@@ -399,9 +399,9 @@ class Condition(_message.Message):
         STATUS_TRUE: Condition._Status.ValueType  # 1
         """It holds."""
         STATUS_FALSE: Condition._Status.ValueType  # 2
-        """It no longer holds."""
+        """It no longer holds. In events only: a status leaves out what is over."""
         STATUS_UNKNOWN: Condition._Status.ValueType  # 3
-        """It cannot be told."""
+        """It cannot be told. Not used by this version."""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper):
         """Whether it holds."""
@@ -411,9 +411,9 @@ class Condition(_message.Message):
     STATUS_TRUE: Condition.Status.ValueType  # 1
     """It holds."""
     STATUS_FALSE: Condition.Status.ValueType  # 2
-    """It no longer holds."""
+    """It no longer holds. In events only: a status leaves out what is over."""
     STATUS_UNKNOWN: Condition.Status.ValueType  # 3
-    """It cannot be told."""
+    """It cannot be told. Not used by this version."""
 
     class _Severity:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -470,7 +470,10 @@ class Condition(_message.Message):
 
     @_builtins.property
     def last_transition_time(self) -> _timestamp_pb2.Timestamp:
-        """When `status` last changed."""
+        """Since when it holds, or no longer does, as far as the daemon has seen: it looks every few
+        seconds, and what held at the first look holds since then. Of `ScheduleModelAbsent` the first
+        look is the first status.
+        """
 
     def __init__(
         self,
@@ -718,7 +721,7 @@ class Statistics(_message.Message):
     ENERGY_JOULES_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
     requests: _builtins.int
-    """Requests that came in."""
+    """Requests to generate, embed or score that came in, invalid ones included."""
     failed_requests: _builtins.int
     """Requests that ended in an error, refusals included."""
     cancelled_requests: _builtins.int

@@ -46,11 +46,11 @@ class PullModelRequest(_message.Message):
     """
     source: _builtins.str
     """Where to fetch from: `hub`, `python-package` or `local`. Empty: the profile's sources in their
-    order.
+    order. `hub` means files and repositories there.
     """
     request_id: _builtins.str
-    """A UUID that makes a repeated call return the operation of the first one, even after it ended.
-    May be empty.
+    """A UUID that makes a repeated call return the operation that the first one started or joined,
+    even after it ended. May be empty.
     """
     def __init__(
         self,
@@ -80,7 +80,9 @@ class PullModelResponse(_message.Message):
     OPERATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def operation(self) -> _operation_pb2.Operation:
-        """The operation, new or joined. It has ended already if there was nothing to do."""
+        """The operation, new or joined. It may have ended by the time it
+        is watched.
+        """
 
     def __init__(
         self,
@@ -132,8 +134,8 @@ class QuantizeModelRequest(_message.Message):
     demands consent.
     """
     request_id: _builtins.str
-    """A UUID that makes a repeated call return the operation of the first one, even after it ended.
-    May be empty.
+    """A UUID that makes a repeated call return the operation that the first one started or joined,
+    even after it ended. May be empty.
     """
     quantize_dense: _builtins.bool
     """NVFP4 only: the dense feed-forward layers too, and not only the experts. Saves some 4 % of the

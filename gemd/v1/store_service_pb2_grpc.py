@@ -31,8 +31,9 @@ class StoreServiceStub(object):
     however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
-    operation. One that contradicts a running operation on the same model is ABORTED with reason
-    OPERATION_CONFLICT. What goes wrong before an operation exists is the status of the call; what
+    operation. Only PruneStore always starts its own. One that contradicts a running operation on the
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
+    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
     goes wrong later is in `Operation.error`.
     """
 
@@ -75,8 +76,9 @@ class StoreServiceServicer(object):
     however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
-    operation. One that contradicts a running operation on the same model is ABORTED with reason
-    OPERATION_CONFLICT. What goes wrong before an operation exists is the status of the call; what
+    operation. Only PruneStore always starts its own. One that contradicts a running operation on the
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
+    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
     goes wrong later is in `Operation.error`.
     """
 
@@ -101,7 +103,8 @@ class StoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def VerifyModel(self, request, context):
-        """Checks the files of a variant. A variant that does not pass is no longer served.
+        """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is not
+        loaded any more; a file of the user's own is only told of, and what is loaded goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,8 +170,9 @@ class StoreService(object):
     however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
-    operation. One that contradicts a running operation on the same model is ABORTED with reason
-    OPERATION_CONFLICT. What goes wrong before an operation exists is the status of the call; what
+    operation. Only PruneStore always starts its own. One that contradicts a running operation on the
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
+    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
     goes wrong later is in `Operation.error`.
     """
 

@@ -32,8 +32,9 @@ class StoreServiceStub:
     however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
-    operation. One that contradicts a running operation on the same model is ABORTED with reason
-    OPERATION_CONFLICT. What goes wrong before an operation exists is the status of the call; what
+    operation. Only PruneStore always starts its own. One that contradicts a running operation on the
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
+    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
     goes wrong later is in `Operation.error`.
     """
 
@@ -54,7 +55,9 @@ class StoreServiceStub:
     Errors of the call or the operation: those of PullModel, and BAD_MODEL_FILE, ENGINE_MISSING.
     """
     VerifyModel: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.VerifyModelRequest, _store_service_pb2.VerifyModelResponse]
-    """Checks the files of a variant. A variant that does not pass is no longer served."""
+    """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is not
+    loaded any more; a file of the user's own is only told of, and what is loaded goes on.
+    """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.DeleteModelRequest, _store_service_pb2.DeleteModelResponse]
     """Removes a variant from disk. Files that another program put there are never touched.
 
@@ -73,8 +76,9 @@ class StoreServiceAsyncStub(StoreServiceStub):
     however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
-    operation. One that contradicts a running operation on the same model is ABORTED with reason
-    OPERATION_CONFLICT. What goes wrong before an operation exists is the status of the call; what
+    operation. Only PruneStore always starts its own. One that contradicts a running operation on the
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
+    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
     goes wrong later is in `Operation.error`.
     """
 
@@ -92,7 +96,9 @@ class StoreServiceAsyncStub(StoreServiceStub):
     Errors of the call or the operation: those of PullModel, and BAD_MODEL_FILE, ENGINE_MISSING.
     """
     VerifyModel: _aio.UnaryUnaryMultiCallable[_store_service_pb2.VerifyModelRequest, _store_service_pb2.VerifyModelResponse]  # type: ignore[assignment]
-    """Checks the files of a variant. A variant that does not pass is no longer served."""
+    """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is not
+    loaded any more; a file of the user's own is only told of, and what is loaded goes on.
+    """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_store_service_pb2.DeleteModelRequest, _store_service_pb2.DeleteModelResponse]  # type: ignore[assignment]
     """Removes a variant from disk. Files that another program put there are never touched.
 
@@ -110,8 +116,9 @@ class StoreServiceServicer(metaclass=_abc_1.ABCMeta):
     however it did, once there is one again.
 
     A call that asks for what a running operation already does joins it: the answer is that
-    operation. One that contradicts a running operation on the same model is ABORTED with reason
-    OPERATION_CONFLICT. What goes wrong before an operation exists is the status of the call; what
+    operation. Only PruneStore always starts its own. One that contradicts a running operation on the
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
+    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
     goes wrong later is in `Operation.error`.
     """
 
@@ -145,7 +152,9 @@ class StoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _store_service_pb2.VerifyModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_store_service_pb2.VerifyModelResponse, _abc.Awaitable[_store_service_pb2.VerifyModelResponse]]:
-        """Checks the files of a variant. A variant that does not pass is no longer served."""
+        """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is not
+        loaded any more; a file of the user's own is only told of, and what is loaded goes on.
+        """
 
     @_abc_1.abstractmethod
     def DeleteModel(

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import capture_logs
 
 from gemd.errors import ConfigError
 from gemd.rpc.server import SERVICES
@@ -125,6 +126,18 @@ async def test_bytes_that_are_no_message_are_an_invalid_request(
     assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     assert found.metadata["method"] == path
     assert found.metadata["size_bytes"] == str(len(NO_UTF8))
+
+
+async def test_reflection_refuses_bytes_that_are_no_message(running: Running) -> None:
+    """As the other methods do, and without a traceback in the log."""
+    path, _ = named("ServerReflectionInfo")
+    untyped: Any = running.channel
+    call = untyped.stream_stream(path, request_serializer=bytes, response_deserializer=bytes)
+    with capture_logs() as lines:
+        found = await fails(call(iter([NO_UTF8])))
+        await until(lambda: bool(lines))
+    assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert [(each["event"], each["outcome"]) for each in lines] == [("rpc", "INVALID_REQUEST")]
 
 
 async def test_health_is_about_every_service(running: Running) -> None:

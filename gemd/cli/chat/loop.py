@@ -127,5 +127,8 @@ class Chat:
             show_stats(self.output, shown)
         else:
             say_if_cut(
-                self.output, shown.generation.answer(), asked=options["max_tokens"] is not None
+                self.output,
+                shown.generation.answer(),
+                asked=options["max_tokens"] is not None,
+                advice="a conversation begun with --max-tokens has another limit",
             )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gemd.catalog.sources import kind_of
 from gemd.hardware import RAM
 from gemd.residency.states import Residence, State
+from gemd.routing.speeds import UNKNOWN, Speed
 from gemd.rpc.convert.fields import duration, error_detail, model_name, timestamp
 from gemd.v1 import model_pb2
 
@@ -87,6 +89,7 @@ class ModelView:
         fetching: Whether that operation fetches or makes its weights.
         context_tokens: The context a worker would get.
         leases: Active leases on it.
+        speed: What it was measured to do here.
 
     """
 
@@ -97,6 +100,7 @@ class ModelView:
     fetching: bool
     context_tokens: int
     leases: int
+    speed: Speed = UNKNOWN
 
 
 def state(view: ModelView) -> model_pb2.Model.State.ValueType:
@@ -115,6 +119,20 @@ def _served(view: ModelView) -> list[Variant]:
         for variant in view.profile.variants
         if variant.id in view.disk and not view.disk[variant.id].rejection
     ]
+
+
+def _loaded(view: ModelView) -> Variant | None:
+    """The variant that is in memory, or on its way there; None if none is."""
+    if view.residence.state not in _STATES:
+        return None
+    return next(
+        (
+            variant
+            for variant in view.profile.variants
+            if variant.id in view.disk and view.disk[variant.id].path == view.residence.path
+        ),
+        None,
+    )
 
 
 def disk_use(use: DiskUse) -> model_pb2.DiskUse:
@@ -136,7 +154,7 @@ def model(view: ModelView, *, wall_of: Callable[[float], float]) -> model_pb2.Mo
 
     """
     profile, residence = view.profile, view.residence
-    chosen = (_served(view) or list(profile.variants))[0]
+    chosen = _loaded(view) or (_served(view) or list(profile.variants))[0]
     found = view.disk.get(chosen.id)
     message = model_pb2.Model(
         name=model_name(profile.id),
@@ -164,7 +182,17 @@ def model(view: ModelView, *, wall_of: Callable[[float], float]) -> model_pb2.Mo
         operation=view.operation,
     )
     _add_residence(message, residence, wall_of)
+    if view.speed.measured:
+        message.measured_speed.CopyFrom(_speed(view.speed))
     return message
+
+
+def _speed(speed: Speed) -> model_pb2.Speed:
+    return model_pb2.Speed(
+        prefill_tokens_per_second=speed.prefill_tps,
+        decode_tokens_per_second=speed.decode_tps,
+        canvas_duration=None if speed.canvas_s is None else duration(speed.canvas_s),
+    )
 
 
 def _add_residence(
@@ -210,7 +238,7 @@ def _variant(variant: Variant, found: OnDisk | None) -> model_pb2.Variant:
         on_disk=found is not None and not found.rejection,
     )
     if found is None:
-        message.source = variant.sources[0].kind
+        message.source = kind_of(variant.sources[0])
         message.origin = variant.sources[0].origin
         return message
     message.disk_bytes = found.size_bytes
