@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -130,12 +131,15 @@ def chat_proto(conversation: Conversation) -> generation_pb2.Chat:
 
     Raises:
         ValueError: A message has a role that there is not.
+        TypeError: One of them is no `Message`.
 
     """
     messages = (
         [Message("user", conversation)] if isinstance(conversation, str) else list(conversation)
     )
-    for message in messages:
+    for index, message in enumerate(messages):
+        if not isinstance(message, Message):
+            raise TypeError(f"messages[{index}] is {message!r}, and has to be a Message")
         if message.role not in _ROLES:
             raise ValueError(f"a message's role is {message.role!r}; it can be {', '.join(_ROLES)}")
     return generation_pb2.Chat(
@@ -189,8 +193,17 @@ def _span_proto(span: str | Gap, index: int) -> generation_pb2.CanvasSpan:
 
 
 def mode_proto(mode: Mode | None) -> generation_pb2.Mode.ValueType:
-    """The enum value; None leaves the choice to the daemon."""
-    return generation_pb2.MODE_UNSPECIFIED if mode is None else _MODES[mode]
+    """The enum value; None leaves the choice to the daemon.
+
+    Raises:
+        ValueError: There is no such mode.
+
+    """
+    if mode is None:
+        return generation_pb2.MODE_UNSPECIFIED
+    if mode not in _MODES:
+        raise ValueError(f"the mode is {mode!r}; it can be {', '.join(_MODES)}")
+    return _MODES[mode]
 
 
 def pooling_proto(
@@ -231,7 +244,14 @@ def tier_proto(tier: Tier) -> model_pb2.Tier.ValueType:
 
 
 def set_duration(duration: Duration, seconds: float) -> None:
-    """Write seconds into a Duration field, which thereby becomes set."""
+    """Write seconds into a Duration field, which thereby becomes set.
+
+    Raises:
+        ValueError: They are not finite, or more than the field holds.
+
+    """
+    if not math.isfinite(seconds):
+        raise ValueError(f"a time of {seconds} s has no end to be told; give a number of seconds")
     duration.FromNanoseconds(round(seconds * 1e9))
 
 
