@@ -24,7 +24,7 @@ from gemd.cli.run import run
 from gemd.cli.session import Session
 from gemd.client import Message
 from gemd.v1 import generation_pb2
-from tests.support.daemon_says import abort, delta, model
+from tests.support.daemon_says import abort, delta, finished, model, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +86,25 @@ def sent(daemon: FakeDaemon) -> list[list[tuple[str, str]]]:
         ]
         for request in daemon.asked("Generate")
     ]
+
+
+def test_an_answer_that_a_limit_cut_off_says_how_to_have_another(
+    chat: Chat, daemon: FakeDaemon
+) -> None:
+    """No command of a conversation sets it: the option it is begun with does."""
+
+    def cut(*_: object) -> Any:
+        yield started()
+        yield delta("half")
+        last = finished()
+        last.finished.finish_reason = generation_pb2.Finished.FINISH_REASON_MAX_TOKENS
+        yield last
+
+    daemon.script.generate = cut
+    chat.run(Typist("Hi"))
+    assert "cut off after 8 tokens; a conversation begun with --max-tokens has another" in said(
+        chat
+    )
 
 
 @pytest.mark.parametrize(

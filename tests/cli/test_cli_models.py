@@ -138,7 +138,9 @@ def test_load_unload_and_pin(inside: Inside, daemon: FakeDaemon) -> None:
     assert done.stderr.splitlines()[0].startswith("loading smollm2-135m    0 %")
     assert done.stderr.splitlines()[-1].startswith("smollm2-135m is warm")
     (request,) = daemon.asked("LoadModel")
-    assert request.clear_failure
+    assert (request.clear_failure, request.allow_cpu) == (True, False)
+    assert inside("load", "smollm2-135m", "--cpu").returncode == 0
+    assert daemon.asked("LoadModel")[-1].allow_cpu
     assert json.loads(inside("load", "smollm2-135m", "--json").stdout)["state"] == "STATE_READY"
     assert inside("unload", "smollm2-135m", "--now").stderr == "smollm2-135m is unloaded\n"
     (request,) = daemon.asked("UnloadModel")

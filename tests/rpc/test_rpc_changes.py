@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gemd.rpc.app import App
 from gemd.rpc.condition_times import ConditionTimes
 from gemd.rpc.device_changes import DeviceChanges
 from gemd.v1 import daemon_service_pb2, device_pb2, event_pb2, status_pb2
@@ -92,6 +93,16 @@ def test_a_notable_change_of_a_device_is_told(fields: dict[str, Any], notable: b
     assert changes.look([device(**fields)]) == ([device(**fields)] if notable else [])
 
 
+def test_another_end_of_keeping_off_is_told() -> None:
+    """And not the second that one clock differs by from the other."""
+    changes = DeviceChanges()
+    for until, notable in ((None, True), (100, True), (101, False), (103, True), (None, True)):
+        now = device()
+        if until is not None:
+            now.keep_off_until.FromSeconds(until)
+        assert bool(changes.look([now])) is notable
+
+
 def test_small_changes_add_up() -> None:
     """What counts is the device as it was last told of."""
     changes = DeviceChanges()
@@ -100,8 +111,11 @@ def test_small_changes_add_up() -> None:
     assert changes.look([device(others_bytes=2 * GIB + GIB // 2)])
 
 
-async def test_who_watches_hears_that_a_device_is_kept_off() -> None:
-    """Of the device and of the condition, at once and without asking for the status."""
+async def test_who_watches_hears_that_a_device_is_kept_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the device and of the condition, without a sample and without asking for the status."""
+    monkeypatch.setattr(App, "_sensed", lambda *_: None)
     async with serving() as running:
         wanted = daemon_service_pb2.WatchEventsRequest(
             types=[event_pb2.Event.TYPE_DEVICE, event_pb2.Event.TYPE_CONDITION], initial_state=True

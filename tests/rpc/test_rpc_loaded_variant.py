@@ -80,6 +80,15 @@ async def test_a_load_takes_the_first_file_that_fits(
     assert found.spec.load.path == str(tmp_path / f"{taken}.gguf")
 
 
+async def test_a_file_that_was_found_to_be_damaged_is_no_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although it would fit, and is preferred."""
+    monkeypatch.setattr(Store, "_is_rejected", lambda _, __, variant: variant.id == LARGE)
+    found = await located(tmp_path, two_files(tmp_path), "40GiB")
+    assert found.spec.load.path == str(tmp_path / f"{SMALL}.gguf")
+
+
 async def test_where_nothing_is_planned_it_is_the_first(tmp_path: Path) -> None:
     """And one that is there alone is not asked about."""
     profile = two_files(tmp_path)
