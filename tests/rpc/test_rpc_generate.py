@@ -32,6 +32,8 @@ from tests.support.workers import descriptors
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    from gemd.rpc.requests import RequestRecord, Waits
+
 
 @pytest.fixture
 async def running() -> AsyncGenerator[Running]:
@@ -260,42 +262,57 @@ def waits_for(running: Running, count: int) -> bool:
     return running.app.manager.residence(MODEL).waiting == count
 
 
+class Begun:
+    """Notes which requests begin, and whether in the background."""
+
+    def __init__(self) -> None:
+        self.order: list[tuple[str, bool]] = []
+
+    def began(self, record: RequestRecord) -> None:
+        """See `gemd.rpc.requests.Follower`."""
+        self.order.append((record.method, record.background))
+
+    def ended(self, record: RequestRecord, waits: Waits) -> None:
+        """See `gemd.rpc.requests.Follower`."""
+
+
 async def test_background_requests_let_interactive_ones_go_first() -> None:
     """Generate, Embed and Score hand the priority on: whoever sits before it is first."""
     async with serving(parallel=1) as running:
         await running.answer("warm")
         busy = running.ask(count=10_000, token_seconds=0.005)
         await busy.read()
-        order: list[str] = []
-
-        async def wait_for(name: str, answer: Awaitable[object]) -> None:
-            await answer
-            order.append(name)
+        begun = Begun()
+        running.app.requests.followers.append(begun)
 
         background = messages.PRIORITY_BACKGROUND
         asked = service.GenerateRequest(text="b", model=MODEL, priority=background)
         ask = running.generation
         text = service.Continuation(text="c")
         # A call begins when it is made, so each is made in its turn.
-        made: dict[str, Callable[[], Awaitable[object]]] = {
-            "generate": lambda: kinds(ask.Generate(asked)),
-            "embed": lambda: ask.Embed(
-                service.EmbedRequest(texts=["b"], model=MODEL, priority=background)
-            ),
-            "score": lambda: ask.Score(
+        made: list[Callable[[], Awaitable[object]]] = [
+            lambda: kinds(ask.Generate(asked)),
+            lambda: ask.Embed(service.EmbedRequest(texts=["b"], model=MODEL, priority=background)),
+            lambda: ask.Score(
                 service.ScoreRequest(
                     text="b", continuations=[text], model=MODEL, priority=background
                 )
             ),
-            "person": lambda: running.answer("p"),
-        }
-        tasks = []
-        for waiting, (name, make) in enumerate(made.items(), start=1):
-            tasks.append(asyncio.create_task(wait_for(name, make())))
+            lambda: running.answer("p"),
+        ]
+        tasks: list[asyncio.Future[object]] = []
+        for waiting, make in enumerate(made, start=1):
+            tasks.append(asyncio.ensure_future(make()))
             await until(partial(waits_for, running, waiting))
         busy.cancel()
         await asyncio.gather(*tasks)
-        assert order[0] == "person"
+    # As the daemon began them: whose answer is read first is up to the client.
+    assert begun.order == [
+        ("Generate", False),
+        ("Generate", True),
+        ("Embed", True),
+        ("Score", True),
+    ]
 
 
 async def test_many_cancelled_streams_leave_nothing(running: Running) -> None:
