@@ -34,7 +34,7 @@ class GenerationServiceStub(object):
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
     first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
     """
 
@@ -80,7 +80,7 @@ class GenerationServiceServicer(object):
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
     first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
     """
 
@@ -171,7 +171,7 @@ class GenerationService(object):
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
     first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
     """
 

@@ -35,7 +35,7 @@ class GenerationServiceStub:
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
     first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
     """
 
@@ -74,7 +74,7 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
     first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
     """
 
@@ -109,7 +109,7 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
     first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
     """
 

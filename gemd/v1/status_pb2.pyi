@@ -585,7 +585,9 @@ class RequestStatus(_message.Message):
 
     @_builtins.property
     def usage(self) -> _generation_pb2.Usage:
-        """Tokens used so far."""
+        """Tokens of the prompt, of it in a cache, and generated so far; the other figures come with the
+        answer's end.
+        """
 
     def __init__(
         self,
