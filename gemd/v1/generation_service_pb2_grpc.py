@@ -34,8 +34,9 @@ class GenerationServiceStub(object):
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
-    first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes,
+    ENGINE_CRASHED is UNAVAILABLE before the first text, so that trying again is safe, and ABORTED
+    after it; what was streamed is valid.
     """
 
     def __init__(self, channel):
@@ -80,8 +81,9 @@ class GenerationServiceServicer(object):
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
-    first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes,
+    ENGINE_CRASHED is UNAVAILABLE before the first text, so that trying again is safe, and ABORTED
+    after it; what was streamed is valid.
     """
 
     def Generate(self, request, context):
@@ -171,8 +173,9 @@ class GenerationService(object):
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
-    first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes,
+    ENGINE_CRASHED is UNAVAILABLE before the first text, so that trying again is safe, and ABORTED
+    after it; what was streamed is valid.
     """
 
     @staticmethod

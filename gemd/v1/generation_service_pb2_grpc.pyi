@@ -35,8 +35,9 @@ class GenerationServiceStub:
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
-    first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes,
+    ENGINE_CRASHED is UNAVAILABLE before the first text, so that trying again is safe, and ABORTED
+    after it; what was streamed is valid.
     """
 
     @_typing.overload
@@ -74,8 +75,9 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
-    first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes,
+    ENGINE_CRASHED is UNAVAILABLE before the first text, so that trying again is safe, and ABORTED
+    after it; what was streamed is valid.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -109,8 +111,9 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     Common errors: INVALID_REQUEST and UNSUPPORTED_INPUT (with the offending field), MODEL_NOT_FOUND
     (with the command that fetches it), CONTEXT_TOO_LONG, MODEL_TOO_LARGE, VRAM_BUDGET_EXCEEDED and
     QUEUE_FULL (with the time after which to try again), ENGINE_MISSING, ENGINE_START_FAILED,
-    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes, ENGINE_CRASHED is UNAVAILABLE before the
-    first text, so that trying again is safe, and ABORTED after it; what was streamed is valid.
+    MODEL_QUARANTINED, CPU_CONSENT_NEEDED, DEADLINE_EXPIRED, SHUTTING_DOWN. If the worker crashes,
+    ENGINE_CRASHED is UNAVAILABLE before the first text, so that trying again is safe, and ABORTED
+    after it; what was streamed is valid.
     """
 
     @_abc_1.abstractmethod
