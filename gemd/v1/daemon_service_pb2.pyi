@@ -310,8 +310,8 @@ class YieldRequest(_message.Message):
     """End an earlier `keep_off` and give nothing back. The other fields but `device` must be unset."""
     @_builtins.property
     def keep_off(self) -> _duration_pb2.Duration:
-        """How long gemd then loads nothing there, at most seven days. Unset or 0: it may load again when a
-        request needs it.
+        """How long gemd then loads nothing there, at most seven days. Unset or 0: it may load again when
+        a request needs it.
         """
 
     def __init__(

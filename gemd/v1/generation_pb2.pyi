@@ -455,8 +455,8 @@ Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
 
 @_typing.final
 class CanvasSpan(_message.Message):
-    """One stretch of a text with gaps (infilling). The spans, in order, make up the whole text; at least
-    one is free.
+    """One stretch of a text with gaps (infilling). The spans, in order, make up the whole text; at
+    least one is free.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -788,9 +788,13 @@ class TokenLogprob(_message.Message):
     penalties.
     """
     entropy: _builtins.float
-    """Entropy of the model's distribution in its place, in nats. Unset where the engine does not tell."""
+    """Entropy of the model's distribution in its place, in nats. Unset where the engine does not
+    tell.
+    """
     rank: _builtins.int
-    """Rank of the token in that distribution; 0 is the likeliest. Unset where the engine does not tell."""
+    """Rank of the token in that distribution; 0 is the likeliest. Unset where the engine does not
+    tell.
+    """
     @_builtins.property
     def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob.Alternative]:
         """The likeliest tokens in its place, likeliest first, as many as asked for."""

@@ -90,9 +90,9 @@ class GenerationServiceServicer(object):
         """Answers a prompt and streams events.
 
         Their order: Routed as soon as the route is decided (not if the request names its model), and
-        before or after it Queued and Loading as long as needed; Started; then Delta (with Canvas, Draft
-        and Resolved between them), and Finished. Joining the texts of all Delta events is enough to get
-        the answer.
+        before or after it Queued and Loading as long as needed; Started; then Delta (with Canvas,
+        Draft and Resolved between them), and Finished. Joining the texts of all Delta events is enough
+        to get the answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,9 +48,9 @@ class GenerationServiceStub:
     """Answers a prompt and streams events.
 
     Their order: Routed as soon as the route is decided (not if the request names its model), and
-    before or after it Queued and Loading as long as needed; Started; then Delta (with Canvas, Draft
-    and Resolved between them), and Finished. Joining the texts of all Delta events is enough to get
-    the answer.
+    before or after it Queued and Loading as long as needed; Started; then Delta (with Canvas,
+    Draft and Resolved between them), and Finished. Joining the texts of all Delta events is enough
+    to get the answer.
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.EmbedRequest, _generation_service_pb2.EmbedResponse]
     """Computes embeddings of texts. UNSUPPORTED_INPUT of a block-diffusion model."""
@@ -85,9 +85,9 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """Answers a prompt and streams events.
 
     Their order: Routed as soon as the route is decided (not if the request names its model), and
-    before or after it Queued and Loading as long as needed; Started; then Delta (with Canvas, Draft
-    and Resolved between them), and Finished. Joining the texts of all Delta events is enough to get
-    the answer.
+    before or after it Queued and Loading as long as needed; Started; then Delta (with Canvas,
+    Draft and Resolved between them), and Finished. Joining the texts of all Delta events is enough
+    to get the answer.
     """
     Embed: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.EmbedRequest, _generation_service_pb2.EmbedResponse]  # type: ignore[assignment]
     """Computes embeddings of texts. UNSUPPORTED_INPUT of a block-diffusion model."""
@@ -125,9 +125,9 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers a prompt and streams events.
 
         Their order: Routed as soon as the route is decided (not if the request names its model), and
-        before or after it Queued and Loading as long as needed; Started; then Delta (with Canvas, Draft
-        and Resolved between them), and Finished. Joining the texts of all Delta events is enough to get
-        the answer.
+        before or after it Queued and Loading as long as needed; Started; then Delta (with Canvas,
+        Draft and Resolved between them), and Finished. Joining the texts of all Delta events is enough
+        to get the answer.
         """
 
     @_abc_1.abstractmethod

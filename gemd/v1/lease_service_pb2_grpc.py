@@ -70,7 +70,8 @@ class LeaseServiceServicer(object):
     def CreateLease(self, request, context):
         """Creates a lease. Answers at once; with `load` the model is made warm in the background.
 
-        Errors: MODEL_NOT_FOUND, INVALID_REQUEST, QUEUE_FULL if there are too many leases, SHUTTING_DOWN.
+        Errors: MODEL_NOT_FOUND, INVALID_REQUEST, QUEUE_FULL if there are too many leases,
+        SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

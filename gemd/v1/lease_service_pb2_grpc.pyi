@@ -40,7 +40,8 @@ class LeaseServiceStub:
     CreateLease: _grpc.UnaryUnaryMultiCallable[_lease_service_pb2.CreateLeaseRequest, _lease_service_pb2.CreateLeaseResponse]
     """Creates a lease. Answers at once; with `load` the model is made warm in the background.
 
-    Errors: MODEL_NOT_FOUND, INVALID_REQUEST, QUEUE_FULL if there are too many leases, SHUTTING_DOWN.
+    Errors: MODEL_NOT_FOUND, INVALID_REQUEST, QUEUE_FULL if there are too many leases,
+    SHUTTING_DOWN.
     """
     RenewLease: _grpc.UnaryUnaryMultiCallable[_lease_service_pb2.RenewLeaseRequest, _lease_service_pb2.RenewLeaseResponse]
     """Starts the time of an active lease anew. One that ended is NOT_FOUND: create another."""
@@ -61,7 +62,8 @@ class LeaseServiceAsyncStub(LeaseServiceStub):
     CreateLease: _aio.UnaryUnaryMultiCallable[_lease_service_pb2.CreateLeaseRequest, _lease_service_pb2.CreateLeaseResponse]  # type: ignore[assignment]
     """Creates a lease. Answers at once; with `load` the model is made warm in the background.
 
-    Errors: MODEL_NOT_FOUND, INVALID_REQUEST, QUEUE_FULL if there are too many leases, SHUTTING_DOWN.
+    Errors: MODEL_NOT_FOUND, INVALID_REQUEST, QUEUE_FULL if there are too many leases,
+    SHUTTING_DOWN.
     """
     RenewLease: _aio.UnaryUnaryMultiCallable[_lease_service_pb2.RenewLeaseRequest, _lease_service_pb2.RenewLeaseResponse]  # type: ignore[assignment]
     """Starts the time of an active lease anew. One that ended is NOT_FOUND: create another."""
@@ -85,7 +87,8 @@ class LeaseServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_lease_service_pb2.CreateLeaseResponse, _abc.Awaitable[_lease_service_pb2.CreateLeaseResponse]]:
         """Creates a lease. Answers at once; with `load` the model is made warm in the background.
 
-        Errors: MODEL_NOT_FOUND, INVALID_REQUEST, QUEUE_FULL if there are too many leases, SHUTTING_DOWN.
+        Errors: MODEL_NOT_FOUND, INVALID_REQUEST, QUEUE_FULL if there are too many leases,
+        SHUTTING_DOWN.
         """
 
     @_abc_1.abstractmethod

@@ -220,8 +220,8 @@ class Model(_message.Message):
     state: Global___Model.State.ValueType
     """Where the model stands."""
     variant: _builtins.str
-    """Id of the variant that is loaded; of a model that is not, the preferred one of those on disk, or
-    of all.
+    """Id of the variant that is loaded; of a model that is not, the preferred one of those on disk,
+    or of all.
     """
     size_bytes: _builtins.int
     """Size of `variant` in bytes, on disk if it is there, else as published. 0 if unknown."""
@@ -408,8 +408,8 @@ class Variant(_message.Message):
     """Why it is not loaded: what its last verification found wrong. Empty if nothing."""
     @_builtins.property
     def verify_time(self) -> _timestamp_pb2.Timestamp:
-        """When all its bytes were last found to be the right ones, by its pull or by a later verification.
-        Unset if never.
+        """When all its bytes were last found to be the right ones, by its pull or by a later
+        verification. Unset if never.
         """
 
     @_builtins.property
@@ -495,8 +495,8 @@ class ModelMemory(_message.Message):
     """What the sensor sees its worker use. Unset if no sensor tells."""
     @_builtins.property
     def estimate(self) -> Global___MemoryEstimate:
-        """What was predicted. In this version of main memory only, as one figure without its parts; a plan
-        has them.
+        """What was predicted. In this version of main memory only, as one figure without its parts; a
+        plan has them.
         """
 
     def __init__(

@@ -154,16 +154,16 @@ class LoadModelRequest(_message.Message):
     model: _builtins.str
     """Required. The model, as `models/{id}` or `{id}`."""
     variant: _builtins.str
-    """Variant to load. Empty: the one that suits this machine best among those on disk. Another one is
-    UNIMPLEMENTED here: `{id}:{variant}` is a model of its own.
+    """Variant to load. Empty: the one that suits this machine best among those on disk. Another one
+    is UNIMPLEMENTED here: `{id}:{variant}` is a model of its own.
     """
     context_length: _builtins.int
     """Context in tokens, from 1 to the model's `max_context_length`. Unset: as planned. A warm model
     with a shorter context is loaded anew. UNIMPLEMENTED in this version: the settings decide.
     """
     max_sequences: _builtins.int
-    """How many requests the worker shall answer side by side. Unset: as planned. UNIMPLEMENTED in this
-    version: the settings decide.
+    """How many requests the worker shall answer side by side. Unset: as planned. UNIMPLEMENTED in
+    this version: the settings decide.
     """
     priority: _generation_pb2.Priority.ValueType
     """How the load ranks among waiting ones. Unset: INTERACTIVE."""

@@ -87,8 +87,9 @@ class OperationServiceServicer(object):
     def WatchOperation(self, request, context):
         """Streams snapshots of an operation: the present one at once, then changes, and always the last
         one, after which the stream ends. Snapshots in between may be left out for a slow reader.
-        Cancelling the call does not cancel the operation. A daemon that shuts down ends the stream with
-        UNAVAILABLE, reason SHUTTING_DOWN; what it had begun goes on under the same name in the next.
+        Cancelling the call does not cancel the operation. A daemon that shuts down ends the stream
+        with UNAVAILABLE, reason SHUTTING_DOWN; what it had begun goes on under the same name in the
+        next.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

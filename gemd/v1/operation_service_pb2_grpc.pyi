@@ -46,8 +46,9 @@ class OperationServiceStub:
     WatchOperation: _grpc.UnaryStreamMultiCallable[_operation_service_pb2.WatchOperationRequest, _operation_service_pb2.WatchOperationResponse]
     """Streams snapshots of an operation: the present one at once, then changes, and always the last
     one, after which the stream ends. Snapshots in between may be left out for a slow reader.
-    Cancelling the call does not cancel the operation. A daemon that shuts down ends the stream with
-    UNAVAILABLE, reason SHUTTING_DOWN; what it had begun goes on under the same name in the next.
+    Cancelling the call does not cancel the operation. A daemon that shuts down ends the stream
+    with UNAVAILABLE, reason SHUTTING_DOWN; what it had begun goes on under the same name in the
+    next.
     """
 
 @_typing.type_check_only
@@ -68,8 +69,9 @@ class OperationServiceAsyncStub(OperationServiceStub):
     WatchOperation: _aio.UnaryStreamMultiCallable[_operation_service_pb2.WatchOperationRequest, _operation_service_pb2.WatchOperationResponse]  # type: ignore[assignment]
     """Streams snapshots of an operation: the present one at once, then changes, and always the last
     one, after which the stream ends. Snapshots in between may be left out for a slow reader.
-    Cancelling the call does not cancel the operation. A daemon that shuts down ends the stream with
-    UNAVAILABLE, reason SHUTTING_DOWN; what it had begun goes on under the same name in the next.
+    Cancelling the call does not cancel the operation. A daemon that shuts down ends the stream
+    with UNAVAILABLE, reason SHUTTING_DOWN; what it had begun goes on under the same name in the
+    next.
     """
 
 class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -111,8 +113,9 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_operation_service_pb2.WatchOperationResponse], _abc.AsyncIterator[_operation_service_pb2.WatchOperationResponse]]:
         """Streams snapshots of an operation: the present one at once, then changes, and always the last
         one, after which the stream ends. Snapshots in between may be left out for a slow reader.
-        Cancelling the call does not cancel the operation. A daemon that shuts down ends the stream with
-        UNAVAILABLE, reason SHUTTING_DOWN; what it had begun goes on under the same name in the next.
+        Cancelling the call does not cancel the operation. A daemon that shuts down ends the stream
+        with UNAVAILABLE, reason SHUTTING_DOWN; what it had begun goes on under the same name in the
+        next.
         """
 
 def add_OperationServiceServicer_to_server(servicer: OperationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

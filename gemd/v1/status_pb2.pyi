@@ -348,8 +348,8 @@ class Routing(_message.Message):
     refined_drafts: _builtins.int
     """Of these: those that were continued or replaced."""
     basis: _builtins.str
-    """How the limit of the risk is set, as a stable code: `REFERENCE` by fixed scales, `BUDGET` by the
-    share of drafts that may be refined, `CALIBRATED` by what became of earlier drafts.
+    """How the limit of the risk is set, as a stable code: `REFERENCE` by fixed scales, `BUDGET` by
+    the share of drafts that may be refined, `CALIBRATED` by what became of earlier drafts.
     """
     labels: _builtins.int
     """Drafts of which it is known whether they were good enough."""

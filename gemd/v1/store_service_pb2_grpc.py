@@ -32,9 +32,10 @@ class StoreServiceStub(object):
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. Only PruneStore always starts its own. One that contradicts a running operation on the
-    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
-    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
-    goes wrong later is in `Operation.error`.
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other
+    sources or another revision, or if it sets `force` and the other one does not. What goes wrong
+    before an operation exists is the status of the call; what goes wrong later is in
+    `Operation.error`.
     """
 
     def __init__(self, channel):
@@ -77,9 +78,10 @@ class StoreServiceServicer(object):
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. Only PruneStore always starts its own. One that contradicts a running operation on the
-    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
-    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
-    goes wrong later is in `Operation.error`.
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other
+    sources or another revision, or if it sets `force` and the other one does not. What goes wrong
+    before an operation exists is the status of the call; what goes wrong later is in
+    `Operation.error`.
     """
 
     def PullModel(self, request, context):
@@ -103,8 +105,8 @@ class StoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def VerifyModel(self, request, context):
-        """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is not
-        loaded any more; a file of the user's own is only told of, and what is loaded goes on.
+        """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is
+        not loaded any more; a file of the user's own is only told of, and what is loaded goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,9 +173,10 @@ class StoreService(object):
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. Only PruneStore always starts its own. One that contradicts a running operation on the
-    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
-    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
-    goes wrong later is in `Operation.error`.
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other
+    sources or another revision, or if it sets `force` and the other one does not. What goes wrong
+    before an operation exists is the status of the call; what goes wrong later is in
+    `Operation.error`.
     """
 
     @staticmethod

@@ -33,9 +33,10 @@ class StoreServiceStub:
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. Only PruneStore always starts its own. One that contradicts a running operation on the
-    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
-    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
-    goes wrong later is in `Operation.error`.
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other
+    sources or another revision, or if it sets `force` and the other one does not. What goes wrong
+    before an operation exists is the status of the call; what goes wrong later is in
+    `Operation.error`.
     """
 
     @_typing.overload
@@ -55,8 +56,8 @@ class StoreServiceStub:
     Errors of the call or the operation: those of PullModel, and BAD_MODEL_FILE, ENGINE_MISSING.
     """
     VerifyModel: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.VerifyModelRequest, _store_service_pb2.VerifyModelResponse]
-    """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is not
-    loaded any more; a file of the user's own is only told of, and what is loaded goes on.
+    """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is
+    not loaded any more; a file of the user's own is only told of, and what is loaded goes on.
     """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.DeleteModelRequest, _store_service_pb2.DeleteModelResponse]
     """Removes a variant from disk. Files that another program put there are never touched.
@@ -77,9 +78,10 @@ class StoreServiceAsyncStub(StoreServiceStub):
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. Only PruneStore always starts its own. One that contradicts a running operation on the
-    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
-    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
-    goes wrong later is in `Operation.error`.
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other
+    sources or another revision, or if it sets `force` and the other one does not. What goes wrong
+    before an operation exists is the status of the call; what goes wrong later is in
+    `Operation.error`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -96,8 +98,8 @@ class StoreServiceAsyncStub(StoreServiceStub):
     Errors of the call or the operation: those of PullModel, and BAD_MODEL_FILE, ENGINE_MISSING.
     """
     VerifyModel: _aio.UnaryUnaryMultiCallable[_store_service_pb2.VerifyModelRequest, _store_service_pb2.VerifyModelResponse]  # type: ignore[assignment]
-    """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is not
-    loaded any more; a file of the user's own is only told of, and what is loaded goes on.
+    """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is
+    not loaded any more; a file of the user's own is only told of, and what is loaded goes on.
     """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_store_service_pb2.DeleteModelRequest, _store_service_pb2.DeleteModelResponse]  # type: ignore[assignment]
     """Removes a variant from disk. Files that another program put there are never touched.
@@ -117,9 +119,10 @@ class StoreServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A call that asks for what a running operation already does joins it: the answer is that
     operation. Only PruneStore always starts its own. One that contradicts a running operation on the
-    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other sources
-    or another revision, or if it sets `force` and the other one does not. What goes wrong before an operation exists is the status of the call; what
-    goes wrong later is in `Operation.error`.
+    same model is ABORTED with reason OPERATION_CONFLICT: a pull does so if it would ask other
+    sources or another revision, or if it sets `force` and the other one does not. What goes wrong
+    before an operation exists is the status of the call; what goes wrong later is in
+    `Operation.error`.
     """
 
     @_abc_1.abstractmethod
@@ -152,8 +155,8 @@ class StoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _store_service_pb2.VerifyModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_store_service_pb2.VerifyModelResponse, _abc.Awaitable[_store_service_pb2.VerifyModelResponse]]:
-        """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is not
-        loaded any more; a file of the user's own is only told of, and what is loaded goes on.
+        """Checks the files of a variant. A variant that gemd fetched or made and that does not pass is
+        not loaded any more; a file of the user's own is only told of, and what is loaded goes on.
         """
 
     @_abc_1.abstractmethod
