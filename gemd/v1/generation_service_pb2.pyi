@@ -242,7 +242,9 @@ class EmbedRequest(_message.Message):
     class _PoolingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[EmbedRequest._Pooling.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         POOLING_UNSPECIFIED: EmbedRequest._Pooling.ValueType  # 0
-        """The way that the model was made for; MEAN if that is not known."""
+        """The way that the model was made for; MEAN if its file says nothing. UNSUPPORTED_INPUT if that
+        is a way that gemd does not go, such as the first token or a ranking head: name one then.
+        """
         POOLING_MEAN: EmbedRequest._Pooling.ValueType  # 1
         """The mean over all tokens."""
         POOLING_LAST: EmbedRequest._Pooling.ValueType  # 2
@@ -252,7 +254,9 @@ class EmbedRequest(_message.Message):
         """How the vectors of a text's tokens become one."""
 
     POOLING_UNSPECIFIED: EmbedRequest.Pooling.ValueType  # 0
-    """The way that the model was made for; MEAN if that is not known."""
+    """The way that the model was made for; MEAN if its file says nothing. UNSUPPORTED_INPUT if that
+    is a way that gemd does not go, such as the first token or a ranking head: name one then.
+    """
     POOLING_MEAN: EmbedRequest.Pooling.ValueType  # 1
     """The mean over all tokens."""
     POOLING_LAST: EmbedRequest.Pooling.ValueType  # 2
