@@ -27,7 +27,7 @@ from gemd.rpc.idle import IdleExit
 from gemd.rpc.keeping import idle_seconds, idle_times, is_bound, parking_for
 from gemd.rpc.lease import LeaseService
 from gemd.rpc.lifecycle import Lifecycle, Phase
-from gemd.rpc.listeners import listen
+from gemd.rpc.listeners import listen, stopped
 from gemd.rpc.metering import counting_for, metering_for
 from gemd.rpc.models import ModelService
 from gemd.rpc.observer import Observer
@@ -59,10 +59,6 @@ if TYPE_CHECKING:
     from gemd.rpc.lifecycle import Identity
 
 LONGEST_GRACE_S = 12.0
-CANCEL_GRACE_S = 0.5
-"""How long calls that outlast the grace get to end with the worker they wait for."""
-LONGEST_CANCEL_S = 3.0
-"""For all calls to end after that: one whose client is frozen never does."""
 LONGEST_STOP_S = 7.0
 """For all workers together. With the grace less than 20 s, after which service managers kill."""
 
@@ -334,7 +330,7 @@ class App:
         await asyncio.gather(
             self._tiers.close(),
             self._close_manager(),
-            *(_stopped(listener) for listener in self._servers),
+            *(stopped(listener) for listener in self._servers),
         )
 
     def _residency_changed(self, event: ResidencyEvent) -> None:
@@ -399,16 +395,3 @@ class App:
             await self._health.ending()
             self.leases.close()
             self.manager.refuse()
-
-
-async def _stopped(listener: grpc.aio.Server) -> None:
-    """End a listener and its calls, as far as their clients let it.
-
-    gRPC waits for what it has begun to write, and a client that is stopped or hangs takes nothing.
-    Its call ends with the process.
-    """
-    try:
-        async with asyncio.timeout(LONGEST_CANCEL_S):
-            await listener.stop(CANCEL_GRACE_S)
-    except TimeoutError:
-        log.warning("daemon.calls_left", seconds=LONGEST_CANCEL_S)

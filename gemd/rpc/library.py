@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from gemd import wire
 from gemd.catalog.choice.placing import MAPS
 from gemd.engine.spec import WorkerSpec
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from gemd.rpc.convert.models import DiskUse, OnDisk
     from gemd.rpc.placing import Placer
     from gemd.store import ModelFile, Store
+
+log = structlog.get_logger(__name__)
 
 SMALLEST_CONTEXT = 1024
 """Tokens: a question and its answer. No context is made smaller than that to make room."""
@@ -214,7 +218,10 @@ class Library:
             # The store says why.
             return ""
         plan = await plan_of(profile, self._suits) if len(there) > 1 else None
-        return first_that_fits(there, plan).id
+        taken = first_that_fits(there, plan)
+        if taken is not there[0]:
+            log.info("load.variant", model=profile.id, variant=taken.id, instead_of=there[0].id)
+        return taken.id
 
     def _placed(
         self, profile: Profile, variant: Variant, file: ModelFile, load: wire.Load

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from typing import TYPE_CHECKING
+
+import structlog
 
 from gemd.errors import ConfigError
 from gemd.rpc import auth, limits, server, tls, undecodable
@@ -15,6 +18,13 @@ if TYPE_CHECKING:
     from gemd.config import Settings
     from gemd.paths import Paths
     from gemd.rpc.activity import Activity
+
+CANCEL_GRACE_S = 0.5
+"""How long calls that outlast the grace get to end with the worker they wait for."""
+LONGEST_CANCEL_S = 3.0
+"""For all calls to end after that: one whose client is frozen never does."""
+
+log = structlog.get_logger(__name__)
 
 
 def listen(
@@ -95,3 +105,16 @@ def port_credentials(settings: Settings) -> grpc.ServerCredentials | None:
             metadata={"tcp_address": settings.tcp_address},
         )
     return None
+
+
+async def stopped(listener: grpc.aio.Server) -> None:
+    """End a listener and its calls, as far as their clients let it.
+
+    gRPC waits for what it has begun to write, and a client that is stopped or hangs takes nothing.
+    Its call ends with the process.
+    """
+    try:
+        async with asyncio.timeout(LONGEST_CANCEL_S):
+            await listener.stop(CANCEL_GRACE_S)
+    except TimeoutError:
+        log.warning("daemon.calls_left", seconds=LONGEST_CANCEL_S)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import pytest
@@ -18,16 +18,6 @@ from gemd.rpc.convert.decisions import KINDS
 from gemd.rpc.convert.decisions import decision as convert
 from gemd.v1 import daemon_service_pb2, decision_pb2, event_pb2, model_service_pb2
 from tests.support.app import MODEL, Running, fails, serving, until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-
-@pytest.fixture
-async def running() -> AsyncGenerator[Running]:
-    """A daemon with one scripted model."""
-    async with serving() as daemon:
-        yield daemon
 
 
 def made(kind: DecisionKind = DecisionKind.LOAD, **fields: Any) -> Decision:

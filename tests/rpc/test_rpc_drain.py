@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
-import pytest
 from google.protobuf import duration_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -15,24 +14,7 @@ from gemd.v1 import (
     daemon_service_pb2,
 )
 from gemd.v1 import status_pb2 as status_messages
-from tests.support.app import Running, fails, serving, until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-
-@pytest.fixture
-async def running() -> AsyncGenerator[Running]:
-    """A daemon with one scripted model."""
-    async with serving() as daemon:
-        yield daemon
-
-
-async def until_delta(answer: Any) -> None:
-    """Read an answer to its first text."""
-    async for event in answer:
-        if event.WhichOneof("event") == "delta":
-            return
+from tests.support.app import Running, fails, until, until_delta
 
 
 async def test_drain_lets_answers_finish(running: Running) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import pytest
@@ -16,25 +16,8 @@ from gemd.v1 import (
     operation_service_pb2,
 )
 from gemd.v1 import status_pb2 as status_messages
-from tests.support.app import GIB, MODEL, Running, fails, serving
+from tests.support.app import GIB, MODEL, Running, fails, serving, until_delta
 from tests.support.sensing import FakeSensor, Memory
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-
-@pytest.fixture
-async def running() -> AsyncGenerator[Running]:
-    """A daemon with one scripted model."""
-    async with serving() as daemon:
-        yield daemon
-
-
-async def until_delta(answer: Any) -> None:
-    """Read an answer to its first text."""
-    async for event in answer:
-        if event.WhichOneof("event") == "delta":
-            return
 
 
 async def test_status_shows_the_machine_and_its_unused_gpu() -> None:

@@ -30,16 +30,9 @@ from tests.support.app import (
 from tests.support.workers import descriptors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from gemd.rpc.requests import RequestRecord, Waits
-
-
-@pytest.fixture
-async def running() -> AsyncGenerator[Running]:
-    """A daemon with one scripted model."""
-    async with serving() as daemon:
-        yield daemon
 
 
 async def kinds(

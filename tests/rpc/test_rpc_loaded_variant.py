@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gemd.catalog import Catalog, LocalSource, Profile, Variant
 from gemd.config import Settings
@@ -75,9 +76,12 @@ async def located(folder: Path, profile: Profile, budget: str) -> Located:
 async def test_a_load_takes_the_first_file_that_fits(
     tmp_path: Path, budget: str, taken: str
 ) -> None:
-    """Both are on disk, and the preferred one would be refused where memory is short."""
-    found = await located(tmp_path, two_files(tmp_path), budget)
+    """Both are on disk, and the preferred one would be refused where memory is short: logged."""
+    with capture_logs() as lines:
+        found = await located(tmp_path, two_files(tmp_path), budget)
     assert found.spec.load.path == str(tmp_path / f"{taken}.gguf")
+    told = [(one["variant"], one["instead_of"]) for one in lines if one["event"] == "load.variant"]
+    assert told == ([] if taken == LARGE else [(SMALL, LARGE)])
 
 
 async def test_a_file_that_was_found_to_be_damaged_is_no_choice(

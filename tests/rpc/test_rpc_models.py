@@ -14,27 +14,12 @@ from gemd.v1 import (
     model_service_pb2,
     store_service_pb2,
 )
-from tests.support.app import MODEL, Running, fails, profile, serving
+from tests.support.app import MODEL, Running, fails, profile, serving, until_delta
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from gemd.catalog import Profile
-
-
-@pytest.fixture
-async def running() -> AsyncGenerator[Running]:
-    """A daemon with one scripted model."""
-    async with serving() as daemon:
-        yield daemon
-
-
-async def until_delta(answer: Any) -> None:
-    """Read an answer to its first text."""
-    async for event in answer:
-        if event.WhichOneof("event") == "delta":
-            return
 
 
 def some(file: Path) -> list[Profile]:

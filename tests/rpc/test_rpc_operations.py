@@ -19,17 +19,9 @@ from gemd.v1 import (
 from tests.support.app import MODEL, Running, fails, profile, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from gemd.catalog import Profile
-
-
-@pytest.fixture
-async def running() -> AsyncGenerator[Running]:
-    """A daemon with one scripted model."""
-    async with serving() as daemon:
-        yield daemon
 
 
 async def test_a_pull_of_a_file_that_is_no_model_fails(running: Running, tmp_path: Path) -> None:

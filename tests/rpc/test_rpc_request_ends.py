@@ -14,24 +14,15 @@ from gemd.rpc.requests import RequestLog, RequestState
 from gemd.v1 import generation_pb2 as messages
 from gemd.v1 import generation_service_pb2 as service
 from gemd.v1 import model_service_pb2 as models
-from tests.support.app import MODEL, Running, fails, serving
+from tests.support.app import MODEL, Running, fails
 from tests.support.clock import Clock
 from tests.support.scrape import samples, value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from gemd.errors import GemdError
     from gemd.rpc.requests import RequestRecord
 
 SECRET = "a secret of mine"
-
-
-@pytest.fixture
-async def running() -> AsyncGenerator[Running]:
-    """A daemon with one scripted model."""
-    async with serving() as daemon:
-        yield daemon
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.support.app import Failure, Running, fails, serving, until
 from tests.support.methods import free_port, methods
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable
 
 
 UNIMPLEMENTED = {"Reload"}
@@ -31,13 +31,6 @@ UNIMPLEMENTED = {"Reload"}
 
 NO_UTF8 = b"\x0a\x02\xff\xfe"
 """Field 1, of which every request here has none or a message or text, as no UTF-8."""
-
-
-@pytest.fixture
-async def running() -> AsyncGenerator[Running]:
-    """A daemon with one scripted model."""
-    async with serving() as daemon:
-        yield daemon
 
 
 def call(channel: grpc.aio.Channel, path: str, method: Any, metadata: Any = None) -> Any:

@@ -144,6 +144,13 @@ class Running:
         return "".join([event.delta.text async for event in self.ask(text, **script)])
 
 
+async def until_delta(answer: Any) -> None:
+    """Read an answer to its first text."""
+    async for event in answer:
+        if event.WhichOneof("event") == "delta":
+            return
+
+
 @contextlib.contextmanager
 def short_directory() -> Iterator[Path]:
     """A private directory whose path is short enough for a socket, wherever pytest's is."""
